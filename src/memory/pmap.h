@@ -1,0 +1,57 @@
+/*
+ * The pmap: gfn -> machine page, with the page's flags (ESX's term; design, section 6).
+ *
+ * Machine pages come from one memory file (memfd), mapped once, readable and writable, never
+ * executable. A frame gets its machine page when it is first touched, in aligned runs of 2 MiB
+ * where the RAM range allows it, so memory that was never touched costs nothing but table
+ * space. RAM lies at [0, below) and [4 GiB, 4 GiB + above): the PCI hole is between.
+ *
+ * Threads: lookups and flag updates are lock-free (atomic entries); allocation takes the pmap's
+ * own lock. An entry's machine page changes only while every vCPU is outside guest code or has
+ * flushed its shadow entries (vcpu_request_all).
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/addr.h"
+#include "base/bits.h"
+#include "base/error.h"
+
+/* Flags of a page, in the low bits of its entry. */
+#define PMAP_PRESENT BIT(0) /* has a machine page */
+#define PMAP_RAM     BIT(1) /* is guest RAM (or ROM) at all */
+#define PMAP_ROM     BIT(2) /* guest writes vanish */
+#define PMAP_CODE                                                                              \
+    BIT(3) /* decoded or translated code comes from it: writes take the slow path */
+#define PMAP_DIRTY BIT(4) /* written since the dirty log was last read */
+
+struct pmap;
+
+#define PMAP_MAX_RAM (16 * GiB)
+#define PMAP_HOLE    0xc0000000ull /* RAM below 4 GiB ends here at most: 3 GiB */
+
+/* `bytes` of RAM, a multiple of 4096, at most PMAP_MAX_RAM. NULL: *err says why. */
+struct pmap *pmap_create(u64 bytes, struct error *err);
+void pmap_destroy(struct pmap *pmap);
+
+/* RAM below 4 GiB and above, in bytes; for memory maps. */
+u64 pmap_below_4g(const struct pmap *pmap);
+u64 pmap_above_4g(const struct pmap *pmap);
+
+/* The entry's flags; 0: not RAM. */
+u64 pmap_flags(const struct pmap *pmap, struct gfn f);
+/* Sets and clears flags atomically; returns the old ones. The frame must be RAM. */
+u64 pmap_set_flags(struct pmap *pmap, struct gfn f, u64 set, u64 clear);
+
+/* The page's first byte, allocating its machine page if need be; NULL: not RAM. Never fails
+ * otherwise: host memory that runs out kills the process, as with any overcommitted mapping. */
+void *pmap_page(struct pmap *pmap, struct gfn f);
+
+/* Turns [addr, addr+len) into ROM or plain RAM again; page-aligned. Frames outside RAM (a
+ * firmware image below 4 GiB) become pmap pages of their own. */
+void pmap_set_rom(struct pmap *pmap, struct gpa addr, u64 len, bool rom);
+
+/* Bytes of machine pages handed out (statistics). */
+u64 pmap_allocated(const struct pmap *pmap);

@@ -1,0 +1,15 @@
+/*
+ * Guest-physical memory as devices and loaders reach it: page by page through the pmap (law 6).
+ * Writes mark pages dirty and invalidate decoded or translated code on them, on every vCPU,
+ * before they return. Threads: any; no lock needed. Addresses that are not RAM: reads give all
+ * ones, writes vanish, and the function returns false (a device turns that into its bus-error
+ * status).
+ */
+#pragma once
+
+#include "base/addr.h"
+
+struct board;
+
+bool ram_read(struct board *board, struct gpa addr, void *buf, u64 len);
+bool ram_write(struct board *board, struct gpa addr, const void *buf, u64 len);

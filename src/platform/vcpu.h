@@ -1,0 +1,91 @@
+/*
+ * A virtual processor as engines and devices see it: the architectural state, its local APIC
+ * behind a table (device/lapic.c fills it; engines never include it), and the ways to get its
+ * attention.
+ *
+ * Threads: the vCPU's own thread runs it; anyone may call vcpu_signal, vcpu_clear and
+ * vcpu_kick.
+ */
+#pragma once
+
+#include <pthread.h>
+
+#include "platform/board.h"
+#include "x86/cpu.h"
+
+struct vcpu;
+struct engine;
+
+/* The processor side of a local APIC. Each takes the board lock itself. */
+struct apic_ops {
+    /* INTA: the vector to deliver now (16..255 from the LAPIC, 0..255 from an 8259 by ExtINT),
+     * moved from IRR to ISR; -1 when the line dropped meanwhile. */
+    int (*acknowledge)(void *apic);
+    u64 (*read_tpr)(void *apic); /* CR8: TPR bits 7:4 */
+    void (*write_tpr)(void *apic, u64 cr8);
+    /* MSR_APIC_BASE, MSR_X2APIC..8ffh, MSR_TSC_DEADLINE; false: #GP(0). */
+    bool (*read_msr)(void *apic, u32 index, u64 *value);
+    bool (*write_msr)(void *apic, u32 index, u64 value);
+    /* The xAPIC page at vcpu->apic_page. */
+    u64 (*read)(void *apic, u64 offset, unsigned size);
+    void (*write)(void *apic, u64 offset, unsigned size, u64 value);
+    /* After the processor took INIT. */
+    void (*init)(void *apic);
+};
+
+struct vcpu {
+    struct x86_cpu cpu; /* canonical state, owned by the machine (law 1) */
+    unsigned index;     /* = initial APIC id */
+    struct board *board;
+
+    const struct apic_ops *apic_ops;
+    void *apic;
+    /* Where this vCPU's xAPIC answers, or ~0 while it is disabled or in x2APIC mode: the LAPIC
+     * keeps it right. */
+    _Atomic u64 apic_page;
+    _Atomic u8 sipi_vector;
+
+    const struct engine *engine;
+    void *engine_state;
+
+    /* Waiting in HLT, see vcpu_wait. */
+    pthread_mutex_t wait_lock;
+    pthread_cond_t wait_cond;
+    _Atomic bool waiting;
+    _Atomic bool in_guest; /* inside engine->enter; for cross-vCPU requests */
+
+    /* Cross-vCPU work, see vcpu_request. */
+    _Atomic(struct vcpu_work *) work;
+};
+
+/* Work for a vCPU's thread: queued by another, done at its next attention (or at once by the
+ * asker while the target is outside guest code). */
+struct vcpu_work {
+    void (*run)(struct vcpu *target, struct vcpu_work *work);
+    _Atomic bool done;
+    struct vcpu_work *next;
+};
+
+void vcpu_init(struct vcpu *vcpu, struct board *board, unsigned index);
+void vcpu_destroy(struct vcpu *vcpu);
+
+/* Raises attention bits (ATTN_INTR, ATTN_NMI, ATTN_INIT, ATTN_SIPI, ATTN_KICK, ATTN_WORK),
+ * wakes the vCPU from HLT and makes its engine notice within microseconds. */
+void vcpu_signal(struct vcpu *vcpu, u32 attention);
+/* Lowers level-like bits (ATTN_INTR). */
+void vcpu_clear(struct vcpu *vcpu, u32 attention);
+
+/* Sleeps until any of the bits in `mask` is up. */
+void vcpu_wait(struct vcpu *vcpu, u32 mask);
+
+/* Does the work on every vCPU of the board but `self` (may be NULL) and returns when all have
+ * done it; serves requests to `self` meanwhile, so two vCPUs may ask each other. Not under the
+ * board lock. */
+void vcpu_request_all(struct board *board, struct vcpu *self,
+                      void (*run)(struct vcpu *target, struct vcpu_work *work), void *opaque);
+/* Runs the work queued for this vCPU; called by its own thread. */
+void vcpu_run_work(struct vcpu *vcpu);
+
+/* Guest-physical accesses that are no RAM: the vCPU's own xAPIC page, else the bus. */
+u64 vcpu_mmio_read(struct vcpu *vcpu, struct gpa addr, unsigned size);
+void vcpu_mmio_write(struct vcpu *vcpu, struct gpa addr, unsigned size, u64 value);

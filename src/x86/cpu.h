@@ -1,0 +1,213 @@
+/*
+ * One x86 processor: the canonical architectural state (law 1), the derived values that
+ * make running fast, and the software TLB that every engine's fast path reads.
+ *
+ * Threads: a struct x86_cpu belongs to the thread that runs it, except `attention`, which
+ * anyone may set. Engines borrow the state between enter and leave.
+ */
+#pragma once
+
+#include <setjmp.h>
+#include <stdatomic.h>
+
+#include "base/addr.h"
+#include "x86/ops.h"
+#include "x86/regs.h"
+
+struct x86_model;
+struct x86_insn;
+struct log;
+
+struct x86_seg {
+    u16 sel;
+    u32 attr;  /* SEG_*, see regs.h */
+    u32 limit; /* in bytes, granularity applied */
+    u64 base;
+};
+
+struct x86_table { /* GDTR, IDTR */
+    u64 base;
+    u16 limit;
+};
+
+/*
+ * x87, SSE and AVX state in the host's own standard XSAVE layout (SDM vol. 1, 13.4), so that
+ * XSAVE and XRSTOR move it whole. All three components are always valid here: xstate_bv in the
+ * header is XCR0_X87 | XCR0_SSE | XCR0_AVX on every exit, whatever the registers hold.
+ */
+struct x86_fpu {
+    u16 fcw;
+    u16 fsw;
+    u8 ftw; /* abridged: one bit a register, 1 = not empty */
+    u8 reserved0;
+    u16 fop;
+    u64 fip;
+    u64 fdp;
+    u32 mxcsr;
+    u32 mxcsr_mask;
+    u8 st[8][16]; /* ST(i), not physical R(i); 10 bytes each */
+    u8 xmm[16][16];
+    u8 reserved1[96];
+    u64 xstate_bv;
+    u64 xcomp_bv;
+    u8 header_rest[48];
+    u8 ymm_hi[16][16];
+} __attribute__((aligned(64)));
+
+_Static_assert(offsetof(struct x86_fpu, xmm) == 160, "FXSAVE layout");
+_Static_assert(offsetof(struct x86_fpu, ymm_hi) == 576, "XSAVE standard layout");
+
+/*
+ * The software TLB: three direct-mapped arrays, by who accesses. Invariants:
+ *  - a tag equals the page's gva only if that access would succeed now without any change to
+ * the guest's page tables (A set; D set for `write`) and without a side effect in the monitor
+ * (the page is RAM, not watched for code or dirty logging where `write`);
+ *  - otherwise the tag is TLB_INVALID; `addend` + gva is the hva of a RAM page.
+ * CR3 loads, INVLPG and pmap changes remove entries; mode switches do not.
+ */
+enum x86_tlb_index {
+    TLB_KERNEL, /* CPL 0..2, SMAP in force when CR4.SMAP and not EFLAGS.AC; implicit accesses */
+    TLB_USER,   /* CPL 3 */
+    TLB_KERNEL_AC, /* CPL 0..2 with EFLAGS.AC (or no CR4.SMAP): user pages allowed */
+    TLB_SETS,
+};
+#define TLB_SIZE    1024
+#define TLB_INVALID 1ull /* never a page address */
+
+struct x86_tlb_entry {
+    u64 read;
+    u64 write;
+    u64 exec;
+    u64 addend;
+};
+
+static inline unsigned tlb_slot(u64 la)
+{
+    return (la >> PAGE_SHIFT) & (TLB_SIZE - 1);
+}
+
+/* Bits of x86_cpu.attention. The first group is set by other threads, hence atomic. */
+#define ATTN_INTR BIT(0) /* the interrupt line is up: LAPIC or 8259 has a vector */
+#define ATTN_NMI  BIT(1)
+#define ATTN_INIT BIT(2)
+#define ATTN_SIPI BIT(3)
+#define ATTN_KICK BIT(4) /* leave the engine: the machine wants the vCPU */
+#define ATTN_WORK BIT(5) /* cross-vCPU request queued (vcpu.h) */
+#define ATTN_STATE                                                                             \
+    BIT(6) /* own state: halted, shutdown, debug trap pending, mode changed, code gone: finish \
+            * the present instruction, then look */
+
+enum x86_activity { CPU_RUNNING, CPU_HALTED, CPU_WAIT_SIPI, CPU_SHUTDOWN };
+
+struct x86_cpu {
+    /* -- Hot: what every instruction touches -------------------------------------------------
+     */
+    u64 gpr[16];
+    u64 rip;
+    u64 rflags; /* complete and current after each instruction */
+    _Atomic u32 attention;
+    u8 code_size;     /* 2, 4, 8: default operand mode of CS (derived) */
+    u8 stack_size;    /* 2, 4, 8: width of SP (derived) */
+    u8 cpl;           /* derived: SS.DPL; 3 in virtual-8086 mode, 0 in real mode */
+    u8 tlb_index;     /* derived from CPL, AC, CR4.SMAP: the set for ordinary data accesses */
+    bool align_check; /* derived: CR0.AM && EFLAGS.AC && CPL 3 */
+    bool flat[SEG_COUNT]; /* derived: base 0 and no limit or type check can fail for ordinary
+                             reads and writes */
+    struct x86_seg seg[SEG_COUNT];
+    struct x86_tlb_entry tlb[TLB_SETS][TLB_SIZE];
+
+    /* -- Vector state ------------------------------------------------------------------------
+     */
+    struct x86_fpu fpu;
+
+    /* -- System ------------------------------------------------------------------------------
+     */
+    struct x86_table gdtr, idtr;
+    u64 cr0, cr2, cr3, cr4; /* cr8 is the LAPIC's TPR, behind ops */
+    u64 pdpte[4];           /* PAE: loaded with CR3 */
+    u64 xcr0;
+    u64 dr[4], dr6, dr7;
+    u64 efer, star, lstar, cstar, sfmask, kernel_gs_base;
+    u64 sysenter_cs, sysenter_esp, sysenter_eip;
+    u64 pat, tsc_aux, tsc_offset, tsc_adjust, xss, misc_enable, spec_ctrl, debugctl;
+    u64 hwcr, syscfg, mcg_status, mcg_ctl, mc_ctl[8];
+    u64 mtrr_def_type, mtrr_fixed[11], mtrr_var[16];
+
+    enum x86_activity activity;
+    bool nmi_blocked; /* from delivery of an NMI to the next IRET */
+    bool sti_shadow;  /* interrupts wait for one instruction (STI) */
+    bool ss_shadow; /* interrupts, NMI and debug traps wait for one instruction (MOV SS, POP SS)
+                     */
+    bool smi_blocked;
+    u64 pending_db; /* DR6 bits of debug traps met by the instruction in progress; #DB after it
+                     */
+
+    /* -- The instruction in progress ----------------------------------------------------------
+     */
+    u64 insn_rip;    /* its first byte; a fault returns here */
+    jmp_buf *unwind; /* where x86_raise goes */
+    struct {
+        u8 vector;
+        bool has_error;
+        u32 error;
+        u64 cr2; /* for #PF */
+    } fault;     /* what x86_raise left */
+
+    /* -- Wiring ------------------------------------------------------------------------------
+     */
+    const struct x86_ops *ops;
+    const struct x86_model *model; /* CPUID and feature set; shared, const */
+    struct log *log;
+    u64 insns; /* instructions retired by semantics in C (statistics) */
+};
+
+/* -- Faults (SDM vol. 3, chapter 6)
+ * ---------------------------------------------------------------- */
+
+/* Ends the instruction in progress with an exception; unwinds to c->unwind. */
+_Noreturn void x86_raise(struct x86_cpu *c, enum x86_vector vector);
+_Noreturn void x86_raise_error(struct x86_cpu *c, enum x86_vector vector, u32 error);
+_Noreturn void x86_raise_pf(struct x86_cpu *c, struct gva la, u32 error);
+
+/* Recomputes the derived fields after CS, SS, CR0, CR4, EFER or RFLAGS.VM/AC changed by other
+ * means than the setters below, as when a state is loaded. */
+void x86_derive(struct x86_cpu *c);
+
+/* Power-on and INIT state (SDM vol. 3, table 9-1); INIT keeps vector state, MSRs such as MTRRs,
+ * and CR0.CD/NW. */
+void x86_reset(struct x86_cpu *c);
+void x86_init(struct x86_cpu *c);
+/* Start-up IPI: real mode at vector << 12. */
+void x86_sipi(struct x86_cpu *c, u8 vector);
+
+/* Writes of RFLAGS that keep derived fields right: `mask` says which bits of `value` count. */
+static inline bool x86_long_mode(const struct x86_cpu *c)
+{
+    return c->efer & EFER_LMA;
+}
+static inline bool x86_protected(const struct x86_cpu *c)
+{
+    return c->cr0 & CR0_PE;
+}
+static inline bool x86_v86(const struct x86_cpu *c)
+{
+    return c->rflags & FLAG_VM;
+}
+static inline bool x86_64bit(const struct x86_cpu *c)
+{
+    return c->code_size == 8;
+}
+static inline bool x86_real(const struct x86_cpu *c)
+{
+    return !(c->cr0 & CR0_PE);
+}
+static inline unsigned x86_iopl(const struct x86_cpu *c)
+{
+    return (c->rflags >> 12) & 3;
+}
+
+/* Own-thread attention: look after this instruction. */
+static inline void x86_attend(struct x86_cpu *c)
+{
+    atomic_fetch_or_explicit(&c->attention, ATTN_STATE, memory_order_relaxed);
+}
