@@ -18,6 +18,9 @@ struct x86_model;
 struct x86_insn;
 struct log;
 
+#define FLAT_READ  1
+#define FLAT_WRITE 2
+
 struct x86_seg {
     u16 sel;
     u32 attr;  /* SEG_*, see regs.h */
@@ -106,13 +109,18 @@ struct x86_cpu {
     u64 rip;
     u64 rflags; /* complete and current after each instruction */
     _Atomic u32 attention;
-    u8 code_size;     /* 2, 4, 8: default operand mode of CS (derived) */
-    u8 stack_size;    /* 2, 4, 8: width of SP (derived) */
-    u8 cpl;           /* derived: SS.DPL; 3 in virtual-8086 mode, 0 in real mode */
-    u8 tlb_index;     /* derived from CPL, AC, CR4.SMAP: the set for ordinary data accesses */
-    bool align_check; /* derived: CR0.AM && EFLAGS.AC && CPL 3 */
-    bool flat[SEG_COUNT]; /* derived: base 0 and no limit or type check can fail for ordinary
-                             reads and writes */
+    u8 code_size;  /* 2, 4, 8: default operand mode of CS (derived) */
+    u8 stack_size; /* 2, 4, 8: width of SP (derived) */
+    u8 cpl;        /* derived: SS.DPL; 3 in virtual-8086 mode, 0 in real mode */
+    u8 tlb_index;  /* derived from CPL, AC, CR4.SMAP: the set for ordinary data accesses */
+    /*
+     * Derived: FLAT_READ and FLAT_WRITE where an access through the segment needs no check but
+     * the TLB's: then linear = offset + flat_base (offset already cut to the address size).
+     * Never set while alignment checks or data breakpoints are on: x86_linear_slow looks at
+     * those.
+     */
+    u8 flat[SEG_COUNT];
+    u64 flat_base[SEG_COUNT];
     struct x86_seg seg[SEG_COUNT];
     struct x86_tlb_entry tlb[TLB_SETS][TLB_SIZE];
 

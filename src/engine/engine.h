@@ -1,0 +1,48 @@
+/*
+ * What an engine is: a way of running guest instructions on a struct vcpu. Four exist (design,
+ * section 5); the run loop of machine/ knows only this table. No engine knows a device: they
+ * meet through platform/.
+ *
+ * Ownership (law 1): between enter and its return the engine holds the vCPU's architectural
+ * state; on return it is canonical in vcpu->cpu, so another engine may go on with it.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "platform/vcpu.h"
+
+enum engine_exit {
+    EXIT_STOPPED,     /* ATTN_KICK: the machine wanted the vCPU back */
+    EXIT_HALTED,      /* HLT with nothing to do, or waiting for SIPI: sleep in vcpu_wait */
+    EXIT_SHUTDOWN,    /* triple fault */
+    EXIT_DEBUG,       /* a breakpoint of the debugger or a finished single step */
+    EXIT_UNSUPPORTED, /* one instruction that this engine leaves to the simulator (law 2) */
+};
+
+/* A named counter for `-stats`. */
+struct engine_counter {
+    const char *name;
+    u64 value;
+};
+
+struct engine {
+    const char *name;
+    /* Can it run here at all? False: *why says why not. */
+    bool (*probe)(struct error *why);
+    /* Makes and frees the engine's own state of one vCPU (vcpu->engine_state); in the vCPU's
+     * thread. */
+    bool (*attach)(struct vcpu *vcpu, struct error *err);
+    void (*detach)(struct vcpu *vcpu);
+    /* Runs guest code until an exit. In the vCPU's thread, without the board lock. */
+    enum engine_exit (*enter)(struct vcpu *vcpu);
+    /* Makes a running `enter` look at vcpu->cpu.attention soon; any thread. May be NULL: the
+     * engine polls it. */
+    void (*kick)(struct vcpu *vcpu);
+    /* A page from which code was decoded or translated was or is being written: forget that
+     * code before returning. In the vCPU's thread. */
+    void (*code_written)(struct vcpu *vcpu, struct gfn frame);
+    /* Fills up to `max` counters; returns how many there are. */
+    unsigned (*counters)(struct vcpu *vcpu, struct engine_counter *counters, unsigned max);
+};
+
+extern const struct engine sim_engine;

@@ -1,0 +1,209 @@
+/*
+ * Guest memory as instructions see it: segment:offset -> linear -> software TLB, or the ops.
+ *
+ * Order of events in a handler, which makes faults precise without undo: compute addresses,
+ * load, compute, store, and only then change registers and flags. A handler that stores more
+ * than once probes first.
+ */
+#pragma once
+
+#include <string.h>
+
+#include "x86/insn.h"
+
+/* The effective address of the memory operand, cut to the address size (SDM vol. 1, 3.7.5). */
+static inline u64 x86_ea(const struct x86_cpu *c, const struct x86_insn *i)
+{
+    u64 ea = (u64)i->disp;
+    if (i->base < 16)
+        ea += c->gpr[i->base];
+    else if (i->base == BASE_RIP)
+        ea += c->rip;
+    if (i->index < 16)
+        ea += c->gpr[i->index] << i->scale;
+    if (i->adsize == 8)
+        return ea;
+    return i->adsize == 4 ? (u32)ea : (u16)ea;
+}
+
+/*
+ * Segment limit, type, null and canonical checks (#GP(0), #SS(0)), alignment check (#AC), data
+ * breakpoints (noted in pending_db). `size` 1..64 bytes; `align`: what #AC demands, 1 for none.
+ */
+struct gva x86_linear_slow(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, unsigned size,
+                           enum x86_access access);
+
+static inline struct gva x86_linear(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset,
+                                    unsigned size, enum x86_access access)
+{
+    if (likely(c->flat[seg] & (access == ACCESS_WRITE ? FLAT_WRITE : FLAT_READ)))
+        return gva(offset + c->flat_base[seg]);
+    return x86_linear_slow(c, seg, offset, size, access);
+}
+
+/* The hva when the TLB holds the access, else NULL. Never spans pages. */
+static inline void *x86_tlb_read(struct x86_cpu *c, struct gva la, unsigned size)
+{
+    struct x86_tlb_entry *e = &c->tlb[c->tlb_index][tlb_slot(la.v)];
+    if (likely(e->read == (la.v & PAGE_MASK) && page_left(la.v) >= size))
+        return (void *)(la.v + e->addend);
+    return NULL;
+}
+static inline void *x86_tlb_write(struct x86_cpu *c, struct gva la, unsigned size)
+{
+    struct x86_tlb_entry *e = &c->tlb[c->tlb_index][tlb_slot(la.v)];
+    if (likely(e->write == (la.v & PAGE_MASK) && page_left(la.v) >= size))
+        return (void *)(la.v + e->addend);
+    return NULL;
+}
+
+/* Loads and stores of 1, 2, 4, 8 bytes at a linear address with the CPL's rights. */
+static inline u64 x86_load_linear(struct x86_cpu *c, struct gva la, unsigned size)
+{
+    u64 value = 0;
+    const void *p = x86_tlb_read(c, la, size);
+    if (unlikely(!p)) {
+        c->ops->read(c, la, &value, size, AS_CPL);
+        return value;
+    }
+    switch (size) {
+    case 1:
+        return *(const u8 *)p;
+    case 2:
+        return *(const u16 *)p;
+    case 4:
+        return *(const u32 *)p;
+    default:
+        return *(const u64 *)p;
+    }
+}
+
+static inline void x86_store_linear(struct x86_cpu *c, struct gva la, unsigned size, u64 value)
+{
+    void *p = x86_tlb_write(c, la, size);
+    if (unlikely(!p)) {
+        c->ops->write(c, la, &value, size, AS_CPL);
+        return;
+    }
+    switch (size) {
+    case 1:
+        *(u8 *)p = (u8)value;
+        break;
+    case 2:
+        *(u16 *)p = (u16)value;
+        break;
+    case 4:
+        *(u32 *)p = (u32)value;
+        break;
+    default:
+        *(u64 *)p = value;
+    }
+}
+
+static inline u64 x86_load(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, unsigned size)
+{
+    return x86_load_linear(c, x86_linear(c, seg, offset, size, ACCESS_READ), size);
+}
+static inline void x86_store(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, unsigned size,
+                             u64 value)
+{
+    x86_store_linear(c, x86_linear(c, seg, offset, size, ACCESS_WRITE), size, value);
+}
+
+/* Any size up to 64 bytes, for vectors, descriptors and state images. */
+void x86_load_bytes(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, void *buf,
+                    unsigned size);
+void x86_store_bytes(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, const void *buf,
+                     unsigned size);
+
+/* Implicit supervisor accesses of the processor to its tables, by linear address. */
+u64 x86_load_system(struct x86_cpu *c, struct gva la, unsigned size);
+void x86_store_system(struct x86_cpu *c, struct gva la, unsigned size, u64 value);
+
+/* -- Registers by operand size (SDM vol. 1, 3.4.1.1: 32-bit writes clear the upper half)
+ * ------------- */
+
+static inline u64 x86_gpr_read(const struct x86_cpu *c, unsigned reg, unsigned size)
+{
+    switch (size) {
+    case 1:
+        return (u8)c->gpr[reg];
+    case 2:
+        return (u16)c->gpr[reg];
+    case 4:
+        return (u32)c->gpr[reg];
+    default:
+        return c->gpr[reg];
+    }
+}
+
+static inline void x86_gpr_write(struct x86_cpu *c, unsigned reg, unsigned size, u64 value)
+{
+    switch (size) {
+    case 1:
+        c->gpr[reg] = (c->gpr[reg] & ~0xffull) | (u8)value;
+        break;
+    case 2:
+        c->gpr[reg] = (c->gpr[reg] & ~0xffffull) | (u16)value;
+        break;
+    case 4:
+        c->gpr[reg] = (u32)value;
+        break;
+    default:
+        c->gpr[reg] = value;
+    }
+}
+
+/* -- Stack
+ * ------------------------------------------------------------------------------------- */
+
+/* The stack pointer cut to the stack's width, and its update that keeps the bits above. */
+static inline u64 x86_sp(const struct x86_cpu *c)
+{
+    return x86_gpr_read(c, RSP, c->stack_size);
+}
+static inline void x86_set_sp(struct x86_cpu *c, u64 value)
+{
+    if (c->stack_size == 2)
+        x86_gpr_write(c, RSP, 2, value);
+    else
+        c->gpr[RSP] = c->stack_size == 4 ? (u32)value : value;
+}
+
+static inline void x86_push(struct x86_cpu *c, unsigned size, u64 value)
+{
+    u64 sp = x86_sp(c) - size;
+    if (c->stack_size != 8)
+        sp &= bits_low(8 * c->stack_size);
+    x86_store(c, SEG_SS, sp, size, value);
+    x86_set_sp(c, sp);
+}
+
+/* Reads the top without moving the pointer: POP to memory and far returns commit later. */
+static inline u64 x86_peek(struct x86_cpu *c, unsigned size, unsigned above)
+{
+    u64 sp = x86_sp(c) + above;
+    if (c->stack_size != 8)
+        sp &= bits_low(8 * c->stack_size);
+    return x86_load(c, SEG_SS, sp, size);
+}
+
+static inline u64 x86_pop(struct x86_cpu *c, unsigned size)
+{
+    u64 value = x86_peek(c, size, 0);
+    x86_set_sp(c, x86_sp(c) + size);
+    return value;
+}
+
+/* -- Near control flow
+ * -------------------------------------------------------------------------- */
+
+/* Sets RIP to `target` cut to `opsize`, after the limit or canonical check (#GP(0)). */
+void x86_jump(struct x86_cpu *c, u64 target, unsigned opsize);
+
+/* -- RFLAGS
+ * ------------------------------------------------------------------------------------- */
+
+/* Replaces the bits of `mask` by those of `value`; derives what depends on VM and AC and
+ * attends to TF and IF. */
+void x86_write_flags(struct x86_cpu *c, u64 value, u64 mask);
