@@ -16,6 +16,7 @@
 
 struct pmap;
 struct vcpu;
+struct device;
 
 /* What a device may ask of the machine as a whole; set by machine/, read by the main thread. */
 enum board_request {
@@ -29,18 +30,37 @@ enum board_request {
 
 struct board {
     pthread_mutex_t lock;
-    struct bus_region *regions[2]; /* by enum bus_space; newest first among overlapping */
+    struct bus bus;
     struct clock clock;
     struct pmap *pmap; /* guest RAM, see platform/ram.h */
     struct log *log;
     struct vcpu **vcpus;
     unsigned n_vcpus;
+    u64 tsc_hz;             /* what the guest's TSC counts in one second of virtual time */
+    struct device *devices; /* in order of device_add, see device.h */
     /* Called under the board lock by a device; the machine acts on it outside any device. */
     void (*request)(void *opaque, enum board_request request, int exit_status);
-    void *opaque;
+    /*
+     * The page's bytes were changed while PMAP_CODE stood in its entry: whatever was decoded or
+     * translated from it must go, on every vCPU. Any thread, with or without the board lock:
+     * it must not wait for a vCPU (one may be waiting for that lock); the architecture lets
+     * another processor see new code as late as at its next serializing instruction (SDM
+     * vol. 3, 8.1.3). May be NULL.
+     */
+    void (*code_written)(void *opaque, struct gfn f);
+    void *opaque; /* of the two above */
+
+    /* Cross-vCPU work, see vcpu.h; innermost but for a vCPU's wait_lock. */
+    pthread_mutex_t work_lock;
+    pthread_cond_t work_cond; /* something was queued, done, or left the guest */
 };
 
 void board_init(struct board *board, struct log *log);
+/* Destroys all devices, last added first, then the board's own locks. */
+void board_destroy(struct board *board);
+
+/* Asks the machine for something; a board without a machine (tests) may leave it out. */
+void board_ask(struct board *board, enum board_request request, int exit_status);
 
 static inline void board_lock(struct board *board)
 {

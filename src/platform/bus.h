@@ -33,7 +33,21 @@ struct bus_region {
     u64 size;
     unsigned max_size; /* widest access the device takes: 1, 2, 4, 8; 0 means 8 */
     enum bus_space space;
-    struct bus_region *next; /* the bus's own; regions are kept sorted by base */
+    struct bus_region *next; /* the bus's own: newest first */
+};
+
+/* Addresses looked up lately, each of them exactly: regions may overlap, so a hit for one
+ * address says nothing about its neighbour. */
+#define BUS_CACHE 64
+
+struct bus_cached {
+    u64 addr;
+    struct bus_region *region; /* NULL: empty */
+};
+
+struct bus {
+    struct bus_region *regions[2]; /* by enum bus_space */
+    struct bus_cached cache[2][BUS_CACHE];
 };
 
 struct board;

@@ -47,6 +47,9 @@ struct vcpu {
 
     const struct engine *engine;
     void *engine_state;
+    /* Makes the engine leave guest code soon; any thread. NULL: the engine polls `attention`.
+     */
+    void (*kick)(struct vcpu *vcpu);
 
     /* Waiting in HLT, see vcpu_wait. */
     pthread_mutex_t wait_lock;
@@ -54,15 +57,17 @@ struct vcpu {
     _Atomic bool waiting;
     _Atomic bool in_guest; /* inside engine->enter; for cross-vCPU requests */
 
-    /* Cross-vCPU work, see vcpu_request. */
-    _Atomic(struct vcpu_work *) work;
+    /* Cross-vCPU work, see vcpu_request_all; under board->work_lock. */
+    struct vcpu_work *work;
+    bool work_busy; /* somebody runs this vCPU's work right now */
 };
 
 /* Work for a vCPU's thread: queued by another, done at its next attention (or at once by the
  * asker while the target is outside guest code). */
 struct vcpu_work {
     void (*run)(struct vcpu *target, struct vcpu_work *work);
-    _Atomic bool done;
+    void *opaque;
+    bool done; /* under board->work_lock */
     struct vcpu_work *next;
 };
 
@@ -78,9 +83,22 @@ void vcpu_clear(struct vcpu *vcpu, u32 attention);
 /* Sleeps until any of the bits in `mask` is up. */
 void vcpu_wait(struct vcpu *vcpu, u32 mask);
 
+/* Every engine->enter stands between these two. vcpu_enter_guest runs queued work first, so
+ * that none is left once the vCPU counts as inside; vcpu_leave_guest runs what came meanwhile.
+ */
+void vcpu_enter_guest(struct vcpu *vcpu);
+void vcpu_leave_guest(struct vcpu *vcpu);
+
 /* Does the work on every vCPU of the board but `self` (may be NULL) and returns when all have
  * done it; serves requests to `self` meanwhile, so two vCPUs may ask each other. Not under the
- * board lock. */
+ * board lock.
+ *
+ * The protocol: the asker queues one piece of work on each target under board->work_lock and
+ * raises ATTN_WORK there. A target inside guest code does it when it leaves (vcpu_leave_guest)
+ * or when its engine calls vcpu_run_work between two instructions. For a target outside, the
+ * asker does it itself: ATTN_WORK stays up until the work is done, and vcpu_enter_guest looks
+ * at ATTN_WORK after it has said `in_guest`, so the target waits at that door. work_busy keeps
+ * it to one runner for each target. `run` must not take the board lock nor ask in turn. */
 void vcpu_request_all(struct board *board, struct vcpu *self,
                       void (*run)(struct vcpu *target, struct vcpu_work *work), void *opaque);
 /* Runs the work queued for this vCPU; called by its own thread. */
