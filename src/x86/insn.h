@@ -97,6 +97,15 @@ enum x86_decode_result x86_decode(struct x86_cpu *c, const u8 *bytes, unsigned s
 x86_handler exec_ud;
 
 /*
+ * Forms that share their mnemonic with integer instructions; x86_decode picks them by operands
+ * (opd[] in Intel order as ever). A direct far branch has its selector in imm2, its offset in
+ * imm and opd[0] = OPD_IMM; an indirect one opd[0] = OPD_MEM; RET far pops imm more bytes.
+ */
+x86_handler exec_jmp_far, exec_call_far, exec_ret_far;
+x86_handler exec_mov_to_seg, exec_mov_from_seg, exec_push_seg, exec_pop_seg;
+x86_handler exec_mov_to_cr, exec_mov_from_cr, exec_mov_to_dr, exec_mov_from_dr;
+
+/*
  * Executes one decoded instruction at c->rip. On return c->rip is the next instruction; on a
  * fault it does not return but unwinds to c->unwind with c->rip = c->insn_rip, the faulting
  * one.
