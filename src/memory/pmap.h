@@ -49,9 +49,12 @@ u64 pmap_set_flags(struct pmap *pmap, struct gfn f, u64 set, u64 clear);
  * otherwise: host memory that runs out kills the process, as with any overcommitted mapping. */
 void *pmap_page(struct pmap *pmap, struct gfn f);
 
-/* Turns [addr, addr+len) into ROM or plain RAM again; page-aligned. Frames outside RAM (a
- * firmware image below 4 GiB) become pmap pages of their own. */
-void pmap_set_rom(struct pmap *pmap, struct gpa addr, u64 len, bool rom);
+/*
+ * Turns [addr, addr+len), page-aligned and below 4 GiB, into ROM or plain RAM. Frames outside
+ * RAM (a firmware image under 4 GiB) become pages of their own, 16 MiB of them at most: false
+ * when they are used up. Before the machine runs, or with shadow entries flushed after.
+ */
+bool pmap_set_rom(struct pmap *pmap, struct gpa addr, u64 len, bool rom);
 
 /* Bytes of machine pages handed out (statistics). */
 u64 pmap_allocated(const struct pmap *pmap);

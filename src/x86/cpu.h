@@ -84,6 +84,18 @@ struct x86_tlb_entry {
     u64 addend;
 };
 
+/* Which slots are filled, so that a flush costs what was filled; kept by memory/tlb.c. */
+struct x86_tlb_use {
+    u64 local[TLB_SETS][TLB_SIZE / 64];  /* entries that go with CR3 */
+    u64 global[TLB_SETS][TLB_SIZE / 64]; /* entries that stay */
+    /* Addresses covered by fragments of large pages, lower and upper half of the address space:
+     * INVLPG inside drops them all, as it must drop every fragment of its page. Empty: first >
+     * last. */
+    struct {
+        u64 first, last;
+    } large[2];
+};
+
 static inline unsigned tlb_slot(u64 la)
 {
     return (la >> PAGE_SHIFT) & (TLB_SIZE - 1);
@@ -123,6 +135,7 @@ struct x86_cpu {
     u64 flat_base[SEG_COUNT];
     struct x86_seg seg[SEG_COUNT];
     struct x86_tlb_entry tlb[TLB_SETS][TLB_SIZE];
+    struct x86_tlb_use tlb_use;
 
     /* -- Vector state ------------------------------------------------------------------------
      */

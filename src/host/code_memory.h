@@ -1,0 +1,17 @@
+/*
+ * Memory for generated code, mapped twice: written through one mapping, executed through the
+ * other (design 5.1: never writable and executable through one mapping).
+ */
+#pragma once
+
+#include "base/error.h"
+
+struct code_memory {
+    u8 *write;
+    const u8 *exec;
+    u64 size;
+};
+
+/* `size` in bytes, rounded up to pages. */
+bool code_memory_map(struct code_memory *code, u64 size, struct error *err);
+void code_memory_unmap(struct code_memory *code);

@@ -1,0 +1,49 @@
+/* The signal trampoline, see trap.h. Its per-thread pointers are the file-scope state that law
+ * 7 allows. */
+#include "host/trap.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+/* The kernel's frame with AVX-512 state is about 3.5 KiB; handlers here are shallow. */
+#define STACK_SIZE (64 * 1024)
+
+static _Thread_local struct trap *current;
+static _Thread_local void *stack;
+
+static const int trapped[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
+
+static void trap_signal(int signal, siginfo_t *info, void *context)
+{
+    if (current && current->handle(current, signal, info, context))
+        return;
+    /* Ours: let the instruction fault again, now with the default action. */
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    sigaction(signal, &action, NULL);
+}
+
+void trap_install(void)
+{
+    struct sigaction action = {.sa_sigaction = trap_signal,
+                               .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    sigfillset(&action.sa_mask);
+    for (unsigned i = 0; i < ARRAY_LEN(trapped); i++)
+        sigaction(trapped[i], &action, NULL);
+}
+
+bool trap_enter(struct trap *trap, struct error *err)
+{
+    stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (stack == MAP_FAILED)
+        return error_errno(err, "cannot allocate a signal stack");
+    sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = STACK_SIZE}, NULL);
+    current = trap;
+    return true;
+}
+
+void trap_leave(void)
+{
+    current = NULL;
+    sigaltstack(&(stack_t){.ss_flags = SS_DISABLE}, NULL);
+    munmap(stack, STACK_SIZE);
+}

@@ -1,0 +1,190 @@
+/* The pmap, see pmap.h. */
+#include "memory/pmap.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/ensure.h"
+
+/* A run of machine pages is handed out at once, so that host mappings of neighbours can merge.
+ */
+#define RUN_PAGES 512
+/* Machine pages beyond RAM for ROM images below 4 GiB. */
+#define ROM_PAGES (16 * MiB / PAGE_SIZE)
+
+#define NO_RUN 0
+
+struct pmap {
+    pthread_mutex_t lock; /* allocation: next_mfn, runs, allocated */
+    u64 below, above;     /* bytes of RAM */
+    u64 n_frames;         /* entries: every gfn below is covered */
+    /* Per gfn: mfn << 12 | PMAP_*; the mfn counts only with PMAP_PRESENT. */
+    _Atomic u64 *entries;
+    u64 *runs;     /* per RUN_PAGES gfns: first mfn + 1 of its run, or NO_RUN */
+    u8 *base;      /* the memory file; hva of mfn = base + mfn * 4096 */
+    u64 n_machine; /* pages in the file */
+    u64 next_mfn;
+    u64 allocated;
+    int fd;
+};
+
+static void *map_zero(u64 bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static u64 runs_of(const struct pmap *pmap)
+{
+    return align_up(pmap->n_frames, RUN_PAGES) / RUN_PAGES;
+}
+
+static void mark_ram(struct pmap *pmap, u64 from, u64 bytes)
+{
+    for (u64 f = from / PAGE_SIZE; f < (from + bytes) / PAGE_SIZE; f++)
+        atomic_store_explicit(&pmap->entries[f], PMAP_RAM, memory_order_relaxed);
+}
+
+static bool pmap_map(struct pmap *pmap, struct error *err)
+{
+    pmap->entries = map_zero(pmap->n_frames * sizeof(u64));
+    pmap->runs = map_zero(runs_of(pmap) * sizeof(u64));
+    if (!pmap->entries || !pmap->runs)
+        return error_errno(err, "cannot allocate the table of guest memory");
+    pmap->fd = memfd_create("doppel-ram", MFD_CLOEXEC);
+    if (pmap->fd < 0)
+        return error_errno(err, "cannot create the memory file of the guest");
+    u64 bytes = pmap->n_machine * PAGE_SIZE;
+    if (ftruncate(pmap->fd, (off_t)bytes) < 0)
+        return error_errno(err, "cannot size the memory file of the guest to %llu MiB",
+                           (unsigned long long)(bytes / MiB));
+    void *base =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, pmap->fd, 0);
+    if (base == MAP_FAILED)
+        return error_errno(err, "cannot map %llu MiB of guest memory; try a smaller -m",
+                           (unsigned long long)(bytes / MiB));
+    pmap->base = base;
+    return true;
+}
+
+struct pmap *pmap_create(u64 bytes, struct error *err)
+{
+    ensure(bytes % PAGE_SIZE == 0 && bytes <= PMAP_MAX_RAM);
+    struct pmap *pmap = calloc(1, sizeof(*pmap));
+    if (!pmap) {
+        error_set(err, "out of memory");
+        return NULL;
+    }
+    pthread_mutex_init(&pmap->lock, NULL);
+    pmap->fd = -1;
+    pmap->below = bytes < PMAP_HOLE ? bytes : PMAP_HOLE;
+    pmap->above = bytes - pmap->below;
+    pmap->n_frames = (4 * GiB + pmap->above) / PAGE_SIZE;
+    /* Each RAM range may leave one partial run, and so may each ROM. */
+    pmap->n_machine = align_up(bytes / PAGE_SIZE, RUN_PAGES) + 2 * RUN_PAGES + ROM_PAGES;
+    if (!pmap_map(pmap, err)) {
+        pmap_destroy(pmap);
+        return NULL;
+    }
+    mark_ram(pmap, 0, pmap->below);
+    mark_ram(pmap, 4 * GiB, pmap->above);
+    return pmap;
+}
+
+void pmap_destroy(struct pmap *pmap)
+{
+    if (pmap->entries)
+        munmap((void *)pmap->entries, pmap->n_frames * sizeof(u64));
+    if (pmap->runs)
+        munmap(pmap->runs, runs_of(pmap) * sizeof(u64));
+    if (pmap->base)
+        munmap(pmap->base, pmap->n_machine * PAGE_SIZE);
+    if (pmap->fd >= 0)
+        close(pmap->fd);
+    pthread_mutex_destroy(&pmap->lock);
+    free(pmap);
+}
+
+u64 pmap_below_4g(const struct pmap *pmap)
+{
+    return pmap->below;
+}
+
+u64 pmap_above_4g(const struct pmap *pmap)
+{
+    return pmap->above;
+}
+
+u64 pmap_flags(const struct pmap *pmap, struct gfn f)
+{
+    if (f.v >= pmap->n_frames)
+        return 0;
+    return atomic_load_explicit(&pmap->entries[f.v], memory_order_acquire) & ~PAGE_MASK;
+}
+
+u64 pmap_set_flags(struct pmap *pmap, struct gfn f, u64 set, u64 clear)
+{
+    ensure(f.v < pmap->n_frames && !((set | clear) & PAGE_MASK));
+    _Atomic u64 *entry = &pmap->entries[f.v];
+    u64 old = atomic_load(entry);
+    while (!atomic_compare_exchange_weak(entry, &old, (old & ~clear) | set))
+        ;
+    return old & ~PAGE_MASK;
+}
+
+/* The machine page for gfn `f`: its place in the run of its neighbours. Under the lock. */
+static u64 take_mfn_locked(struct pmap *pmap, u64 f)
+{
+    u64 *run = &pmap->runs[f / RUN_PAGES];
+    if (*run == NO_RUN) {
+        ensure(pmap->next_mfn + RUN_PAGES <= pmap->n_machine);
+        *run = pmap->next_mfn + 1;
+        pmap->next_mfn += RUN_PAGES;
+    }
+    pmap->allocated++;
+    return *run - 1 + f % RUN_PAGES;
+}
+
+static u64 make_present(struct pmap *pmap, u64 f)
+{
+    pthread_mutex_lock(&pmap->lock);
+    u64 entry = atomic_load(&pmap->entries[f]);
+    if (!(entry & PMAP_PRESENT)) {
+        u64 bits = take_mfn_locked(pmap, f) << PAGE_SHIFT | PMAP_PRESENT;
+        entry = atomic_fetch_or(&pmap->entries[f], bits) | bits;
+    }
+    pthread_mutex_unlock(&pmap->lock);
+    return entry;
+}
+
+void *pmap_page(struct pmap *pmap, struct gfn f)
+{
+    if (unlikely(f.v >= pmap->n_frames))
+        return NULL;
+    u64 entry = atomic_load_explicit(&pmap->entries[f.v], memory_order_acquire);
+    if (unlikely(!(entry & PMAP_RAM)))
+        return NULL;
+    if (unlikely(!(entry & PMAP_PRESENT)))
+        entry = make_present(pmap, f.v);
+    return pmap->base + (entry & PAGE_MASK);
+}
+
+bool pmap_set_rom(struct pmap *pmap, struct gpa addr, u64 len, bool rom)
+{
+    ensure(addr.v % PAGE_SIZE == 0 && len % PAGE_SIZE == 0 && addr.v + len <= 4 * GiB);
+    for (u64 f = addr.v / PAGE_SIZE; f < (addr.v + len) / PAGE_SIZE; f++) {
+        bool was_ram = pmap_flags(pmap, gfn(f)) & PMAP_RAM;
+        u64 run = pmap->runs[f / RUN_PAGES];
+        if (!was_ram && run == NO_RUN && pmap->next_mfn + RUN_PAGES > pmap->n_machine)
+            return false;
+        pmap_set_flags(pmap, gfn(f), rom ? PMAP_RAM | PMAP_ROM : PMAP_RAM, rom ? 0 : PMAP_ROM);
+    }
+    return true;
+}
+
+u64 pmap_allocated(const struct pmap *pmap)
+{
+    return pmap->allocated * PAGE_SIZE;
+}
