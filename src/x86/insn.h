@@ -62,6 +62,8 @@ struct x86_insn {
     u8 base;                   /* enum x86_gpr, BASE_NONE, BASE_RIP */
     u8 index;                  /* enum x86_gpr or BASE_NONE */
     u8 scale;                  /* 0..3: shift */
+    u8 mem_size;               /* native.h: bytes at the memory operand, 0 for none */
+    u8 native_flags;           /* NATIVE_*, native.h */
     struct x86_operand opd[4]; /* the visible ones in Intel order, then none; implicit operands
                                   are the handler's */
 };

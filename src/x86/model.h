@@ -28,6 +28,7 @@ enum x86_feature_word {
 
 enum x86_feature {
     FEAT_ALWAYS = 0xffff, /* no CPUID bit: part of every x86-64 */
+    FEAT_NEVER = 0xfffe,  /* what Doppel lacks: #UD with every model */
     FEAT_FPU = FEATURE(CPUID_1_EDX, 0),
     FEAT_VME = FEATURE(CPUID_1_EDX, 1),
     FEAT_DE = FEATURE(CPUID_1_EDX, 2),
@@ -133,7 +134,9 @@ struct x86_model {
 
 static inline bool x86_has(const struct x86_model *model, enum x86_feature feature)
 {
-    return feature == FEAT_ALWAYS || (model->features[feature >> 5] >> (feature & 31) & 1);
+    if (feature >= FEAT_NEVER)
+        return feature == FEAT_ALWAYS;
+    return model->features[feature >> 5] >> (feature & 31) & 1;
 }
 
 /*
