@@ -1,0 +1,59 @@
+# The targets people type. Meson and Ninja do the work; tools/setup.sh installs what is missing.
+#
+#   make run SANITIZE=address,undefined     a build with sanitizers, in a directory of its own
+#   make install PREFIX=/usr DESTDIR=...    where it goes
+
+comma := ,
+SANITIZE ?= none
+PREFIX ?= /usr/local
+JOBS ?= $(shell nproc)
+BUILD ?= build$(if $(filter-out none,$(SANITIZE)),-$(subst $(comma),-,$(SANITIZE)))
+GUESTS ?= build/guest
+ARGS ?=
+
+all: build
+
+$(BUILD)/build.ninja:
+	@tools/setup.sh build
+	@meson setup $(BUILD) --prefix=$(PREFIX) -Db_sanitize=$(SANITIZE) $(MESON_FLAGS) >/dev/null
+
+build: $(BUILD)/build.ninja
+	@tools/setup.sh build
+	@ninja -C $(BUILD) -j $(JOBS) --quiet
+
+# Debian's cloud kernel to a shell; ARGS adds options, as in `make run ARGS="-smp 2"`.
+run: build guest
+	@DOPPEL_GUEST=$(GUESTS)/cloud $(BUILD)/doppel run $(ARGS)
+
+guest:
+	@tools/setup.sh guest
+	@tools/guest.sh $(GUESTS) cloud
+
+guests: guest
+	@tools/guest.sh $(GUESTS) cloud generic i386
+
+check: test-setup guests
+	@tools/check.py $(BUILD)
+
+check-long: test-setup guests
+	@tools/check.py --long $(BUILD)
+
+test-setup:
+	@tools/setup.sh build test
+	@$(MAKE) --no-print-directory build SANITIZE=$(SANITIZE)
+
+bench: test-setup guest
+	@bench/bench.py --build $(BUILD) --guests $(GUESTS) $(ARGS)
+
+format:
+	@tools/setup.sh format
+	@tools/format.sh
+
+install: build
+	@meson configure $(BUILD) --prefix=$(PREFIX)
+	@meson install -C $(BUILD) --quiet
+
+clean:
+	rm -rf build build-*
+
+.PHONY: all build run guest guests check check-long test-setup bench format install clean

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Runs the test suite and ends with one line: N passed, N failed, N skipped.
+
+usage: tools/check.py [--long] BUILD_DIR [NAME...]
+
+Tests are Meson's; those of the suite `long` run only with --long. A test program that reports its
+cases (TAP lines, cmocka or unittest summaries) counts each case, any other counts as one. The
+status is 0 only when nothing failed.
+"""
+import json
+import os
+import re
+import subprocess
+import sys
+
+# What test programs print about their cases: (pattern, passed, failed, skipped) group numbers.
+TAP = re.compile(r"^(not ok|ok)\b[^#\n]*(#\s*skip)?", re.IGNORECASE | re.MULTILINE)
+CMOCKA_PASSED = re.compile(r"^\[  PASSED  \] (\d+) test", re.MULTILINE)
+CMOCKA_FAILED = re.compile(r"^\[  FAILED  \] \S+: (\d+) test|^ (\d+) FAILED TEST", re.MULTILINE)
+CMOCKA_SKIPPED = re.compile(r"^\[  SKIPPED \] \S+: (\d+) test", re.MULTILINE)
+UNITTEST = re.compile(r"^Ran (\d+) tests? in .*?^(?:OK|FAILED)(?: \((.*)\))?", re.MULTILINE | re.DOTALL)
+
+
+def count_cases(text):
+    """(passed, failed, skipped) as the program told, or None when it told nothing."""
+    found = UNITTEST.search(text)
+    if found:
+        notes = dict(re.findall(r"(\w+)=(\d+)", found.group(2) or ""))
+        failed = int(notes.get("failures", 0)) + int(notes.get("errors", 0))
+        skipped = int(notes.get("skipped", 0))
+        return int(found.group(1)) - failed - skipped, failed, skipped
+    if CMOCKA_PASSED.search(text):
+        passed = sum(int(n) for n in CMOCKA_PASSED.findall(text))
+        failed = sum(int(b) for _, b in CMOCKA_FAILED.findall(text) if b)
+        skipped = sum(int(n) for n in CMOCKA_SKIPPED.findall(text))
+        return passed - skipped if passed >= skipped else passed, failed, skipped
+    lines = TAP.findall(text)
+    if lines:
+        skipped = sum(1 for verdict, skip in lines if verdict == "ok" and skip)
+        passed = sum(1 for verdict, _ in lines if verdict.lower() == "ok") - skipped
+        return passed, sum(1 for verdict, _ in lines if verdict.lower() != "ok"), skipped
+    return None
+
+
+def count_test(test):
+    """One Meson test's share of the sum; its own verdict has the last word."""
+    result = test["result"]
+    if result == "SKIP":
+        return 0, 0, 1
+    good = result in ("OK", "EXPECTEDFAIL")
+    passed, failed, skipped = count_cases(test.get("stdout", "")) or (int(good), 0, 0)
+    if not good and failed == 0:
+        failed = 1
+    return passed, failed, skipped
+
+
+def main():
+    arguments = sys.argv[1:]
+    long = "--long" in arguments
+    arguments = [word for word in arguments if word != "--long"]
+    if not arguments:
+        sys.exit("usage: tools/check.py [--long] BUILD_DIR [NAME...]")
+    build, names = arguments[0], arguments[1:]
+    log = os.path.join(build, "meson-logs", "testlog.json")
+    if os.path.exists(log):
+        os.remove(log)
+    command = ["meson", "test", "-C", build, "--no-rebuild", "--print-errorlogs"]
+    if not long:
+        command += ["--no-suite", "long"]
+    status = subprocess.run(command + names, check=False).returncode
+    totals = [0, 0, 0]
+    try:
+        with open(log, encoding="utf-8") as file:
+            for line in file:
+                totals = [a + b for a, b in zip(totals, count_test(json.loads(line)))]
+    except OSError:
+        totals[1] += 1
+    if status != 0 and totals[1] == 0:
+        totals[1] = 1
+    print("%d passed, %d failed, %d skipped" % tuple(totals))
+    return 1 if totals[1] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
