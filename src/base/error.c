@@ -6,16 +6,15 @@
 #include <stdio.h>
 #include <string.h>
 
-bool error_set(struct error *err, const char *format, ...)
+void error_format(struct error *err, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     vsnprintf(err->text, sizeof(err->text), format, args);
     va_end(args);
-    return false;
 }
 
-bool error_errno(struct error *err, const char *format, ...)
+void error_format_errno(struct error *err, const char *format, ...)
 {
     int saved = errno;
     va_list args;
@@ -24,5 +23,4 @@ bool error_errno(struct error *err, const char *format, ...)
     va_end(args);
     size_t used = strlen(err->text);
     snprintf(err->text + used, sizeof(err->text) - used, ": %s", strerror(saved));
-    return false;
 }

@@ -12,10 +12,13 @@ struct error {
     char text[512];
 };
 
-/* Formats the message; returns false, so that `return error_set(err, ...)` reads well. */
-bool error_set(struct error *err, const char *format, ...)
+/* Formats the message; the macros are false, so that `return error_set(err, ...)` reads well
+ * and the compiler knows it. */
+void error_format(struct error *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+#define error_set(err, ...) (error_format((err), __VA_ARGS__), false)
 
 /* As error_set, with ": strerror(errno)" appended. */
-bool error_errno(struct error *err, const char *format, ...)
+void error_format_errno(struct error *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+#define error_errno(err, ...) (error_format_errno((err), __VA_ARGS__), false)

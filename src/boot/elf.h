@@ -1,0 +1,43 @@
+/* ELF executables, 32- and 64-bit little-endian x86, as a loader reads them (System V gABI,
+ * chapters 4 and 5). Private to boot/. */
+#pragma once
+
+#include "boot/layout.h"
+
+struct elf {
+    const struct boot_image *image;
+    bool is_64;
+    u64 entry;     /* e_entry, virtual */
+    u64 ph_offset; /* program headers: all inside the image */
+    unsigned ph_count;
+    unsigned ph_size;
+};
+
+struct elf_segment {
+    u32 type;
+    u64 offset, vaddr, paddr, file_size, memory_size;
+    u64 alignment;
+};
+
+#define ELF_LOAD 1
+#define ELF_NOTE 4
+
+/* Whether the image begins like an ELF file at all. */
+bool elf_probe(const struct boot_image *image);
+
+/* Checks the file header and finds the program headers. */
+bool elf_open(struct elf *elf, const struct boot_image *image, struct error *err);
+
+/* Program header `index`, which is below ph_count. */
+struct elf_segment elf_segment(const struct elf *elf, unsigned index);
+
+/* Loads every PT_LOAD segment at its physical address. *end is the first address behind all of
+ * them. */
+bool elf_load(const struct elf *elf, const struct boot_config *config, u64 *end,
+              struct error *err);
+
+/* The physical address of a virtual one in some PT_LOAD segment; itself when in none. */
+u64 elf_physical(const struct elf *elf, u64 vaddr);
+
+/* The payload of the first note of this owner and type: its offset in the image and size. */
+bool elf_note(const struct elf *elf, const char *owner, u32 type, u64 *offset, u64 *size);
