@@ -12,13 +12,18 @@ struct error {
     char text[512];
 };
 
+static inline bool error_failed(void)
+{
+    return false;
+}
+
 /* Formats the message; the macros are false, so that `return error_set(err, ...)` reads well
  * and the compiler knows it. */
 void error_format(struct error *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-#define error_set(err, ...) (error_format((err), __VA_ARGS__), false)
+#define error_set(err, ...) (error_format((err), __VA_ARGS__), error_failed())
 
 /* As error_set, with ": strerror(errno)" appended. */
 void error_format_errno(struct error *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-#define error_errno(err, ...) (error_format_errno((err), __VA_ARGS__), false)
+#define error_errno(err, ...) (error_format_errno((err), __VA_ARGS__), error_failed())
