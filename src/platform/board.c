@@ -10,6 +10,7 @@ void board_init(struct board *board, struct log *log)
     memset(board, 0, sizeof(*board));
     board->log = log;
     pthread_mutex_init(&board->lock, NULL);
+    pthread_mutex_init(&board->bus_lock, NULL);
     pthread_mutex_init(&board->work_lock, NULL);
     pthread_cond_init(&board->work_cond, NULL);
 }
@@ -30,6 +31,7 @@ void board_destroy(struct board *board)
     board->devices = NULL;
     pthread_cond_destroy(&board->work_cond);
     pthread_mutex_destroy(&board->work_lock);
+    pthread_mutex_destroy(&board->bus_lock);
     pthread_mutex_destroy(&board->lock);
 }
 

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "platform/bus.h"
 #include "platform/clock.h"
+#include "platform/irq.h"
 
 struct pmap;
 struct vcpu;
@@ -49,6 +50,14 @@ struct board {
      */
     void (*code_written)(void *opaque, struct gfn f);
     void *opaque; /* of the two above */
+
+    /* Locked accesses that one host instruction cannot do (across pages, to devices) exclude
+     * each other, as on a bus with LOCK# asserted. Outermost. */
+    pthread_mutex_t bus_lock;
+    /* x87 errors with CR0.NE clear (SDM vol. 1, 8.7.1): the wire to IRQ 13, and IGNNE#, which a
+     * write to port F0h asserts until FERR# falls. */
+    struct irq_line ferr;
+    bool ignne;
 
     /* Cross-vCPU work, see vcpu.h; innermost but for a vCPU's wait_lock. */
     pthread_mutex_t work_lock;

@@ -62,7 +62,10 @@ static void vcpu_drain(struct board *board, struct vcpu *target)
         pthread_mutex_unlock(&board->work_lock);
         work->run(target, work);
         pthread_mutex_lock(&board->work_lock);
-        work->done = true;
+        if (work->posted)
+            free(work);
+        else
+            work->done = true;
     }
     vcpu_clear(target, ATTN_WORK);
     target->work_busy = false;
@@ -155,6 +158,20 @@ void vcpu_request_all(struct board *board, struct vcpu *self,
             pthread_cond_wait(&board->work_cond, &board->work_lock);
     pthread_mutex_unlock(&board->work_lock);
     free(works);
+}
+
+void vcpu_post_all(struct board *board,
+                   void (*run)(struct vcpu *target, struct vcpu_work *work), void *opaque)
+{
+    pthread_mutex_lock(&board->work_lock);
+    for (unsigned i = 0; i < board->n_vcpus; i++) {
+        struct vcpu_work *work = calloc(1, sizeof(*work));
+        ensure(work);
+        *work = (struct vcpu_work){.run = run, .opaque = opaque, .posted = true};
+        vcpu_queue(board->vcpus[i], work);
+    }
+    pthread_cond_broadcast(&board->work_cond);
+    pthread_mutex_unlock(&board->work_lock);
 }
 
 static bool vcpu_is_apic(struct vcpu *vcpu, struct gpa addr)

@@ -15,6 +15,7 @@
 
 struct vcpu;
 struct engine;
+struct sim;
 
 /* The processor side of a local APIC. Each takes the board lock itself. */
 struct apic_ops {
@@ -33,6 +34,15 @@ struct apic_ops {
     void (*init)(void *apic);
 };
 
+/* The paravirtual MSRs (kvmclock) and hypercalls; false: #GP(0), #UD. They take the board lock
+ * themselves. */
+struct pv_ops {
+    bool (*read_msr)(void *pv, u32 index, u64 *value);
+    bool (*write_msr)(void *pv, u32 index, u64 value);
+    bool (*hypercall)(
+        void *pv); /* number and arguments in the vCPU's registers, answer in RAX */
+};
+
 struct vcpu {
     struct x86_cpu cpu; /* canonical state, owned by the machine (law 1) */
     unsigned index;     /* = initial APIC id */
@@ -45,8 +55,14 @@ struct vcpu {
     _Atomic u64 apic_page;
     _Atomic u8 sipi_vector;
 
+    const struct pv_ops *pv_ops; /* NULL: none */
+    void *pv;
+
     const struct engine *engine;
     void *engine_state;
+    /* The simulator's decoded code: every engine has it for what it leaves to the simulator
+     * (law 2). */
+    struct sim *sim;
     /* Makes the engine leave guest code soon; any thread. NULL: the engine polls `attention`.
      */
     void (*kick)(struct vcpu *vcpu);
@@ -67,7 +83,8 @@ struct vcpu {
 struct vcpu_work {
     void (*run)(struct vcpu *target, struct vcpu_work *work);
     void *opaque;
-    bool done; /* under board->work_lock */
+    bool done;   /* under board->work_lock */
+    bool posted; /* nobody waits: freed when done */
     struct vcpu_work *next;
 };
 
@@ -101,6 +118,10 @@ void vcpu_leave_guest(struct vcpu *vcpu);
  * it to one runner for each target. `run` must not take the board lock nor ask in turn. */
 void vcpu_request_all(struct board *board, struct vcpu *self,
                       void (*run)(struct vcpu *target, struct vcpu_work *work), void *opaque);
+/* As vcpu_request_all on every vCPU, but returns at once: each does it before its next
+ * instruction that follows an interrupt raised after this call. Any thread and lock. */
+void vcpu_post_all(struct board *board,
+                   void (*run)(struct vcpu *target, struct vcpu_work *work), void *opaque);
 /* Runs the work queued for this vCPU; called by its own thread. */
 void vcpu_run_work(struct vcpu *vcpu);
 
