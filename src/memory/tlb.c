@@ -30,12 +30,12 @@ void tlb_fill(struct x86_cpu *c, enum x86_tlb_index set, struct gva la,
     unsigned slot = tlb_slot(la.v);
     u64 tag = la.v & PAGE_MASK;
     bool writable = page->dirty && !(flags & (PMAP_ROM | PMAP_CODE)) && (flags & PMAP_DIRTY);
-    c->tlb[set][slot] = (struct x86_tlb_entry){
-        .read = allowed(c, set, page, ACCESS_READ) ? tag : TLB_INVALID,
-        .write = writable && allowed(c, set, page, ACCESS_WRITE) ? tag : TLB_INVALID,
-        .exec = allowed(c, set, page, ACCESS_EXEC) ? tag : TLB_INVALID,
-        .addend = (u64)hva - tag,
-    };
+    struct x86_tlb *tlb = &c->tlb[set];
+    u64 invalid = tlb_invalid(slot);
+    tlb->read[slot] = allowed(c, set, page, ACCESS_READ) ? tag : invalid;
+    tlb->write[slot] = writable && allowed(c, set, page, ACCESS_WRITE) ? tag : invalid;
+    tlb->exec[slot] = allowed(c, set, page, ACCESS_EXEC) ? tag : invalid;
+    tlb->page[slot] = (u64)hva;
     u64 bit = BIT(slot % 64);
     u64 *local = &c->tlb_use.local[set][slot / 64],
         *global = &c->tlb_use.global[set][slot / 64];
@@ -45,16 +45,16 @@ void tlb_fill(struct x86_cpu *c, enum x86_tlb_index set, struct gva la,
         note_large(c, la, page->page_shift);
 }
 
-static void invalidate(struct x86_tlb_entry *entry)
+static void invalidate(struct x86_tlb *tlb, unsigned slot)
 {
-    entry->read = entry->write = entry->exec = TLB_INVALID;
+    tlb->read[slot] = tlb->write[slot] = tlb->exec[slot] = tlb_invalid(slot);
 }
 
 void tlb_init(struct x86_cpu *c)
 {
     for (unsigned set = 0; set < TLB_SETS; set++) {
         for (unsigned slot = 0; slot < TLB_SIZE; slot++)
-            invalidate(&c->tlb[set][slot]);
+            invalidate(&c->tlb[set], slot);
     }
     tlb_flush_all(c);
 }
@@ -67,7 +67,7 @@ void tlb_flush_page(struct x86_cpu *c, struct gva la)
         return;
     }
     for (unsigned set = 0; set < TLB_SETS; set++)
-        invalidate(&c->tlb[set][tlb_slot(la.v)]);
+        invalidate(&c->tlb[set], tlb_slot(la.v));
 }
 
 static void flush_used(struct x86_cpu *c, u64 used[TLB_SETS][TLB_SIZE / 64])
@@ -75,7 +75,7 @@ static void flush_used(struct x86_cpu *c, u64 used[TLB_SETS][TLB_SIZE / 64])
     for (unsigned set = 0; set < TLB_SETS; set++) {
         for (unsigned word = 0; word < TLB_SIZE / 64; word++) {
             for (u64 left = used[set][word]; left; left &= left - 1)
-                invalidate(&c->tlb[set][word * 64 + (unsigned)__builtin_ctzll(left)]);
+                invalidate(&c->tlb[set], word * 64 + (unsigned)__builtin_ctzll(left));
             used[set][word] = 0;
         }
     }
@@ -100,9 +100,8 @@ void tlb_watch(struct x86_cpu *c, const void *hva)
 {
     for (unsigned set = 0; set < TLB_SETS; set++) {
         for (unsigned slot = 0; slot < TLB_SIZE; slot++) {
-            struct x86_tlb_entry *entry = &c->tlb[set][slot];
-            if (entry->write != TLB_INVALID && entry->write + entry->addend == (u64)hva)
-                entry->write = TLB_INVALID;
+            if (c->tlb[set].page[slot] == (u64)hva)
+                c->tlb[set].write[slot] = tlb_invalid(slot);
         }
     }
 }

@@ -61,12 +61,16 @@ _Static_assert(offsetof(struct x86_fpu, xmm) == 160, "FXSAVE layout");
 _Static_assert(offsetof(struct x86_fpu, ymm_hi) == 576, "XSAVE standard layout");
 
 /*
- * The software TLB: three direct-mapped arrays, by who accesses. Invariants:
+ * The software TLB: three direct-mapped sets, by who accesses. Invariants:
  *  - a tag equals the page's gva only if that access would succeed now without any change to
- * the guest's page tables (A set; D set for `write`) and without a side effect in the monitor
- * (the page is RAM, not watched for code or dirty logging where `write`);
- *  - otherwise the tag is TLB_INVALID; `addend` + gva is the hva of a RAM page.
+ *    the guest's page tables (A set; D set for `write`) and without a side effect in the
+ *    monitor (the page is RAM, not watched for code or dirty logging where `write`);
+ *  - otherwise the tag is tlb_invalid(slot); `page` is the hva of a RAM page's first byte.
  * CR3 loads, INVLPG and pmap changes remove entries; mode switches do not.
+ *
+ * Arrays beside each other, not entries: a slot number times 8 is an addressing mode, so
+ * translated code needs no shift. `address ^ tag` below 4096 is then both the hit and the
+ * offset in the page.
  */
 enum x86_tlb_index {
     TLB_KERNEL, /* CPL 0..2, SMAP in force when CR4.SMAP and not EFLAGS.AC; implicit accesses */
@@ -74,14 +78,13 @@ enum x86_tlb_index {
     TLB_KERNEL_AC, /* CPL 0..2 with EFLAGS.AC (or no CR4.SMAP): user pages allowed */
     TLB_SETS,
 };
-#define TLB_SIZE    1024
-#define TLB_INVALID 1ull /* never a page address */
+#define TLB_SIZE 1024
 
-struct x86_tlb_entry {
-    u64 read;
-    u64 write;
-    u64 exec;
-    u64 addend;
+struct x86_tlb {
+    u64 read[TLB_SIZE];
+    u64 write[TLB_SIZE];
+    u64 exec[TLB_SIZE];
+    u64 page[TLB_SIZE];
 };
 
 /* Which slots are filled, so that a flush costs what was filled; kept by memory/tlb.c. */
@@ -99,6 +102,12 @@ struct x86_tlb_use {
 static inline unsigned tlb_slot(u64 la)
 {
     return (la >> PAGE_SHIFT) & (TLB_SIZE - 1);
+}
+
+/* The tag that no address of this slot can match: a page that belongs to another slot. */
+static inline u64 tlb_invalid(unsigned slot)
+{
+    return slot ? 0 : PAGE_SIZE;
 }
 
 /* Bits of x86_cpu.attention. The first group is set by other threads, hence atomic. */
@@ -134,7 +143,7 @@ struct x86_cpu {
     u8 flat[SEG_COUNT];
     u64 flat_base[SEG_COUNT];
     struct x86_seg seg[SEG_COUNT];
-    struct x86_tlb_entry tlb[TLB_SETS][TLB_SIZE];
+    struct x86_tlb tlb[TLB_SETS];
     struct x86_tlb_use tlb_use;
 
     /* -- Vector state ------------------------------------------------------------------------

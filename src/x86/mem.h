@@ -44,16 +44,20 @@ static inline struct gva x86_linear(struct x86_cpu *c, enum x86_seg_reg seg, u64
 /* The hva when the TLB holds the access, else NULL. Never spans pages. */
 static inline void *x86_tlb_read(struct x86_cpu *c, struct gva la, unsigned size)
 {
-    struct x86_tlb_entry *e = &c->tlb[c->tlb_index][tlb_slot(la.v)];
-    if (likely(e->read == (la.v & PAGE_MASK) && page_left(la.v) >= size))
-        return (void *)(la.v + e->addend);
+    const struct x86_tlb *tlb = &c->tlb[c->tlb_index];
+    unsigned slot = tlb_slot(la.v);
+    u64 offset = la.v ^ tlb->read[slot];
+    if (likely(offset <= PAGE_SIZE - size))
+        return (void *)(tlb->page[slot] + offset);
     return NULL;
 }
 static inline void *x86_tlb_write(struct x86_cpu *c, struct gva la, unsigned size)
 {
-    struct x86_tlb_entry *e = &c->tlb[c->tlb_index][tlb_slot(la.v)];
-    if (likely(e->write == (la.v & PAGE_MASK) && page_left(la.v) >= size))
-        return (void *)(la.v + e->addend);
+    const struct x86_tlb *tlb = &c->tlb[c->tlb_index];
+    unsigned slot = tlb_slot(la.v);
+    u64 offset = la.v ^ tlb->write[slot];
+    if (likely(offset <= PAGE_SIZE - size))
+        return (void *)(tlb->page[slot] + offset);
     return NULL;
 }
 
