@@ -229,9 +229,10 @@ static struct found find_slow(struct x86_cpu *c, struct gva la)
 static inline struct found find(struct x86_cpu *c)
 {
     struct gva la = linear_rip(c);
-    struct x86_tlb_entry *entry = &c->tlb[c->tlb_index][tlb_slot(la.v)];
-    if (likely(entry->exec == (la.v & PAGE_MASK))) {
-        u64 key = block_key((const u8 *)(la.v + entry->addend), c->code_size);
+    const struct x86_tlb *tlb = &c->tlb[c->tlb_index];
+    unsigned slot = tlb_slot(la.v);
+    if (likely(tlb->exec[slot] == (la.v & PAGE_MASK))) {
+        u64 key = block_key((const u8 *)tlb->page[slot] + (la.v & ~PAGE_MASK), c->code_size);
         struct block *block = blocks_find(&sim_of(c)->blocks, key);
         if (likely(block))
             return (struct found){.block = block};
