@@ -68,15 +68,57 @@ enum x86_decode_result native_lower(struct x86_cpu *c, const ZydisDecodedInstruc
                                     const ZydisDecodedOperand *operands, const u8 *bytes,
                                     struct x86_insn *i);
 
-/* -- Shared by the exec_* files of the group ------------------------------------------------ */
+/* -- Shared by the exec_* files of the group ------------------------------------------------
+ */
 
-/* #UD and #NM, in the order of SDM vol. 2, 2.4 and vol. 3, 2.5. */
-void native_check_sse(struct x86_cpu *c); /* legacy encodings of XMM instructions */
-void native_check_avx(struct x86_cpu *c);
-void native_check_mmx(struct x86_cpu *c); /* #UD, #NM, and #MF for a pending x87 error */
-void native_check_x87(struct x86_cpu *c); /* #NM only: for non-waiting instructions */
+/*
+ * #UD and #NM by CR0, CR4 and XCR0, in the order of SDM vol. 2, 2.4 and vol. 3, 2.5. The
+ * refuse functions find out which; they do not return when the condition that led there holds.
+ */
+void native_refuse_sse(struct x86_cpu *c);
+void native_refuse_avx(struct x86_cpu *c);
+void native_refuse_mmx(struct x86_cpu *c);
 /* A pending unmasked x87 exception: #MF, or FERR# where CR0.NE is clear. */
-void native_check_mf(struct x86_cpu *c);
+void native_refuse_mf(struct x86_cpu *c);
+
+/* Legacy encodings of XMM instructions. */
+static inline void native_check_sse(struct x86_cpu *c)
+{
+    if (unlikely(c->cr0 & (CR0_EM | CR0_TS)) || unlikely(!(c->cr4 & CR4_OSFXSR)))
+        native_refuse_sse(c);
+}
+
+static inline void native_check_avx(struct x86_cpu *c)
+{
+    const u64 both = XCR0_SSE | XCR0_AVX;
+    if (unlikely(c->cr0 & CR0_TS) || unlikely(!(c->cr4 & CR4_OSXSAVE)) ||
+        unlikely((c->xcr0 & both) != both) || unlikely(c->code_size == 2))
+        native_refuse_avx(c);
+}
+
+/* Before each waiting x87 and each MMX instruction. */
+static inline void native_check_mf(struct x86_cpu *c)
+{
+    if (unlikely(c->fpu.fsw & FSW_ES))
+        native_refuse_mf(c);
+}
+
+static inline void native_check_mmx(struct x86_cpu *c)
+{
+    if (unlikely(c->cr0 & (CR0_EM | CR0_TS)))
+        native_refuse_mmx(c);
+    native_check_mf(c);
+}
+
+/* The whole check of non-waiting x87 instructions. */
+static inline void native_check_x87(struct x86_cpu *c)
+{
+    if (unlikely(c->cr0 & (CR0_EM | CR0_TS)))
+        x86_raise(c, VEC_NM);
+}
+
+/* MMX state: TOP := 0, ST(i) and MMi become the same register, all tags valid. */
+void native_enter_mmx(struct x86_cpu *c);
 
 /* The linear address of the memory operand after all checks but paging. */
 struct gva native_address(struct x86_cpu *c, struct x86_insn *i, unsigned size,

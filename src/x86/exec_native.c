@@ -1,0 +1,195 @@
+/*
+ * Running thunks (native.h): the checks that come before the instruction, its memory operand,
+ * and what is left to do after it. Faults come first, so that a thunk that ran is committed.
+ */
+#include "x86/exec_native.h"
+
+#include <string.h>
+
+#include "x86/mem.h"
+
+#define MXCSR_MASKS 0x1f80u /* all six exceptions masked */
+
+void native_refuse_sse(struct x86_cpu *c)
+{
+    if (c->cr0 & CR0_EM || !(c->cr4 & CR4_OSFXSR))
+        x86_raise(c, VEC_UD);
+    x86_raise(c, VEC_NM);
+}
+
+void native_refuse_avx(struct x86_cpu *c)
+{
+    const u64 both = XCR0_SSE | XCR0_AVX;
+    if (!x86_protected(c) || x86_v86(c) || !(c->cr4 & CR4_OSXSAVE) || (c->xcr0 & both) != both)
+        x86_raise(c, VEC_UD);
+    if (c->cr0 & CR0_TS)
+        x86_raise(c, VEC_NM);
+}
+
+void native_refuse_mmx(struct x86_cpu *c)
+{
+    x86_raise(c, c->cr0 & CR0_EM ? VEC_UD : VEC_NM);
+}
+
+/*
+ * With CR0.NE clear the processor raises FERR#, and freezes before the instruction until an
+ * interrupt comes or IGNNE# is given (SDM vol. 1, 8.7.1 and appendix D). The freeze is left
+ * out: the interrupt is at the door when this instruction has ended, as on boards whose FERR#
+ * is late, which the manual's sequences allow for.
+ */
+void native_refuse_mf(struct x86_cpu *c)
+{
+    if (c->cr0 & CR0_NE)
+        x86_raise(c, VEC_MF);
+    if (!c->ops->ignne(c))
+        c->ops->ferr(c, true);
+}
+
+void native_enter_mmx(struct x86_cpu *c)
+{
+    struct x86_fpu *f = &c->fpu;
+    unsigned top = (f->fsw >> 11) & 7;
+    if (top) {
+        u8 old[8][16];
+        memcpy(old, f->st, sizeof(old));
+        for (unsigned r = 0; r < 8; r++)
+            memcpy(f->st[r], old[(r - top) & 7], 16);
+        f->fsw &= (u16)~0x3800u;
+    }
+    f->ftw = 0xff;
+}
+
+struct gva native_address(struct x86_cpu *c, struct x86_insn *i, unsigned size,
+                          enum x86_access access)
+{
+    struct gva la = x86_linear(c, i->seg, x86_ea(c, i), size, access);
+    if (i->flags & INSN_ALIGN && unlikely(la.v & (size - 1)))
+        x86_raise_error(c, VEC_GP, 0);
+    return la;
+}
+
+/* The memory operand of an instruction in progress: RAM itself, or the copy. */
+struct operand {
+    void *p;
+    struct gva la;
+    u8 copy[64] __attribute__((aligned(64)));
+};
+
+/* An operand both read and written does not occur in this group. */
+static inline void operand_open(struct operand *o, struct x86_cpu *c, struct x86_insn *i)
+{
+    bool store = i->native_flags & NATIVE_STORE;
+    o->la = native_address(c, i, i->mem_size, store ? ACCESS_WRITE : ACCESS_READ);
+    o->p = store ? x86_tlb_write(c, o->la, i->mem_size) : x86_tlb_read(c, o->la, i->mem_size);
+    if (likely(o->p))
+        return;
+    o->p = o->copy;
+    if (store)
+        c->ops->probe(c, o->la, i->mem_size, ACCESS_WRITE, AS_CPL);
+    else
+        c->ops->read(c, o->la, o->copy, i->mem_size, AS_CPL);
+}
+
+static inline void operand_close(struct operand *o, struct x86_cpu *c, struct x86_insn *i)
+{
+    if (i->native_flags & NATIVE_STORE && o->p == o->copy)
+        c->ops->write(c, o->la, o->copy, i->mem_size, AS_CPL);
+}
+
+/* Only unmasked exceptions can make the host's unit trap; then the trampoline must watch. */
+static inline void run(struct x86_cpu *c, struct x86_insn *i, void *mem)
+{
+    native_code *code = i->native;
+    if (i->native_flags & NATIVE_MXCSR &&
+        unlikely((c->fpu.mxcsr & MXCSR_MASKS) != MXCSR_MASKS)) {
+        if (!c->ops->native(c, i->native, mem))
+            x86_raise(c, c->cr4 & CR4_OSXMMEXCPT ? VEC_XM : VEC_UD);
+        return;
+    }
+    code(c, mem);
+}
+
+static inline void run_operand(struct x86_cpu *c, struct x86_insn *i)
+{
+    struct operand o;
+    if (!i->mem_size) {
+        run(c, i, NULL);
+        return;
+    }
+    operand_open(&o, c, i);
+    run(c, i, o.p);
+    operand_close(&o, c, i);
+}
+
+void exec_native_plain(struct x86_cpu *c, struct x86_insn *i)
+{
+    run_operand(c, i);
+}
+
+void exec_native_sse(struct x86_cpu *c, struct x86_insn *i)
+{
+    native_check_sse(c);
+    run_operand(c, i);
+}
+
+void exec_native_avx(struct x86_cpu *c, struct x86_insn *i)
+{
+    native_check_avx(c);
+    run_operand(c, i);
+}
+
+/* No thunk writes memory from an MMX register: exec_mmx_store does. */
+static inline void run_mmx(struct x86_cpu *c, struct x86_insn *i)
+{
+    struct operand o = {0};
+    if (i->mem_size)
+        operand_open(&o, c, i);
+    native_enter_mmx(c);
+    run(c, i, o.p);
+}
+
+void exec_native_mmx(struct x86_cpu *c, struct x86_insn *i)
+{
+    native_check_mmx(c);
+    run_mmx(c, i);
+}
+
+void exec_native_mmx_sse(struct x86_cpu *c, struct x86_insn *i)
+{
+    native_check_sse(c);
+    native_check_mf(c);
+    run_mmx(c, i);
+}
+
+/* An unmasked invalid operation, overflow or underflow suppresses the store of FST, FIST and
+ * the like (SDM vol. 1, 8.5). No such flag was set before, else #MF would have come. */
+static bool x87_stored(const struct x86_cpu *c)
+{
+    const u16 suppress = 1 << 0 | 1 << 3 | 1 << 4;
+    return !(c->fpu.fsw & ~c->fpu.fcw & suppress);
+}
+
+/*
+ * The pointers to the last instruction are the guest's, not the thunk's (SDM vol. 1, 8.1.8).
+ * Selectors are not kept, as on processors that report their deprecation.
+ */
+void exec_native_x87(struct x86_cpu *c, struct x86_insn *i)
+{
+    native_check_x87(c);
+    native_check_mf(c);
+    struct operand o;
+    u64 fdp = c->fpu.fdp;
+    if (i->mem_size) {
+        fdp = x86_ea(c, i);
+        operand_open(&o, c, i);
+        run(c, i, o.p);
+        if (x87_stored(c))
+            operand_close(&o, c, i);
+    } else {
+        run(c, i, NULL);
+    }
+    c->fpu.fip = c->insn_rip;
+    c->fpu.fdp = fdp;
+    c->fpu.fop = i->imm2;
+    c->fpu.mxcsr_mask = MXCSR_MASK;
+}
