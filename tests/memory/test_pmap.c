@@ -1,0 +1,97 @@
+/* The pmap: ranges, lazy machine pages, flags, ROM. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "memory/pmap.h"
+
+static struct pmap *create(u64 bytes)
+{
+    struct error err;
+    struct pmap *pmap = pmap_create(bytes, &err);
+    assert_non_null(pmap);
+    return pmap;
+}
+
+static void test_ranges(void **state)
+{
+    struct pmap *pmap = create(5 * GiB);
+    assert_int_equal(pmap_below_4g(pmap), PMAP_HOLE);
+    assert_int_equal(pmap_above_4g(pmap), 5 * GiB - PMAP_HOLE);
+    assert_true(pmap_flags(pmap, gfn(0)) & PMAP_RAM);
+    assert_true(pmap_flags(pmap, gpa_to_gfn(gpa(PMAP_HOLE - 1))) & PMAP_RAM);
+    assert_int_equal(pmap_flags(pmap, gpa_to_gfn(gpa(PMAP_HOLE))), 0);
+    assert_null(pmap_page(pmap, gpa_to_gfn(gpa(4 * GiB - 1))));
+    assert_non_null(pmap_page(pmap, gpa_to_gfn(gpa(4 * GiB))));
+    u64 end = 4 * GiB + pmap_above_4g(pmap);
+    assert_non_null(pmap_page(pmap, gpa_to_gfn(gpa(end - 1))));
+    assert_null(pmap_page(pmap, gpa_to_gfn(gpa(end))));
+    assert_null(pmap_page(pmap, gfn(UINT64_MAX)));
+    pmap_destroy(pmap);
+}
+
+static void test_lazy(void **state)
+{
+    struct pmap *pmap = create(1 * GiB);
+    assert_int_equal(pmap_allocated(pmap), 0);
+    u8 *page = pmap_page(pmap, gfn(7));
+    assert_int_equal(page[0], 0);
+    memset(page, 0xab, PAGE_SIZE);
+    assert_int_equal(pmap_allocated(pmap), PAGE_SIZE);
+    assert_ptr_equal(pmap_page(pmap, gfn(7)), page);
+    /* Neighbours lie beside each other, so that their host mappings can merge. */
+    assert_ptr_equal(pmap_page(pmap, gfn(8)), page + PAGE_SIZE);
+    assert_ptr_not_equal(pmap_page(pmap, gfn(8 + 512)), page + PAGE_SIZE);
+    pmap_destroy(pmap);
+}
+
+static void test_small_and_odd(void **state)
+{
+    struct pmap *pmap = create(3 * PAGE_SIZE);
+    for (unsigned f = 0; f < 3; f++)
+        memset(pmap_page(pmap, gfn(f)), (int)f, PAGE_SIZE);
+    for (unsigned f = 0; f < 3; f++)
+        assert_int_equal(*(u8 *)pmap_page(pmap, gfn(f)), f);
+    assert_null(pmap_page(pmap, gfn(3)));
+    pmap_destroy(pmap);
+}
+
+static void test_flags(void **state)
+{
+    struct pmap *pmap = create(1 * MiB);
+    assert_int_equal(pmap_set_flags(pmap, gfn(5), PMAP_CODE, 0), PMAP_RAM);
+    u8 *page = pmap_page(pmap, gfn(5));
+    assert_int_equal(pmap_flags(pmap, gfn(5)), PMAP_RAM | PMAP_PRESENT | PMAP_CODE);
+    pmap_set_flags(pmap, gfn(5), PMAP_DIRTY, PMAP_CODE);
+    assert_int_equal(pmap_flags(pmap, gfn(5)), PMAP_RAM | PMAP_PRESENT | PMAP_DIRTY);
+    assert_ptr_equal(pmap_page(pmap, gfn(5)), page);
+    pmap_destroy(pmap);
+}
+
+static void test_rom(void **state)
+{
+    struct pmap *pmap = create(1 * MiB);
+    struct gpa bios = gpa(4 * GiB - 256 * KiB);
+    assert_null(pmap_page(pmap, gpa_to_gfn(bios)));
+    assert_true(pmap_set_rom(pmap, bios, 256 * KiB, true));
+    assert_non_null(pmap_page(pmap, gpa_to_gfn(bios)));
+    assert_true(pmap_flags(pmap, gpa_to_gfn(bios)) & PMAP_ROM);
+    assert_true(pmap_set_rom(pmap, gpa(0xf0000), 64 * KiB, true));
+    assert_true(pmap_set_rom(pmap, gpa(0xf0000), 64 * KiB, false));
+    assert_false(pmap_flags(pmap, gpa_to_gfn(gpa(0xf0000))) & PMAP_ROM);
+    pmap_destroy(pmap);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ranges),        cmocka_unit_test(test_lazy),
+        cmocka_unit_test(test_small_and_odd), cmocka_unit_test(test_flags),
+        cmocka_unit_test(test_rom),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,175 @@
+/* The software TLB: which tags a fill sets, and what each flush drops. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "memory/tlb.h"
+#include "x86/model.h"
+
+static const struct x86_model model = {.phys_bits = 40};
+static _Alignas(4096) u8 page_bytes[4096];
+
+#define RAM_FLAGS (PMAP_RAM | PMAP_PRESENT | PMAP_DIRTY)
+
+static int setup(void **state)
+{
+    struct x86_cpu *c = calloc(1, sizeof(*c));
+    c->model = &model;
+    c->cr4 = CR4_SMAP | CR4_SMEP;
+    c->cr0 = CR0_WP;
+    tlb_init(c);
+    *state = c;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    free(*state);
+    return 0;
+}
+
+static const struct walk_result plain = {
+    .page_shift = 12, .user = true, .writable = true, .executable = true, .dirty = true};
+
+/* What a slot holds, with TAG_NONE for a tag that matches nothing. */
+#define TAG_NONE 1ull
+struct tags {
+    u64 read, write, exec, page;
+};
+
+static u64 tag(u64 value, u64 la)
+{
+    return tlb_slot(value) == tlb_slot(la) ? value : TAG_NONE;
+}
+
+static struct tags tags_of(struct x86_cpu *c, enum x86_tlb_index set, u64 la)
+{
+    const struct x86_tlb *tlb = &c->tlb[set];
+    unsigned slot = tlb_slot(la);
+    return (struct tags){tag(tlb->read[slot], la), tag(tlb->write[slot], la),
+                         tag(tlb->exec[slot], la), tlb->page[slot]};
+}
+
+static void fill(struct x86_cpu *c, enum x86_tlb_index set, u64 la, struct walk_result page,
+                 u64 flags)
+{
+    tlb_fill(c, set, gva(la), &page, page_bytes, flags);
+}
+
+static void test_empty_misses_page_zero(void **state)
+{
+    struct x86_cpu *c = *state;
+    assert_int_equal(tags_of(c, TLB_USER, 0).read, TAG_NONE);
+}
+
+static void test_rights(void **state)
+{
+    struct x86_cpu *c = *state;
+    fill(c, TLB_USER, 0x5000, plain, RAM_FLAGS);
+    struct tags e = tags_of(c, TLB_USER, 0x5000);
+    assert_int_equal(e.read, 0x5000);
+    assert_int_equal(e.write, 0x5000);
+    assert_int_equal(e.exec, 0x5000);
+    assert_int_equal(e.page, (u64)page_bytes);
+    /* SMAP and SMEP: the kernel has nothing to do on a user page... */
+    fill(c, TLB_KERNEL, 0x5000, plain, RAM_FLAGS);
+    e = tags_of(c, TLB_KERNEL, 0x5000);
+    assert_int_equal(e.read, TAG_NONE);
+    assert_int_equal(e.write, TAG_NONE);
+    assert_int_equal(e.exec, TAG_NONE);
+    /* ...but to move data with EFLAGS.AC. */
+    fill(c, TLB_KERNEL_AC, 0x5000, plain, RAM_FLAGS);
+    e = tags_of(c, TLB_KERNEL_AC, 0x5000);
+    assert_int_equal(e.read, 0x5000);
+    assert_int_equal(e.exec, TAG_NONE);
+}
+
+static void test_write_needs_the_slow_path_once(void **state)
+{
+    struct x86_cpu *c = *state;
+    struct walk_result clean = plain;
+    clean.dirty = false;
+    fill(c, TLB_USER, 0x5000, clean, RAM_FLAGS);
+    assert_int_equal(tags_of(c, TLB_USER, 0x5000).write, TAG_NONE);
+    fill(c, TLB_USER, 0x5000, plain, RAM_FLAGS | PMAP_CODE);
+    assert_int_equal(tags_of(c, TLB_USER, 0x5000).write, TAG_NONE);
+    fill(c, TLB_USER, 0x5000, plain, RAM_FLAGS | PMAP_ROM);
+    assert_int_equal(tags_of(c, TLB_USER, 0x5000).write, TAG_NONE);
+    fill(c, TLB_USER, 0x5000, plain, PMAP_RAM | PMAP_PRESENT);
+    assert_int_equal(tags_of(c, TLB_USER, 0x5000).write, TAG_NONE);
+}
+
+static void test_flushes(void **state)
+{
+    struct x86_cpu *c = *state;
+    struct walk_result global = plain;
+    global.global = true;
+    fill(c, TLB_USER, 0x5000, plain, RAM_FLAGS);
+    fill(c, TLB_USER, 0x6000, global, RAM_FLAGS);
+    fill(c, TLB_USER, 0x7000, plain, RAM_FLAGS);
+    tlb_flush_page(c, gva(0x7123));
+    assert_int_equal(tags_of(c, TLB_USER, 0x7000).read, TAG_NONE);
+    assert_int_equal(tags_of(c, TLB_USER, 0x5000).read, 0x5000);
+    tlb_flush_local(c);
+    assert_int_equal(tags_of(c, TLB_USER, 0x5000).read, TAG_NONE);
+    assert_int_equal(tags_of(c, TLB_USER, 0x6000).read, 0x6000);
+    tlb_flush_page(c, gva(0x6000));
+    assert_int_equal(tags_of(c, TLB_USER, 0x6000).read, TAG_NONE);
+    fill(c, TLB_USER, 0x6000, global, RAM_FLAGS);
+    tlb_flush_all(c);
+    assert_int_equal(tags_of(c, TLB_USER, 0x6000).read, TAG_NONE);
+}
+
+/* A slot that a local entry took from a global one goes with CR3. */
+static void test_slot_changes_hands(void **state)
+{
+    struct x86_cpu *c = *state;
+    struct walk_result global = plain;
+    global.global = true;
+    u64 other = 0x5000 + TLB_SIZE * PAGE_SIZE;
+    fill(c, TLB_USER, 0x5000, global, RAM_FLAGS);
+    fill(c, TLB_USER, other, plain, RAM_FLAGS);
+    tlb_flush_local(c);
+    assert_int_equal(tags_of(c, TLB_USER, other).read, TAG_NONE);
+}
+
+static void test_large_page_goes_whole(void **state)
+{
+    struct x86_cpu *c = *state;
+    struct walk_result large = plain;
+    large.page_shift = 21;
+    fill(c, TLB_USER, 0x200000, large, RAM_FLAGS);
+    fill(c, TLB_USER, 0x201000, large, RAM_FLAGS);
+    tlb_flush_page(c, gva(0x3ff000));
+    assert_int_equal(tags_of(c, TLB_USER, 0x200000).read, TAG_NONE);
+    assert_int_equal(tags_of(c, TLB_USER, 0x201000).read, TAG_NONE);
+}
+
+static void test_watch(void **state)
+{
+    struct x86_cpu *c = *state;
+    fill(c, TLB_USER, 0x5000, plain, RAM_FLAGS);
+    fill(c, TLB_KERNEL_AC, 0x9000, plain, RAM_FLAGS);
+    tlb_watch(c, page_bytes);
+    assert_int_equal(tags_of(c, TLB_USER, 0x5000).write, TAG_NONE);
+    assert_int_equal(tags_of(c, TLB_KERNEL_AC, 0x9000).write, TAG_NONE);
+    assert_int_equal(tags_of(c, TLB_USER, 0x5000).read, 0x5000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_empty_misses_page_zero, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rights, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_write_needs_the_slow_path_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_flushes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_slot_changes_hands, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_large_page_goes_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_watch, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
