@@ -1,0 +1,31 @@
+/*
+ * The real clock behind a machine's virtual time (platform/clock.h): CLOCK_MONOTONIC, standing
+ * still while the machine is stopped.
+ *
+ * Threads: reading is lock-free from any thread; start and stop under the board lock.
+ */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "host/loop.h"
+#include "platform/clock.h"
+
+struct host_clock {
+    struct clock *clock;
+    struct loop *loop;        /* the one that fires the timers */
+    _Atomic s64 offset;       /* running: virtual time = monotonic time + offset */
+    _Atomic u64 frozen;       /* stopped: virtual time + 1; 0 while running */
+    _Atomic u64 sleeps_until; /* virtual; an earlier deadline has to wake the loop */
+    s64 wall_offset;          /* seconds added to the host's UTC (-rtc base=) */
+};
+
+/* Makes `clock` read the real clock. It starts stopped, at 0. */
+void host_clock_init(struct host_clock *host, struct clock *clock, struct loop *loop,
+                     s64 wall_offset);
+
+void host_clock_start(struct host_clock *host);
+void host_clock_stop(struct host_clock *host);
+
+/* How long the loop may sleep, in ns, before the virtual time `deadline` (UINT64_MAX: none). */
+u64 host_clock_sleep(struct host_clock *host, u64 deadline);

@@ -1,0 +1,82 @@
+/* The event loop, see loop.h. */
+#include "host/loop.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/ensure.h"
+
+bool loop_init(struct loop *loop, struct error *err)
+{
+    *loop = (struct loop){.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    if (loop->wake_fd < 0)
+        return error_errno(err, "cannot make an event descriptor");
+    return true;
+}
+
+void loop_destroy(struct loop *loop)
+{
+    close(loop->wake_fd);
+}
+
+void loop_add(struct loop *loop, struct loop_source *source)
+{
+    source->next = loop->sources;
+    loop->sources = source;
+}
+
+void loop_remove(struct loop *loop, struct loop_source *source)
+{
+    for (struct loop_source **at = &loop->sources; *at; at = &(*at)->next) {
+        if (*at == source) {
+            *at = source->next;
+            return;
+        }
+    }
+}
+
+void loop_wake(struct loop *loop)
+{
+    u64 one = 1;
+    /* Only a full counter can refuse, and then the loop wakes anyway. */
+    if (write(loop->wake_fd, &one, sizeof(one)) < 0)
+        return;
+}
+
+static bool loop_has(const struct loop *loop, const struct loop_source *source)
+{
+    for (const struct loop_source *at = loop->sources; at; at = at->next)
+        if (at == source)
+            return true;
+    return false;
+}
+
+void loop_wait(struct loop *loop, u64 ns)
+{
+    struct pollfd fds[LOOP_MAX_SOURCES + 1];
+    struct loop_source *sources[LOOP_MAX_SOURCES + 1];
+    unsigned n = 0;
+    fds[n++] = (struct pollfd){.fd = loop->wake_fd, .events = POLLIN};
+    for (struct loop_source *source = loop->sources; source; source = source->next) {
+        ensure(n <= LOOP_MAX_SOURCES);
+        sources[n] = source;
+        fds[n++] =
+            (struct pollfd){.fd = source->events ? source->fd : -1, .events = source->events};
+    }
+    struct timespec timeout = {.tv_sec = (time_t)(ns / 1000000000),
+                               .tv_nsec = (long)(ns % 1000000000)};
+    int ready = ppoll(fds, n, ns == UINT64_MAX ? NULL : &timeout, NULL);
+    if (ready <= 0) {
+        ensure(ready == 0 || errno == EINTR);
+        return;
+    }
+    u64 count;
+    if (fds[0].revents && read(loop->wake_fd, &count, sizeof(count)) < 0)
+        ensure(errno == EAGAIN);
+    for (unsigned i = 1; i < n; i++)
+        if (fds[i].revents && loop_has(loop, sources[i]))
+            sources[i]->ready(sources[i]->opaque, fds[i].revents);
+}

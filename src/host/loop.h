@@ -1,0 +1,41 @@
+/*
+ * The event loop of a VM's main thread: file descriptors, one deadline, and a wake-up that any
+ * thread may send.
+ *
+ * Threads: everything but loop_wake belongs to the thread that runs the loop. Callbacks run in
+ * that thread without locks held; they may add and remove sources, their own too.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "base/types.h"
+
+/* A watched descriptor; the owner keeps the memory while it is added. */
+struct loop_source {
+    int fd;
+    short events; /* POLLIN, POLLOUT; 0 rests; the owner may change it at any time */
+    void (*ready)(void *opaque, short revents);
+    void *opaque;
+    struct loop_source *next;
+};
+
+struct loop {
+    int wake_fd;
+    struct loop_source *sources;
+};
+
+#define LOOP_MAX_SOURCES 64
+
+bool loop_init(struct loop *loop, struct error *err);
+void loop_destroy(struct loop *loop);
+
+void loop_add(struct loop *loop, struct loop_source *source);
+void loop_remove(struct loop *loop, struct loop_source *source);
+
+/* Makes loop_wait return soon; any thread, and signal handlers. */
+void loop_wake(struct loop *loop);
+
+/* Waits at most `ns` nanoseconds (UINT64_MAX: for ever) and runs the callbacks of what is
+ * ready.
+ */
+void loop_wait(struct loop *loop, u64 ns);

@@ -1,0 +1,33 @@
+/*
+ * The ACPI tables of the machine (ACPI 6.4, chapter 5): RSDP, RSDT and XSDT, FADT with FACS and
+ * DSDT, MADT. They describe what the board has and nothing else: no HPET, no PCI Express.
+ *
+ * Building is separate from placing, so that the same bytes can go into guest memory for a
+ * direct kernel start, or to firmware.
+ */
+#pragma once
+
+#include "base/types.h"
+
+struct acpi_config {
+    unsigned n_cpus;
+    u16 pm_base;    /* PM1 event block here, PM1 control at +4, PM timer at +8 */
+    u8 sci;         /* the ISA IRQ, level-triggered and active high */
+    u16 reset_port; /* writing reset_value resets the machine */
+    u8 reset_value;
+    u8 s5_type; /* SLP_TYP of soft-off */
+    u32 ioapic_base;
+    u32 pci_hole; /* the first address above RAM below 4 GiB */
+    bool com1;
+};
+
+#define ACPI_MAX_SIZE 0x4000
+
+/* What PCI's INTx pins of a slot are wired to, by GSI = ISA IRQ. */
+unsigned acpi_pci_irq(unsigned slot, unsigned pin);
+
+/*
+ * Builds all tables for address `base` (16-byte aligned, below 4 GiB) into `buf` of
+ * ACPI_MAX_SIZE bytes. The RSDP comes first. Returns the size.
+ */
+size_t acpi_build(const struct acpi_config *config, u32 base, u8 *buf);
