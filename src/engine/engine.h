@@ -46,3 +46,13 @@ struct engine {
 };
 
 extern const struct engine sim_engine;
+
+/* All engines of this build, fastest first: what `-accel help` lists and `-accel auto` tries.
+ */
+extern const struct engine *const engines[];
+extern const unsigned n_engines;
+
+/* The engine of that name (`-accel`), or NULL. */
+const struct engine *engine_named(const char *name);
+/* The first engine of the list that can run here; NULL: *why has each one's reason. */
+const struct engine *engine_first_working(struct error *why);
