@@ -160,8 +160,7 @@ static x86_handler *choose_movd(struct x86_insn *i)
     return choose_move(i);
 }
 
-x86_handler *native_c_handler(const ZydisDecodedInstruction *z,
-                              const ZydisDecodedOperand *operands, struct x86_insn *i)
+x86_handler *native_move_handler(const ZydisDecodedInstruction *z, struct x86_insn *i)
 {
     switch (z->mnemonic) {
     case ZYDIS_MNEMONIC_MOVAPS:

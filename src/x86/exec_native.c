@@ -45,18 +45,23 @@ void native_refuse_mf(struct x86_cpu *c)
         c->ops->ferr(c, true);
 }
 
-void native_enter_mmx(struct x86_cpu *c)
+void native_set_top(struct x86_cpu *c, unsigned top)
 {
     struct x86_fpu *f = &c->fpu;
-    unsigned top = (f->fsw >> 11) & 7;
-    if (top) {
+    unsigned by = (top - (f->fsw >> 11)) & 7;
+    if (by) {
         u8 old[8][16];
         memcpy(old, f->st, sizeof(old));
         for (unsigned r = 0; r < 8; r++)
-            memcpy(f->st[r], old[(r - top) & 7], 16);
-        f->fsw &= (u16)~0x3800u;
+            memcpy(f->st[r], old[(r + by) & 7], 16);
     }
-    f->ftw = 0xff;
+    f->fsw = (u16)((f->fsw & ~0x3800u) | top << 11);
+}
+
+void native_enter_mmx(struct x86_cpu *c)
+{
+    native_set_top(c, 0);
+    c->fpu.ftw = 0xff;
 }
 
 struct gva native_address(struct x86_cpu *c, struct x86_insn *i, unsigned size,
@@ -181,6 +186,8 @@ void exec_native_x87(struct x86_cpu *c, struct x86_insn *i)
     u64 fdp = c->fpu.fdp;
     if (i->mem_size) {
         fdp = x86_ea(c, i);
+        if (!x86_protected(c) || x86_v86(c))
+            fdp += c->seg[i->seg].base;
         operand_open(&o, c, i);
         run(c, i, o.p);
         if (x87_stored(c))
@@ -188,8 +195,49 @@ void exec_native_x87(struct x86_cpu *c, struct x86_insn *i)
     } else {
         run(c, i, NULL);
     }
-    c->fpu.fip = c->insn_rip;
+    bool linear = !x86_protected(c) || x86_v86(c);
+    c->fpu.fip = c->insn_rip + (linear ? c->seg[SEG_CS].base : 0);
     c->fpu.fdp = fdp;
     c->fpu.fop = i->imm2;
     c->fpu.mxcsr_mask = MXCSR_MASK;
+}
+
+/* -- Images larger than one access -----------------------------------------------------------
+ */
+
+#define CHUNK 64u
+
+static inline u64 image_at(const struct x86_insn *i, u64 base, unsigned offset)
+{
+    return (base + offset) & bits_low(8 * i->adsize);
+}
+
+void native_image_probe(struct x86_cpu *c, struct x86_insn *i, unsigned size,
+                        enum x86_access access)
+{
+    u64 base = x86_ea(c, i);
+    for (unsigned at = 0; at < size; at += CHUNK) {
+        unsigned n = size - at < CHUNK ? size - at : CHUNK;
+        struct gva la = x86_linear(c, i->seg, image_at(i, base, at), n, access);
+        if (!(access == ACCESS_WRITE ? x86_tlb_write(c, la, n) : x86_tlb_read(c, la, n)))
+            c->ops->probe(c, la, n, access, AS_CPL);
+    }
+}
+
+void native_image_load(struct x86_cpu *c, struct x86_insn *i, unsigned offset, void *buf,
+                       unsigned size)
+{
+    u64 base = x86_ea(c, i);
+    for (unsigned at = 0; at < size; at += CHUNK)
+        x86_load_bytes(c, i->seg, image_at(i, base, offset + at), (u8 *)buf + at,
+                       size - at < CHUNK ? size - at : CHUNK);
+}
+
+void native_image_store(struct x86_cpu *c, struct x86_insn *i, unsigned offset, const void *buf,
+                        unsigned size)
+{
+    u64 base = x86_ea(c, i);
+    for (unsigned at = 0; at < size; at += CHUNK)
+        x86_store_bytes(c, i->seg, image_at(i, base, offset + at), (const u8 *)buf + at,
+                        size - at < CHUNK ? size - at : CHUNK);
 }

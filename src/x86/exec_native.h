@@ -14,6 +14,10 @@ x86_handler exec_vec_load, exec_vec_store, exec_vec_copy, exec_vec_zero;
 x86_handler exec_vec_from_gpr, exec_vec_to_gpr;
 x86_handler exec_mmx_store, exec_gpr_store;
 
-/* The handler in C for an instruction, or NULL: a thunk is due. May adjust *i. */
-x86_handler *native_c_handler(const ZydisDecodedInstruction *z,
-                              const ZydisDecodedOperand *operands, struct x86_insn *i);
+x86_handler exec_mask_load, exec_mask_store, exec_maskmov, exec_maskmovq, exec_gather;
+
+/* The handler in C for a move, or one that touches memory by elements, or NULL: a thunk is due.
+ * May adjust *i. */
+x86_handler *native_mask_handler(const ZydisDecodedInstruction *z,
+                                 const ZydisDecodedOperand *operands, struct x86_insn *i);
+x86_handler *native_move_handler(const ZydisDecodedInstruction *z, struct x86_insn *i);

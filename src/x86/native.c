@@ -674,7 +674,9 @@ enum x86_decode_result native_lower(struct x86_cpu *c, const ZydisDecodedInstruc
     if (s.mmx_read | s.mmx_write)
         i->native_flags |= NATIVE_MMX;
 
-    i->exec = native_c_handler(z, operands, i);
+    i->exec = native_move_handler(z, i);
+    if (!i->exec)
+        i->exec = native_mask_handler(z, operands, i);
     if (i->exec)
         return DECODE_OK;
     i->exec = thunk_handler(&s, z);

@@ -117,9 +117,26 @@ static inline void native_check_x87(struct x86_cpu *c)
         x86_raise(c, VEC_NM);
 }
 
+/* TOP := top; the physical registers stay, so ST(i), which the state holds, move. */
+void native_set_top(struct x86_cpu *c, unsigned top);
 /* MMX state: TOP := 0, ST(i) and MMi become the same register, all tags valid. */
 void native_enter_mmx(struct x86_cpu *c);
 
 /* The linear address of the memory operand after all checks but paging. */
 struct gva native_address(struct x86_cpu *c, struct x86_insn *i, unsigned size,
                           enum x86_access access);
+
+/*
+ * State images at the memory operand, larger than one access: probe the whole range, then load
+ * or store pieces at `offset` from it.
+ */
+void native_image_probe(struct x86_cpu *c, struct x86_insn *i, unsigned size,
+                        enum x86_access access);
+void native_image_load(struct x86_cpu *c, struct x86_insn *i, unsigned offset, void *buf,
+                       unsigned size);
+void native_image_store(struct x86_cpu *c, struct x86_insn *i, unsigned offset, const void *buf,
+                        unsigned size);
+
+/* XINUSE: which of XCR0_X87, XCR0_SSE and XCR0_AVX are not in their initial configuration (SDM
+ * vol. 1, 13.6); for XGETBV with ECX = 1 and the XSAVE family. */
+u64 native_xinuse(const struct x86_cpu *c);
