@@ -168,6 +168,7 @@ struct x86_cpu {
     bool sti_shadow;  /* interrupts wait for one instruction (STI) */
     bool ss_shadow; /* interrupts, NMI and debug traps wait for one instruction (MOV SS, POP SS)
                      */
+    bool no_step;   /* the instruction just done swallows its single-step trap: interrupt.h */
     bool smi_blocked;
     u64 pending_db; /* DR6 bits of debug traps met by the instruction in progress; #DB after it
                      */
@@ -203,8 +204,11 @@ _Noreturn void x86_raise_pf(struct x86_cpu *c, struct gva la, u32 error);
  * means than the setters below, as when a state is loaded. */
 void x86_derive(struct x86_cpu *c);
 
-/* Power-on and INIT state (SDM vol. 3, table 9-1); INIT keeps vector state, MSRs such as MTRRs,
- * and CR0.CD/NW. */
+/*
+ * Power-on and INIT state (SDM vol. 3, table 9-1); INIT keeps vector state, MSRs such as MTRRs,
+ * and CR0.CD/NW. Reset leaves the processor running at FFFFFFF0h, INIT waiting for a start-up
+ * IPI: the machine, which knows the bootstrap processor, sets `activity` otherwise.
+ */
 void x86_reset(struct x86_cpu *c);
 void x86_init(struct x86_cpu *c);
 /* Start-up IPI: real mode at vector << 12. */

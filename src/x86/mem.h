@@ -11,6 +11,12 @@
 
 #include "x86/insn.h"
 
+/* Bits 63:47 all alike (48-bit linear addresses: no model has LA57). */
+static inline bool x86_canonical(u64 la)
+{
+    return (u64)((s64)(la << 16) >> 16) == la;
+}
+
 /* The effective address of the memory operand, cut to the address size (SDM vol. 1, 3.7.5). */
 static inline u64 x86_ea(const struct x86_cpu *c, const struct x86_insn *i)
 {
@@ -36,8 +42,11 @@ struct gva x86_linear_slow(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, 
 static inline struct gva x86_linear(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset,
                                     unsigned size, enum x86_access access)
 {
-    if (likely(c->flat[seg] & (access == ACCESS_WRITE ? FLAT_WRITE : FLAT_READ)))
-        return gva(offset + c->flat_base[seg]);
+    if (likely(c->flat[seg] & (access == ACCESS_WRITE ? FLAT_WRITE : FLAT_READ))) {
+        u64 la = offset + c->flat_base[seg];
+        if (likely(x86_canonical(la))) /* the slow path knows which of #GP and #SS it is */
+            return gva(la);
+    }
     return x86_linear_slow(c, seg, offset, size, access);
 }
 
