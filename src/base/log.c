@@ -48,7 +48,7 @@ bool log_parse(struct log *log, const char *list)
 
 void log_write(const struct log *log, const char *format, ...)
 {
-    char line[1024];
+    char line[2048];
     va_list args;
     va_start(args, format);
     int len = vsnprintf(line, sizeof(line) - 1, format, args);

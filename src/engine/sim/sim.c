@@ -16,6 +16,7 @@
 #include "memory/tlb.h"
 #include "x86/interrupt.h"
 #include "x86/mem.h"
+#include "x86/print.h"
 
 /* -- 1. Attention
  * ---------------------------------------------------------------------------------- */
@@ -162,6 +163,19 @@ static struct x86_insn *decode_single(struct x86_cpu *c, struct gva la, u64 key)
     return &crossing->insn;
 }
 
+/* `-d in_asm`: the block's instructions, as they were decoded from `code`. */
+static void log_block(struct x86_cpu *c, const struct block *block, const u8 *code)
+{
+    u64 rip = c->rip;
+    for (u32 k = 0; k < block->n; k++) {
+        char text[96];
+        x86_print_insn(code, block->insns[k].length, c->code_size, rip, text, sizeof(text));
+        log_write(c->log, "%u:%016llx: %s", c->code_size * 8u, (unsigned long long)rip, text);
+        code += block->insns[k].length;
+        rip += block->insns[k].length;
+    }
+}
+
 /* Fills a block from the rest of the page. Returns NULL when not even the first instruction
  * ends in it. */
 static struct block *decode_block(struct x86_cpu *c, const u8 *code, u64 key)
@@ -176,6 +190,7 @@ static struct block *decode_block(struct x86_cpu *c, const u8 *code, u64 key)
     u64 limit = x86_64bit(c) ? left : c->seg[SEG_CS].limit - c->rip + 1;
     if (limit < left)
         left = (unsigned)limit;
+    const u8 *start = code;
     block->key = key;
     block->n = 0;
     while (left && block->n < MAX_BLOCK) {
@@ -199,6 +214,8 @@ static struct block *decode_block(struct x86_cpu *c, const u8 *code, u64 key)
     if (!block->n)
         return NULL;
     blocks_commit(&sim->blocks, block);
+    if (log_on(c->log, LOG_IN_ASM))
+        log_block(c, block, start);
     return block;
 }
 
@@ -248,11 +265,24 @@ static inline bool attention(const struct x86_cpu *c)
     return unlikely(atomic_load_explicit(&c->attention, memory_order_relaxed));
 }
 
+/* `-d exec` and `-d cpu`: where each block starts, and the state there. */
+static void log_run(const struct x86_cpu *c)
+{
+    char text[2048];
+    log_to(c->log, LOG_EXEC, "exec %016llx cpl=%u", (unsigned long long)c->rip, c->cpl);
+    if (log_on(c->log, LOG_CPU)) {
+        x86_print_state(c, text, sizeof(text));
+        log_write(c->log, "%s", text);
+    }
+}
+
 /* Runs up to `max` instructions of what stands at RIP; stops where something wants attention.
  */
 static inline void run_found(struct x86_cpu *c, u32 max)
 {
     struct found found = find(c);
+    if (unlikely(c->log->mask & (1u << LOG_EXEC | 1u << LOG_CPU)))
+        log_run(c);
     if (unlikely(!found.block)) {
         c->insns++;
         x86_execute(c, found.single);
@@ -369,6 +399,7 @@ bool sim_create(struct vcpu *vcpu, struct error *err)
     }
     vcpu->sim = sim;
     vcpu->cpu.ops = &access_ops;
+    vcpu->cpu.log = vcpu->board->log;
     tlb_init(&vcpu->cpu);
     return true;
 }
