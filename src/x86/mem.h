@@ -211,7 +211,22 @@ static inline u64 x86_pop(struct x86_cpu *c, unsigned size)
 /* -- Near control flow
  * -------------------------------------------------------------------------- */
 
-/* Sets RIP to `target` cut to `opsize`, after the limit or canonical check (#GP(0)). */
+/* `target` cut to `opsize` after the limit or canonical check (#GP(0)): for those that store
+ * before they jump. */
+static inline u64 x86_jump_target(struct x86_cpu *c, u64 target, unsigned opsize)
+{
+    if (opsize == 8) {
+        if (unlikely((u64)((s64)(target << 16) >> 16) != target))
+            x86_raise_error(c, VEC_GP, 0);
+        return target;
+    }
+    target &= opsize == 4 ? 0xffffffff : 0xffff;
+    if (unlikely(c->code_size != 8 && target > c->seg[SEG_CS].limit))
+        x86_raise_error(c, VEC_GP, 0);
+    return target;
+}
+
+/* Sets RIP to the checked target. */
 void x86_jump(struct x86_cpu *c, u64 target, unsigned opsize);
 
 /* -- RFLAGS

@@ -1,0 +1,31 @@
+/*
+ * Guest memory and near control flow, the parts of mem.h that need no inlining.
+ */
+#include "x86/mem.h"
+
+void x86_load_bytes(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, void *buf,
+                    unsigned size)
+{
+    struct gva la = x86_linear(c, seg, offset, size, ACCESS_READ);
+    const void *p = x86_tlb_read(c, la, size);
+    if (likely(p))
+        memcpy(buf, p, size);
+    else
+        c->ops->read(c, la, buf, size, AS_CPL);
+}
+
+void x86_store_bytes(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, const void *buf,
+                     unsigned size)
+{
+    struct gva la = x86_linear(c, seg, offset, size, ACCESS_WRITE);
+    void *p = x86_tlb_write(c, la, size);
+    if (likely(p))
+        memcpy(p, buf, size);
+    else
+        c->ops->write(c, la, buf, size, AS_CPL);
+}
+
+void x86_jump(struct x86_cpu *c, u64 target, unsigned opsize)
+{
+    c->rip = x86_jump_target(c, target, opsize);
+}
