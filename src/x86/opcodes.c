@@ -9,7 +9,7 @@
 
 static const struct x86_opcode opcodes[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 #define OP(mnemonic, handler, feat, flag)                                                      \
-    [ZYDIS_MNEMONIC_##mnemonic] = {exec_##handler, FEAT_##feat, flag},
+    [ZYDIS_MNEMONIC_##mnemonic] = {exec_##handler, feat, flag},
 #include "x86/exec_integer.def"
 #include "x86/exec_system.def"
 #include "x86/exec_vector.def"
