@@ -77,6 +77,31 @@ static inline unsigned selector_rpl(u16 sel)
     return sel & 3;
 }
 
+/* A call, interrupt, trap or task gate. */
+struct x86_gate {
+    unsigned type, dpl;
+    bool present;
+    u16 sel;
+    u64 offset;
+    unsigned ist;   /* 64-bit interrupt gates */
+    unsigned count; /* call gates: parameters to copy */
+};
+
+/* `high`: the second eight bytes in long mode, else 0. */
+static inline struct x86_gate x86_gate_from(u64 low, u64 high)
+{
+    struct x86_gate g = {.type = descriptor_type(low),
+                         .dpl = descriptor_dpl(low),
+                         .present = descriptor_present(low),
+                         .sel = (u16)bits(low, 31, 16),
+                         .offset = bits(low, 15, 0),
+                         .ist = bits(low, 34, 32),
+                         .count = bits(low, 36, 32)};
+    if (g.type & 8)
+        g.offset |= bits(low, 63, 48) << 16 | high << 32;
+    return g;
+}
+
 /* Reads the descriptor of a selector that is not null; false: outside its table. Raises #PF. */
 bool x86_descriptor_find(struct x86_cpu *c, u16 sel, struct x86_descriptor *d);
 /* The same, or raises `vector` with the selector. */
