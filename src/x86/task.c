@@ -86,9 +86,8 @@ static void commit_image(struct x86_cpu *c, const struct task_image *t)
 {
     const u64 known = FLAGS_STATUS | FLAG_TF | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT |
                       FLAG_RF | FLAG_VM | FLAG_AC | FLAG_VIF | FLAG_VIP | FLAG_ID;
-    bool wide = t->layout == &tss32;
     for (unsigned n = 0; n < 8; n++)
-        x86_gpr_write(c, n, t->layout->size, wide ? t->gpr[n] : t->gpr[n] | 0xffff0000);
+        x86_gpr_write(c, n, t->layout->size, t->gpr[n]);
     c->rip = c->insn_rip = t->rip;
     c->dr7 &= ~0x155ull; /* L0..L3 and LE are the old task's */
     unsigned cpl = selector_rpl(t->seg[SEG_CS]);
@@ -161,9 +160,11 @@ static void load_segments(struct x86_cpu *c, const struct task_image *t, u32 ext
         return;
     }
     load_code(c, t->seg[SEG_CS], ext);
+    x86_derive(c);
     if (selector_is_null(t->seg[SEG_SS]))
         x86_raise_error(c, VEC_TS, selector_error(t->seg[SEG_SS], ext));
     c->seg[SEG_SS] = x86_seg_read_stack(c, t->seg[SEG_SS], c->cpl, VEC_TS, ext);
+    x86_derive(c);
     for (unsigned n = SEG_ES; n < t->layout->n_segs; n++)
         if (n != SEG_CS && n != SEG_SS)
             load_data(c, n, t->seg[n], ext);
