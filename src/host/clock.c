@@ -64,13 +64,16 @@ void host_clock_stop(struct host_clock *host)
         atomic_store(&host->frozen, host_now(host) + 1);
 }
 
-u64 host_clock_sleep(struct host_clock *host, u64 deadline)
+u64 host_clock_run(struct host_clock *host, struct board *board)
 {
-    if (atomic_load(&host->frozen))
-        deadline = UINT64_MAX;
-    atomic_store(&host->sleeps_until, deadline);
-    if (deadline == UINT64_MAX)
+    /* Until the new deadline is known, whoever arms a timer wakes the loop. */
+    atomic_store(&host->sleeps_until, UINT64_MAX);
+    board_lock(board);
+    u64 deadline = clock_run(host->clock);
+    board_unlock(board);
+    if (deadline == UINT64_MAX || atomic_load(&host->frozen))
         return UINT64_MAX;
+    atomic_store(&host->sleeps_until, deadline);
     u64 now = host_now(host);
     return deadline > now ? deadline - now : 0;
 }

@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 
 #include "host/loop.h"
-#include "platform/clock.h"
+#include "platform/board.h"
 
 struct host_clock {
     struct clock *clock;
@@ -27,5 +27,6 @@ void host_clock_init(struct host_clock *host, struct clock *clock, struct loop *
 void host_clock_start(struct host_clock *host);
 void host_clock_stop(struct host_clock *host);
 
-/* How long the loop may sleep, in ns, before the virtual time `deadline` (UINT64_MAX: none). */
-u64 host_clock_sleep(struct host_clock *host, u64 deadline);
+/* Fires the timers that are due; returns how long the loop may sleep, in ns. Takes the board lock.
+ */
+u64 host_clock_run(struct host_clock *host, struct board *board);

@@ -1,0 +1,79 @@
+/* The `doppel` command: a verb and its arguments. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/types.h"
+#include "cli/verbs.h"
+#include "host/tty.h"
+
+#ifndef DOPPEL_VERSION
+#define DOPPEL_VERSION "unknown"
+#endif
+
+static const struct verb {
+    const char *name;
+    const char *help;
+    int (*main)(int argc, char **argv, struct tty *tty);
+} verbs[] = {
+    {"run", "start a virtual machine", verb_run},
+};
+
+/* The terminal as we found it: put back when the process ends, however it ends. */
+static struct tty terminal;
+
+static void restore_terminal(void)
+{
+    tty_restore(&terminal);
+}
+
+/* An internal error (base/ensure.h) still leaves a usable terminal. */
+static void on_abort(int signal_number)
+{
+    tty_restore(&terminal);
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+}
+
+static void usage(FILE *out)
+{
+    fputs("usage: doppel VERB [OPTION]...\n\n"
+          "A virtual machine monitor for x86-64 Linux that needs no hardware virtualization, no\n"
+          "kernel module and no privileges.\n\nVerbs:\n",
+          out);
+    for (unsigned i = 0; i < ARRAY_LEN(verbs); i++)
+        fprintf(out, "  %-10s %s\n", verbs[i].name, verbs[i].help);
+    fputs("\n`doppel VERB --help` tells more. `doppel -OPTION...` means `doppel run -OPTION...`.\n",
+          out);
+}
+
+static bool is_option(const char *word, const char *name)
+{
+    return word[0] == '-' && !strcmp(word + 1 + (word[1] == '-'), name);
+}
+
+int main(int argc, char **argv)
+{
+    const char *word = argc > 1 ? argv[1] : "";
+    if (is_option(word, "version")) {
+        puts("doppel " DOPPEL_VERSION);
+        return EXIT_OK;
+    }
+    if (is_option(word, "help") || is_option(word, "h") || !strcmp(word, "help")) {
+        usage(stdout);
+        return EXIT_OK;
+    }
+    atexit(restore_terminal);
+    signal(SIGABRT, on_abort);
+    if (word[0] == '-')
+        return verb_run(argc - 1, argv + 1, &terminal);
+    for (unsigned i = 0; i < ARRAY_LEN(verbs); i++)
+        if (!strcmp(word, verbs[i].name))
+            return verbs[i].main(argc - 2, argv + 2, &terminal);
+    if (*word)
+        fprintf(stderr, "doppel: no verb '%s'; doppel --help lists them\n", word);
+    else
+        usage(stderr);
+    return EXIT_OPTION;
+}

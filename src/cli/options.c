@@ -1,0 +1,483 @@
+/* The options of `doppel run`, see options.h. */
+#include "cli/options.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "cli/words.h"
+#include "memory/pmap.h"
+
+#define DEFAULT_MEMORY (512 * MiB)
+
+/* -- Arguments ------------------------------------------------------------------------------- */
+
+static bool set_kernel(struct run_options *o, const char *value, struct error *err)
+{
+    o->vm.kernel = value;
+    return true;
+}
+
+static bool set_initrd(struct run_options *o, const char *value, struct error *err)
+{
+    o->vm.initrd = value;
+    return true;
+}
+
+static bool set_append(struct run_options *o, const char *value, struct error *err)
+{
+    o->vm.command_line = value;
+    return true;
+}
+
+static bool set_memory(struct run_options *o, const char *value, struct error *err)
+{
+    const char *list = value;
+    struct word word;
+    u64 bytes = 0;
+    while (words_next(&list, &word)) {
+        const char *size = word.value ? word.value : word.key;
+        if (word.value && strcmp(word.key, "size"))
+            return error_set(err, "-m: '%s' is not supported; give the size alone, as in -m 2G",
+                             word.key);
+        if (!words_size("-m", size, &bytes, err))
+            return false;
+    }
+    if (bytes < VM_MIN_MEMORY || bytes > PMAP_MAX_RAM || bytes % PAGE_SIZE)
+        return error_set(err, "-m: '%s' is not from 2M to 16G in steps of 4K", value);
+    o->vm.memory = bytes;
+    return true;
+}
+
+static bool set_cpus(struct run_options *o, const char *value, struct error *err)
+{
+    const char *list = value;
+    struct word word;
+    u64 cpus = 1;
+    while (words_next(&list, &word)) {
+        if (word.value && strcmp(word.key, "cpus"))
+            return error_set(err, "-smp: '%s' is not supported; give the number alone, as in -smp 2",
+                             word.key);
+        if (!words_number("-smp", word.value ? word.value : word.key, 1, VM_MAX_CPUS, &cpus,
+                          err))
+            return false;
+    }
+    o->vm.cpus = (unsigned)cpus;
+    return true;
+}
+
+static bool add_engines(struct run_options *o, const char *option, const char *list,
+                        struct error *err)
+{
+    while (*list) {
+        size_t length = strcspn(list, ":");
+        static const char *const names[] = {"sim", "interp", "bt",   "tcg",
+                                            "direct", "kvm",  "auto", NULL};
+        char *name = o->accel + o->accel_used;
+        if (length + 1 > sizeof(o->accel) - o->accel_used || o->vm.n_engines == VM_MAX_ENGINES)
+            return error_set(err, "%s: too many engines", option);
+        memcpy(name, list, length);
+        name[length] = 0;
+        if (!words_among(name, names))
+            return error_set(err, "%s: no engine '%s'; there are sim, bt, direct, kvm and auto",
+                             option, name);
+        o->accel_used += length + 1;
+        o->vm.engines[o->vm.n_engines++] = name;
+        list += length + (list[length] == ':');
+    }
+    return true;
+}
+
+static bool set_accel(struct run_options *o, const char *value, struct error *err)
+{
+    const char *properties = strchr(value, ',');
+    if (properties || !*value)
+        return error_set(err, "-accel: '%s' is not supported; give engines alone, as in sim:bt",
+                         value);
+    return add_engines(o, "-accel", value, err);
+}
+
+static bool set_machine(struct run_options *o, const char *value, struct error *err)
+{
+    static const char *const types[] = {"pc", "q35", NULL};
+    const char *list = value;
+    struct word word;
+    while (words_next(&list, &word)) {
+        const char *type = word.value ? word.value : word.key;
+        if (word.value && !strcmp(word.key, "accel")) {
+            if (!add_engines(o, "-machine accel=", word.value, err))
+                return false;
+        } else if ((word.value && strcmp(word.key, "type")) || !words_among(type, types)) {
+            return error_set(err, "-machine: '%s' is not supported; the one machine is 'pc'",
+                             word.key);
+        }
+    }
+    return true;
+}
+
+static bool set_cpu(struct run_options *o, const char *value, struct error *err)
+{
+    o->vm.cpu_model = value;
+    return true;
+}
+
+static bool add_serial(struct run_options *o, const char *value, struct error *err)
+{
+    if (o->vm.n_serial == VM_MAX_SERIAL)
+        return error_set(err, "-serial: the machine has %u serial lines", VM_MAX_SERIAL);
+    o->serial_given = true;
+    return char_parse(&o->vm.serial[o->vm.n_serial++], "-serial", value, err);
+}
+
+static bool set_no_graphic(struct run_options *o, const char *value, struct error *err)
+{
+    o->display_none = true;
+    return true;
+}
+
+static bool set_only_none(const char *option, const char *value, const char *why,
+                          struct error *err)
+{
+    if (strcmp(value, "none"))
+        return error_set(err, "%s: '%s' is not supported, %s; give none", option, value, why);
+    return true;
+}
+
+static bool set_display(struct run_options *o, const char *value, struct error *err)
+{
+    return set_only_none("-display", value, "the machine has no display", err);
+}
+
+static bool set_vga(struct run_options *o, const char *value, struct error *err)
+{
+    return set_only_none("-vga", value, "the machine has no display", err);
+}
+
+static bool set_vnc(struct run_options *o, const char *value, struct error *err)
+{
+    return set_only_none("-vnc", value, "the machine has no display", err);
+}
+
+static bool set_monitor(struct run_options *o, const char *value, struct error *err)
+{
+    return set_only_none("-monitor", value, "there is no monitor yet", err);
+}
+
+static bool set_parallel(struct run_options *o, const char *value, struct error *err)
+{
+    return set_only_none("-parallel", value, "the machine has no parallel port", err);
+}
+
+static bool set_nic(struct run_options *o, const char *value, struct error *err)
+{
+    return set_only_none("-nic", value, "there is no network yet", err);
+}
+
+static bool set_no_reboot(struct run_options *o, const char *value, struct error *err)
+{
+    o->vm.no_reboot = true;
+    return true;
+}
+
+static bool set_debug_exit(struct run_options *o, const char *list, struct error *err)
+{
+    struct word word;
+    u64 base = 0xf4;
+    u64 size = 4;
+    while (words_next(&list, &word)) {
+        bool is_base = word.value && !strcmp(word.key, "iobase");
+        if (!is_base && (!word.value || strcmp(word.key, "iosize")))
+            return error_set(err, "-device isa-debug-exit: no property '%s'; it has iobase and "
+                                  "iosize",
+                             word.key);
+        if (is_base ? !words_number("-device isa-debug-exit,iobase", word.value, 1, 0xffff,
+                                    &base, err)
+                    : !words_number("-device isa-debug-exit,iosize", word.value, 1, 8, &size,
+                                    err))
+            return false;
+    }
+    o->vm.debug_exit = true;
+    o->vm.debug_exit_base = (u16)base;
+    o->vm.debug_exit_size = (u16)size;
+    return true;
+}
+
+static bool add_device(struct run_options *o, const char *value, struct error *err)
+{
+    struct word word = {0};
+    const char *list = value;
+    words_next(&list, &word);
+    if (!word.value && !strcmp(word.key, "isa-debug-exit"))
+        return set_debug_exit(o, list, err);
+    if (!strncmp(word.key, "virtio", 6))
+        return error_set(err, "-device: '%s' is not supported yet", word.key);
+    static const char *const replaced[] = {"e1000", "e1000e", "rtl8139",  "ne2k_pci", "pcnet",
+                                           "nvme",  "ahci",   "lsi53c895a", "ide-hd", NULL};
+    if (words_among(word.key, replaced))
+        return error_set(err,
+                         "-device: '%s' is not supported; virtio devices will do its work, and "
+                         "are not there yet",
+                         word.key);
+    return error_set(err, "-device: no device '%s'; there is isa-debug-exit", word.key);
+}
+
+static bool set_rtc(struct run_options *o, const char *value, struct error *err)
+{
+    struct word word;
+    const char *list = value;
+    while (words_next(&list, &word)) {
+        time_t now = time(NULL);
+        struct tm tm = {0};
+        if (word.value && !strcmp(word.key, "clock") && !strcmp(word.value, "host"))
+            continue;
+        if (!word.value || strcmp(word.key, "base"))
+            return error_set(err, "-rtc: '%s' is not supported; use base=utc, base=localtime or "
+                                  "base=YYYY-MM-DDTHH:MM:SS",
+                             word.key);
+        if (!strcmp(word.value, "utc")) {
+            o->vm.wall_offset = 0;
+        } else if (!strcmp(word.value, "localtime")) {
+            localtime_r(&now, &tm);
+            o->vm.wall_offset = tm.tm_gmtoff;
+        } else {
+            const char *end = strptime(word.value, "%Y-%m-%dT%H:%M:%S", &tm);
+            if (!end || *end)
+                return error_set(err, "-rtc: base '%s' is not utc, localtime or "
+                                      "YYYY-MM-DDTHH:MM:SS",
+                                 word.value);
+            o->vm.wall_offset = timegm(&tm) - now;
+        }
+    }
+    return true;
+}
+
+static bool set_log(struct run_options *o, const char *value, struct error *err)
+{
+    o->log_help = !strcmp(value, "help") || !strcmp(value, "?");
+    if (!o->log_help && !log_parse(&o->log, value))
+        return error_set(err, "-d: unknown category in '%s'; -d help lists them", value);
+    return true;
+}
+
+static bool set_log_file(struct run_options *o, const char *value, struct error *err)
+{
+    o->log_file = value;
+    return true;
+}
+
+static bool set_stats(struct run_options *o, const char *value, struct error *err)
+{
+    o->stats = true;
+    return true;
+}
+
+static bool set_no_defaults(struct run_options *o, const char *value, struct error *err)
+{
+    o->no_defaults = true;
+    return true;
+}
+
+static bool set_verbose(struct run_options *o, const char *value, struct error *err)
+{
+    o->verbose = true;
+    return true;
+}
+
+static bool set_help(struct run_options *o, const char *value, struct error *err)
+{
+    o->help = true;
+    return true;
+}
+
+static bool set_nothing(struct run_options *o, const char *value, struct error *err)
+{
+    return true;
+}
+
+/* -- The table ------------------------------------------------------------------------------- */
+
+struct option {
+    const char *name;     /* without dashes; NULL: `help` is a heading */
+    const char *argument; /* what follows; NULL: nothing */
+    bool (*set)(struct run_options *options, const char *value, struct error *err);
+    const char *help; /* NULL: accepted, and not worth a line */
+};
+
+/* clang-format off */
+static const struct option table[] = {
+    {NULL, NULL, NULL, "What to start"},
+    {"kernel", "FILE", set_kernel, "Linux bzImage, PVH ELF or multiboot kernel; without it, the default guest"},
+    {"initrd", "FILE", set_initrd, "initial RAM disk; for multiboot, modules \"FILE ARGS,FILE ARGS\""},
+    {"append", "WORDS", set_append, "kernel command line; with the default guest, words added to it"},
+    {NULL, NULL, NULL, "The machine"},
+    {"m", "SIZE", set_memory, "memory: 512M (the default), 2G, or a number of MiB; at most 16G"},
+    {"smp", "N", set_cpus, "processors, 1 to 64; the default is 1"},
+    {"cpu", "MODEL[,+F,-F]", set_cpu, "processor: max (the default), host, x86-64-v2, x86-64-v3; features on and off"},
+    {"accel", "ENGINE[:ENGINE]", set_accel, "how instructions run: sim, bt, direct, kvm or auto; the first that works"},
+    {"machine", "pc", set_machine, "the one machine there is; also accel=ENGINE"},
+    {"M", "pc", set_machine, NULL},
+    {"device", "DEVICE", add_device, "isa-debug-exit[,iobase=0xf4][,iosize=4]: a write of V ends doppel with status 2V+1"},
+    {"rtc", "base=BASE", set_rtc, "what the clock shows: utc (the default), localtime or YYYY-MM-DDTHH:MM:SS"},
+    {"no-reboot", NULL, set_no_reboot, "end where the guest would reset"},
+    {"name", "NAME", set_nothing, NULL},
+    {NULL, NULL, NULL, "Its consoles"},
+    {"serial", "WHERE", add_serial, "serial line: mon:stdio (the default), stdio, file:PATH, pty, null; may be given twice"},
+    {"nographic", NULL, set_no_graphic, "serial line on the terminal: what happens anyway"},
+    {"display", "none", set_display, "likewise"},
+    {"nodefaults", NULL, set_no_defaults, "no serial line unless -serial is given"},
+    {"monitor", "none", set_monitor, NULL},
+    {"vga", "none", set_vga, NULL},
+    {"vnc", "none", set_vnc, NULL},
+    {"parallel", "none", set_parallel, NULL},
+    {"nic", "none", set_nic, NULL},
+    {"net", "none", set_nic, NULL},
+    {"no-user-config", NULL, set_nothing, NULL},
+    {NULL, NULL, NULL, "Watching it"},
+    {"d", "CATEGORIES", set_log, "log these (-d help lists them), to stderr or the file of -D"},
+    {"D", "FILE", set_log_file, "where the log goes"},
+    {"stats", NULL, set_stats, "print the named counters at the end"},
+    {"v", NULL, set_verbose, "say which engine was chosen and how the machine ended"},
+    {"help", NULL, set_help, "this page"},
+    {"h", NULL, set_help, NULL},
+};
+/* clang-format on */
+
+/* QEMU's words that Doppel knows and does not do; each with what to do instead. */
+static const struct {
+    const char *name;
+    const char *remedy;
+} unsupported[] = {
+    {"drive", "there are no disks yet; put files into the -initrd"},
+    {"hda", "there are no disks yet; put files into the -initrd"},
+    {"cdrom", "there are no disks yet; put files into the -initrd"},
+    {"blockdev", "there are no disks yet; put files into the -initrd"},
+    {"snapshot", "there are no disks yet"},
+    {"netdev", "there is no network yet; use -nic none"},
+    {"bios", "there is no firmware start yet; use -kernel"},
+    {"boot", "there is no firmware start yet; use -kernel"},
+    {"chardev", "use -serial"},
+    {"qmp", "there is no control socket yet"},
+    {"gdb", "there is no debugger stub yet"},
+    {"s", "there is no debugger stub yet"},
+    {"S", "machines start at once"},
+    {"enable-kvm", "use -accel kvm:auto"},
+    {"daemonize", "start it with setsid or a service manager"},
+    {"pidfile", "start it with a service manager"},
+    {"usb", "there is no USB; the console is serial"},
+    {"soundhw", "there is no sound"},
+    {"loadvm", "there are no checkpoints yet"},
+    {"incoming", "there is no migration yet"},
+    {"icount", "there is no record and replay yet"},
+    {"no-shutdown", "doppel ends when the guest powers off"},
+    {"fw_cfg", "there is no firmware start yet"},
+    {"virtfs", "there are no shared directories yet"},
+};
+
+/* -- Parsing --------------------------------------------------------------------------------- */
+
+void options_init(struct run_options *options)
+{
+    *options = (struct run_options){
+        .vm = {.memory = DEFAULT_MEMORY, .cpus = 1},
+        .log = {.fd = 2},
+    };
+}
+
+static const struct option *find_option(const char *name)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(table); i++)
+        if (table[i].name && !strcmp(table[i].name, name))
+            return &table[i];
+    return NULL;
+}
+
+static bool unknown_option(const char *word, const char *name, struct error *err)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(unsupported); i++)
+        if (!strcmp(unsupported[i].name, name))
+            return error_set(err, "-%s is not supported: %s", name, unsupported[i].remedy);
+    return error_set(err, "unknown option '%s'; doppel run --help lists them", word);
+}
+
+bool options_parse(struct run_options *options, int argc, char **argv, struct error *err)
+{
+    for (int i = 0; i < argc; i++) {
+        const char *word = argv[i];
+        const char *name = word + 1 + (word[0] == '-' && word[1] == '-');
+        char cut[32] = "";
+        const char *value = NULL;
+        if (word[0] != '-' || !*name)
+            return error_set(err, "'%s' is not an option; give a kernel with -kernel", word);
+        /* --option=value, as other tools have it. */
+        const char *equals = name - word == 2 ? strchr(name, '=') : NULL;
+        if (equals && (size_t)(equals - name) < sizeof(cut)) {
+            memcpy(cut, name, (size_t)(equals - name));
+            name = cut;
+            value = equals + 1;
+        }
+        const struct option *option = find_option(name);
+        if (!option)
+            return unknown_option(word, name, err);
+        if (!option->argument && value)
+            return error_set(err, "-%s takes no argument", name);
+        if (option->argument && !value) {
+            if (++i >= argc)
+                return error_set(err, "-%s needs an argument: %s", name, option->argument);
+            value = argv[i];
+        }
+        if (!option->set(options, value, err))
+            return false;
+    }
+    return true;
+}
+
+bool options_finish(struct run_options *options, struct error *err)
+{
+    struct vm_config *vm = &options->vm;
+    unsigned terminals = 0;
+    if (vm->initrd && !vm->kernel)
+        return error_set(err, "-initrd needs a -kernel; the default guest has its own");
+    if (!options->serial_given && !options->no_defaults) {
+        vm->serial[0] = (struct char_config){.kind = CHAR_STDIO, .keys = true};
+        vm->n_serial = 1;
+    }
+    for (unsigned i = 0; i < vm->n_serial; i++)
+        terminals += vm->serial[i].kind == CHAR_STDIO;
+    if (terminals > 1)
+        return error_set(err, "-serial: only one serial line can have the terminal");
+    return true;
+}
+
+void options_help(FILE *out)
+{
+    fputs("usage: doppel run [OPTION]...\n\n"
+          "Starts a virtual machine. Without options: a small Linux on this terminal.\n",
+          out);
+    for (unsigned i = 0; i < ARRAY_LEN(table); i++) {
+        const struct option *option = &table[i];
+        char left[40];
+        if (!option->name) {
+            fprintf(out, "\n%s:\n", option->help);
+            continue;
+        }
+        if (!option->help)
+            continue;
+        snprintf(left, sizeof(left), "-%s %s", option->name,
+                 option->argument ? option->argument : "");
+        fprintf(out, "  %-24s %s\n", left, option->help);
+    }
+    fputs("\nKeys on the terminal:\n"
+          "  Ctrl-a x                 leave at once\n"
+          "  Ctrl-a h                 list all keys\n"
+          "\nExit status:\n"
+          "  0    the guest powered off, or it reset under -no-reboot, or Ctrl-a x\n"
+          "  1    the host refused something\n"
+          "  2    a bad option\n"
+          "  3    a bad kernel or RAM disk\n"
+          "  4    a triple fault under -no-reboot\n"
+          "  2V+1 the guest wrote V to the isa-debug-exit port\n"
+          "  128+N  signal N\n"
+          "\nExamples:\n"
+          "  doppel run\n"
+          "  doppel run -m 1G -smp 2 -kernel vmlinuz -initrd initrd -append console=ttyS0\n",
+          out);
+}

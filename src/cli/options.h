@@ -1,0 +1,35 @@
+/*
+ * The options of `doppel run`: one table that parsing, `--help` and the tests walk. Spellings are
+ * QEMU's where QEMU has a word, with one dash or two.
+ */
+#pragma once
+
+#include <stdio.h>
+
+#include "machine/vm.h"
+
+struct run_options {
+    struct vm_config vm;
+    struct log log;
+    const char *log_file; /* -D */
+    char accel[256];      /* what vm.engines point into */
+    size_t accel_used;
+    bool serial_given;
+    bool no_defaults;
+    bool display_none;
+    bool stats;
+    bool verbose;
+    bool help;
+    bool log_help;
+};
+
+void options_init(struct run_options *options);
+
+/* `argv` without program and verb. False: *err names the option and the remedy. */
+bool options_parse(struct run_options *options, int argc, char **argv, struct error *err);
+
+/* Fills in what follows from several options; false: they do not go together. */
+bool options_finish(struct run_options *options, struct error *err);
+
+/* The page of `doppel run --help`. */
+void options_help(FILE *out);

@@ -1,0 +1,26 @@
+/* The small languages inside option arguments: numbers, sizes, key=value lists. */
+#pragma once
+
+#include "base/error.h"
+#include "base/types.h"
+
+/* A whole number in C's notation, `low` to `high`; false: *err names `option`. */
+bool words_number(const char *option, const char *text, u64 low, u64 high, u64 *value,
+                  struct error *err);
+
+/* Bytes: "512M", "1G", "65536K", and a plain number counts MiB, as QEMU's -m. */
+bool words_size(const char *option, const char *text, u64 *bytes, struct error *err);
+
+/*
+ * The next word of a list "word,key=value,..." at *list, which moves behind it. A word without
+ * '=' has value NULL. False: the list is at its end. Words are cut at sizeof(key).
+ */
+struct word {
+    char key[64];
+    char text[256];
+    const char *value; /* text, or NULL */
+};
+bool words_next(const char **list, struct word *word);
+
+/* Whether text is one of the names in a list that ends with NULL. */
+bool words_among(const char *text, const char *const *names);

@@ -1,0 +1,162 @@
+/* The run loop of a vCPU's thread, see run.h. */
+#include "machine/run.h"
+
+#include "base/ensure.h"
+#include "machine/vm_state.h"
+
+/* Waits until the machine runs; false: it ends. */
+static bool park(struct vm_thread *thread)
+{
+    struct vm *vm = thread->vm;
+    pthread_mutex_lock(&vm->run_lock);
+    while (!vm->running && !vm->ending) {
+        thread->parked = true;
+        pthread_cond_broadcast(&vm->run_cond);
+        pthread_cond_wait(&vm->run_cond, &vm->run_lock);
+    }
+    thread->parked = false;
+    vcpu_clear(thread->vcpu, ATTN_KICK);
+    bool ending = vm->ending;
+    pthread_mutex_unlock(&vm->run_lock);
+    return !ending;
+}
+
+/* What wakes a vCPU that sits in HLT or waits for its start-up IPI. */
+static u32 wake_mask(const struct x86_cpu *cpu)
+{
+    u32 mask = ATTN_INIT | ATTN_KICK | ATTN_WORK;
+    if (cpu->activity == CPU_WAIT_SIPI)
+        return mask | ATTN_SIPI;
+    if (cpu->rflags & FLAG_IF)
+        mask |= ATTN_INTR;
+    if (!cpu->nmi_blocked)
+        mask |= ATTN_NMI;
+    return mask;
+}
+
+static void shut_down(struct vm_thread *thread)
+{
+    struct board *board = thread->vcpu->board;
+    board_lock(board);
+    board_ask(board, BOARD_SHUTDOWN, 0);
+    board_unlock(board);
+}
+
+static void run(struct vm_thread *thread)
+{
+    struct vcpu *vcpu = thread->vcpu;
+    const struct engine *engine = vcpu->engine;
+    vcpu_enter_guest(vcpu);
+    enum engine_exit exit = engine->enter(vcpu);
+    vcpu_leave_guest(vcpu);
+    thread->exits++;
+    switch (exit) {
+    case EXIT_STOPPED:
+        break;
+    case EXIT_HALTED:
+        thread->halts++;
+        vcpu_wait(vcpu, wake_mask(&vcpu->cpu));
+        break;
+    case EXIT_SHUTDOWN:
+        shut_down(thread);
+        break;
+    case EXIT_DEBUG:
+    case EXIT_UNSUPPORTED:
+        ensure(!"an exit that nobody asked for");
+    }
+}
+
+/* Tells run_create how attaching went. */
+static void report(struct vm_thread *thread, bool attached, const struct error *err)
+{
+    struct vm *vm = thread->vm;
+    pthread_mutex_lock(&vm->run_lock);
+    thread->attached = attached;
+    thread->failed = !attached;
+    if (!attached)
+        vm->attach_error = *err;
+    pthread_cond_broadcast(&vm->run_cond);
+    pthread_mutex_unlock(&vm->run_lock);
+}
+
+static void *vcpu_main(void *opaque)
+{
+    struct vm_thread *thread = opaque;
+    struct vcpu *vcpu = thread->vcpu;
+    struct error err = {{0}};
+    bool attached = vcpu->engine->attach(vcpu, &err);
+    report(thread, attached, &err);
+    while (attached && park(thread))
+        run(thread);
+    if (attached)
+        vcpu->engine->detach(vcpu);
+    return NULL;
+}
+
+bool run_create(struct vm *vm, struct error *err)
+{
+    pthread_mutex_init(&vm->run_lock, NULL);
+    pthread_cond_init(&vm->run_cond, NULL);
+    for (unsigned i = 0; i < vm->board.n_vcpus; i++) {
+        struct vm_thread *thread = &vm->threads[i];
+        thread->vm = vm;
+        thread->vcpu = vm->board.vcpus[i];
+        if (pthread_create(&thread->thread, NULL, vcpu_main, thread))
+            return error_set(err, "cannot make a thread for processor %u", i);
+        vm->n_threads++;
+    }
+    bool failed = false;
+    pthread_mutex_lock(&vm->run_lock);
+    for (unsigned i = 0; i < vm->n_threads; i++) {
+        while (!vm->threads[i].attached && !vm->threads[i].failed)
+            pthread_cond_wait(&vm->run_cond, &vm->run_lock);
+        failed |= vm->threads[i].failed;
+    }
+    if (failed)
+        *err = vm->attach_error;
+    pthread_mutex_unlock(&vm->run_lock);
+    return !failed;
+}
+
+void run_resume(struct vm *vm)
+{
+    pthread_mutex_lock(&vm->run_lock);
+    vm->running = true;
+    pthread_cond_broadcast(&vm->run_cond);
+    pthread_mutex_unlock(&vm->run_lock);
+}
+
+void run_hold(struct vm *vm)
+{
+    pthread_mutex_lock(&vm->run_lock);
+    vm->running = false;
+    for (unsigned i = 0; i < vm->n_threads; i++)
+        vcpu_signal(vm->threads[i].vcpu, ATTN_KICK);
+    pthread_mutex_unlock(&vm->run_lock);
+}
+
+void run_stop(struct vm *vm)
+{
+    run_hold(vm);
+    pthread_mutex_lock(&vm->run_lock);
+    for (unsigned i = 0; i < vm->n_threads; i++)
+        while (!vm->threads[i].parked)
+            pthread_cond_wait(&vm->run_cond, &vm->run_lock);
+    pthread_mutex_unlock(&vm->run_lock);
+}
+
+void run_destroy(struct vm *vm)
+{
+    if (!vm->n_threads)
+        return;
+    pthread_mutex_lock(&vm->run_lock);
+    vm->ending = true;
+    for (unsigned i = 0; i < vm->n_threads; i++)
+        vcpu_signal(vm->threads[i].vcpu, ATTN_KICK);
+    pthread_cond_broadcast(&vm->run_cond);
+    pthread_mutex_unlock(&vm->run_lock);
+    for (unsigned i = 0; i < vm->n_threads; i++)
+        pthread_join(vm->threads[i].thread, NULL);
+    pthread_cond_destroy(&vm->run_cond);
+    pthread_mutex_destroy(&vm->run_lock);
+}

@@ -1,0 +1,20 @@
+/*
+ * The vCPU threads and their run loop. A thread is parked unless the machine runs; parked vCPUs
+ * may be touched by the main thread.
+ */
+#pragma once
+
+#include "base/error.h"
+
+struct vm;
+
+/* Makes the threads, parked; false: the engine could not be attached. */
+bool run_create(struct vm *vm, struct error *err);
+/* Ends the threads and waits for them. */
+void run_destroy(struct vm *vm);
+
+void run_resume(struct vm *vm);
+/* Makes the vCPUs park soon; any thread, the board lock may be held. */
+void run_hold(struct vm *vm);
+/* run_hold, and waits until all are parked; the main thread, no locks. */
+void run_stop(struct vm *vm);

@@ -1,0 +1,258 @@
+/* The life of a virtual machine, see vm.h. The vCPU threads are run.c's. */
+#include "machine/vm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/ensure.h"
+#include "engine/access.h"
+#include "engine/choose.h"
+#include "host/tsc.h"
+#include "machine/run.h"
+#include "machine/vm_state.h"
+#include "memory/pmap.h"
+#include "memory/tlb.h"
+
+/* -- Requests from devices ------------------------------------------------------------------- */
+
+/* Under the board lock: notes it, stops the vCPUs, and leaves the rest to the main thread. The
+ * first request that is not yet served wins. */
+static void vm_request(void *opaque, enum board_request request, int exit_status)
+{
+    struct vm *vm = opaque;
+    if (vm->request != BOARD_RUN)
+        return;
+    vm->request = request;
+    vm->exit_status = exit_status;
+    run_hold(vm);
+    loop_wake(&vm->loop);
+}
+
+static void vm_code_written(void *opaque, struct gfn f)
+{
+    struct vm *vm = opaque;
+    access_code_written(&vm->board, f);
+}
+
+/* -- Reset ----------------------------------------------------------------------------------- */
+
+/* Power-on state of everything, and the kernel loaded; the vCPUs are parked. */
+static bool vm_reset(struct vm *vm, struct error *err)
+{
+    board_lock(&vm->board);
+    devices_reset(&vm->board);
+    board_unlock(&vm->board);
+    for (unsigned i = 0; i < vm->board.n_vcpus; i++) {
+        struct vcpu *vcpu = vm->board.vcpus[i];
+        vcpu_clear(vcpu, ATTN_NMI | ATTN_INIT | ATTN_SIPI);
+        x86_reset(&vcpu->cpu);
+        vcpu->cpu.activity = i ? CPU_WAIT_SIPI : CPU_RUNNING;
+        tlb_flush_all(&vcpu->cpu);
+    }
+    u64 rsdp = pc_write_acpi(&vm->board, &vm->config);
+    return kernel_load(&vm->kernel, &vm->board, rsdp, &vm->board.vcpus[0]->cpu, err);
+}
+
+/* What a request does to the machine. Parked vCPUs; VM_RUNNING: go on. */
+static enum vm_end serve(struct vm *vm, enum board_request request, struct vm_result *result)
+{
+    bool triple_fault = request == BOARD_SHUTDOWN;
+    switch (request) {
+    case BOARD_POWER_OFF:
+        return VM_POWER_OFF;
+    case BOARD_EXIT:
+        result->status = vm->exit_status;
+        return VM_DEBUG_EXIT;
+    case BOARD_SHUTDOWN:
+    case BOARD_RESET:
+        if (vm->config.no_reboot)
+            return triple_fault ? VM_TRIPLE_FAULT : VM_RESET;
+        return vm_reset(vm, &result->error) ? VM_RUNNING : VM_FAILED;
+    case BOARD_RUN:
+        break;
+    }
+    return VM_RUNNING;
+}
+
+/* -- Running --------------------------------------------------------------------------------- */
+
+struct vm_result vm_run(struct vm *vm)
+{
+    struct vm_result result = {.end = VM_RUNNING};
+    board_lock(&vm->board);
+    host_clock_start(&vm->clock);
+    board_unlock(&vm->board);
+    run_resume(vm);
+    while (result.end == VM_RUNNING && !vm->left) {
+        board_lock(&vm->board);
+        enum board_request request = vm->request;
+        board_unlock(&vm->board);
+        if (request != BOARD_RUN) {
+            run_stop(vm);
+            vm->request = BOARD_RUN;
+            result.end = serve(vm, request, &result);
+            if (result.end == VM_RUNNING)
+                run_resume(vm);
+            continue;
+        }
+        loop_wait(&vm->loop, host_clock_run(&vm->clock, &vm->board));
+    }
+    run_stop(vm);
+    board_lock(&vm->board);
+    host_clock_stop(&vm->clock);
+    board_unlock(&vm->board);
+    if (result.end == VM_RUNNING)
+        result.end = VM_LEFT;
+    return result;
+}
+
+void vm_leave(struct vm *vm)
+{
+    vm->left = true;
+}
+
+/* -- Life ------------------------------------------------------------------------------------ */
+
+static void leave_key(void *opaque)
+{
+    vm_leave(opaque);
+}
+
+static void break_key(void *opaque)
+{
+    struct vm *vm = opaque;
+    board_lock(&vm->board);
+    if (vm->pc.serial[0])
+        serial_break(vm->pc.serial[0]);
+    board_unlock(&vm->board);
+}
+
+static bool make_chars(struct vm *vm, struct error *err)
+{
+    const struct char_keys keys = {.leave = leave_key, .send_break = break_key, .opaque = vm};
+    for (unsigned i = 0; i < vm->config.n_serial; i++) {
+        vm->chars[i] = char_create(&vm->config.serial[i], &vm->board, &vm->loop, &keys, err);
+        if (!vm->chars[i])
+            return false;
+    }
+    return true;
+}
+
+static void make_vcpus(struct vm *vm)
+{
+    vm->board.vcpus = calloc(vm->config.cpus, sizeof(*vm->board.vcpus));
+    ensure(vm->board.vcpus);
+    for (unsigned i = 0; i < vm->config.cpus; i++) {
+        struct vcpu *vcpu = aligned_alloc(_Alignof(struct vcpu), sizeof(*vcpu));
+        ensure(vcpu);
+        vcpu_init(vcpu, &vm->board, i);
+        vcpu->engine = vm->engine;
+        vcpu->cpu.model = &vm->model;
+        vcpu->cpu.log = vm->config.log;
+        vm->board.vcpus[i] = vcpu;
+    }
+    vm->board.n_vcpus = vm->config.cpus;
+}
+
+/* The parts in the order in which they depend on each other; vm_destroy takes what there is. */
+static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
+{
+    const struct vm_config *config = &vm->config;
+    u64 tsc_hz = host_tsc_hz();
+    *failure = VM_BAD_OPTION;
+    vm->engine = engine_choose(config->engines, config->n_engines, err);
+    if (!vm->engine ||
+        !x86_model_init(&vm->model, config->cpu_model, config->cpus, tsc_hz, err))
+        return false;
+    *failure = VM_BAD_IMAGE;
+    if (!kernel_open(&vm->kernel, config->kernel, config->initrd, config->command_line, err))
+        return false;
+    *failure = VM_HOST_FAILED;
+    vm->board.pmap = pmap_create(config->memory, err);
+    if (!vm->board.pmap)
+        return false;
+    vm->board.tsc_hz = tsc_hz;
+    host_clock_init(&vm->clock, &vm->board.clock, &vm->loop, config->wall_offset);
+    if (!make_chars(vm, err))
+        return false;
+    make_vcpus(vm);
+    board_lock(&vm->board);
+    pc_create(&vm->pc, &vm->board, config, vm->chars, vm->model.phys_bits);
+    board_unlock(&vm->board);
+    if (!run_create(vm, err))
+        return false;
+    *failure = VM_BAD_IMAGE;
+    return vm_reset(vm, err);
+}
+
+struct vm *vm_create(const struct vm_config *config, enum vm_failure *failure,
+                     struct error *err)
+{
+    struct vm *vm = calloc(1, sizeof(*vm));
+    ensure(vm);
+    vm->config = *config;
+    vm->kernel.file.fd = -1;
+    *failure = VM_HOST_FAILED;
+    if (!loop_init(&vm->loop, err)) {
+        free(vm);
+        return NULL;
+    }
+    board_init(&vm->board, config->log);
+    vm->board.request = vm_request;
+    vm->board.code_written = vm_code_written;
+    vm->board.opaque = vm;
+    if (!make(vm, failure, err)) {
+        vm_destroy(vm);
+        return NULL;
+    }
+    return vm;
+}
+
+void vm_destroy(struct vm *vm)
+{
+    run_destroy(vm);
+    for (unsigned i = 0; i < VM_MAX_SERIAL; i++)
+        char_destroy(vm->chars[i]);
+    for (unsigned i = 0; i < vm->board.n_vcpus; i++)
+        vcpu_destroy(vm->board.vcpus[i]);
+    struct pmap *pmap = vm->board.pmap;
+    struct vcpu **vcpus = vm->board.vcpus;
+    unsigned n_vcpus = vm->board.n_vcpus;
+    board_destroy(&vm->board);
+    for (unsigned i = 0; i < n_vcpus; i++)
+        free(vcpus[i]);
+    free(vcpus);
+    if (pmap)
+        pmap_destroy(pmap);
+    kernel_close(&vm->kernel);
+    loop_destroy(&vm->loop);
+    free(vm);
+}
+
+struct loop *vm_loop(struct vm *vm)
+{
+    return &vm->loop;
+}
+
+const struct engine *vm_engine(const struct vm *vm)
+{
+    return vm->engine;
+}
+
+void vm_print_counters(struct vm *vm, FILE *out)
+{
+    struct engine_counter counters[64];
+    fprintf(out, "machine.memory_bytes %llu\n", (unsigned long long)vm->config.memory);
+    fprintf(out, "machine.memory_touched_bytes %llu\n",
+            (unsigned long long)pmap_allocated(vm->board.pmap));
+    fprintf(out, "machine.virtual_ns %llu\n", (unsigned long long)clock_now(&vm->board.clock));
+    for (unsigned i = 0; i < vm->board.n_vcpus; i++) {
+        struct vcpu *vcpu = vm->board.vcpus[i];
+        fprintf(out, "cpu%u.halts %llu\n", i, (unsigned long long)vm->threads[i].halts);
+        fprintf(out, "cpu%u.exits %llu\n", i, (unsigned long long)vm->threads[i].exits);
+        unsigned n = vm->engine->counters(vcpu, counters, ARRAY_LEN(counters));
+        for (unsigned k = 0; k < n && k < ARRAY_LEN(counters); k++)
+            fprintf(out, "cpu%u.%s.%s %llu\n", i, vm->engine->name, counters[k].name,
+                    (unsigned long long)counters[k].value);
+    }
+}

@@ -1,0 +1,82 @@
+/*
+ * A virtual machine: made from a configuration, run, destroyed. Several may live in one process,
+ * each run by its own thread.
+ *
+ * Threads: vm_create, vm_run, vm_destroy and what the loop calls belong to one thread, the VM's
+ * main thread: it fires timers and serves back ends. Each vCPU has a thread of its own.
+ */
+#pragma once
+
+#include <stdio.h>
+
+#include "engine/engine.h"
+#include "host/char/char.h"
+#include "host/loop.h"
+
+#define VM_MAX_CPUS    64
+#define VM_MAX_ENGINES 8
+#define VM_MAX_SERIAL  2
+#define VM_MIN_MEMORY  (2 * MiB)
+
+/* What the user asked for. Strings must live as long as the VM. */
+struct vm_config {
+    const char *kernel;
+    const char *initrd;       /* NULL: none */
+    const char *command_line; /* never NULL */
+    u64 memory;               /* bytes, a multiple of 4096 */
+    unsigned cpus;
+    const char *cpu_model; /* NULL: the default */
+    const char *engines[VM_MAX_ENGINES];
+    unsigned n_engines; /* 0: automatic */
+    struct char_config serial[VM_MAX_SERIAL];
+    unsigned n_serial;
+    bool no_reboot;
+    bool debug_exit; /* the isa-debug-exit device, below */
+    u16 debug_exit_base, debug_exit_size;
+    s64 wall_offset; /* seconds: what the RTC shows beyond UTC */
+    struct log *log;
+};
+
+enum vm_end {
+    VM_RUNNING,
+    VM_POWER_OFF,    /* the guest switched itself off */
+    VM_RESET,        /* the guest wanted a reset, and the configuration says no_reboot */
+    VM_TRIPLE_FAULT, /* likewise, by a triple fault */
+    VM_DEBUG_EXIT,   /* status: what the guest gave */
+    VM_LEFT,         /* vm_leave: the user or a signal */
+    VM_FAILED,       /* the machine could not be started again after a reset */
+};
+
+struct vm_result {
+    enum vm_end end;
+    int status;         /* of VM_DEBUG_EXIT */
+    struct error error; /* of VM_FAILED */
+};
+
+/* Whose fault it is that there is no machine: the process's exit status. */
+enum vm_failure {
+    VM_HOST_FAILED = 1,
+    VM_BAD_OPTION = 2,
+    VM_BAD_IMAGE = 3,
+};
+
+struct vm;
+
+/* NULL: *err says why, *failure of which kind it is. The machine is loaded and stands at its
+ * first instruction. */
+struct vm *vm_create(const struct vm_config *config, enum vm_failure *failure,
+                     struct error *err);
+void vm_destroy(struct vm *vm);
+
+/* Runs until the machine ends. */
+struct vm_result vm_run(struct vm *vm);
+
+/* Ends vm_run; from the loop's callbacks. */
+void vm_leave(struct vm *vm);
+
+/* The loop that vm_run runs, for more sources. */
+struct loop *vm_loop(struct vm *vm);
+const struct engine *vm_engine(const struct vm *vm);
+
+/* "name value" lines: the engine's counters for each vCPU, and the machine's own. After vm_run. */
+void vm_print_counters(struct vm *vm, FILE *out);

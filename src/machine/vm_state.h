@@ -1,0 +1,46 @@
+/* The inside of a struct vm, for the files of machine/. */
+#pragma once
+
+#include <pthread.h>
+
+#include "host/clock.h"
+#include "machine/kernel.h"
+#include "machine/pc.h"
+#include "machine/vm.h"
+#include "platform/device.h"
+#include "platform/vcpu.h"
+#include "x86/model.h"
+
+struct vm_thread {
+    struct vm *vm;
+    struct vcpu *vcpu;
+    pthread_t thread;
+    bool parked;   /* under run_lock */
+    bool attached; /* under run_lock: the engine has its state */
+    bool failed;   /* under run_lock: the engine refused, see vm->attach_error */
+    u64 halts, exits;
+};
+
+struct vm {
+    struct vm_config config;
+    const struct engine *engine;
+    struct x86_model model;
+    struct board board;
+    struct loop loop;
+    struct host_clock clock;
+    struct kernel kernel;
+    struct pc pc;
+    struct char_back *chars[VM_MAX_SERIAL];
+
+    enum board_request request; /* under the board lock */
+    int exit_status;            /* under the board lock */
+    bool left;                  /* main thread */
+
+    /* The vCPU threads, see run.h. Lock order: board lock, run_lock, a vCPU's wait_lock. */
+    pthread_mutex_t run_lock;
+    pthread_cond_t run_cond;
+    bool running, ending;
+    struct vm_thread threads[VM_MAX_CPUS];
+    unsigned n_threads;
+    struct error attach_error;
+};
