@@ -38,13 +38,15 @@ static void on_abort(int signal_number)
 
 static void usage(FILE *out)
 {
-    fputs("usage: doppel VERB [OPTION]...\n\n"
-          "A virtual machine monitor for x86-64 Linux that needs no hardware virtualization, no\n"
-          "kernel module and no privileges.\n\nVerbs:\n",
-          out);
+    fputs(
+        "usage: doppel VERB [OPTION]...\n\n"
+        "A virtual machine monitor for x86-64 Linux that needs no hardware virtualization, no\n"
+        "kernel module and no privileges.\n\nVerbs:\n",
+        out);
     for (unsigned i = 0; i < ARRAY_LEN(verbs); i++)
         fprintf(out, "  %-10s %s\n", verbs[i].name, verbs[i].help);
-    fputs("\n`doppel VERB --help` tells more. `doppel -OPTION...` means `doppel run -OPTION...`.\n",
+    fputs("\n`doppel VERB --help` tells more. `doppel -OPTION...` means `doppel run "
+          "-OPTION...`.\n",
           out);
 }
 

@@ -9,7 +9,8 @@
 
 #define DEFAULT_MEMORY (512 * MiB)
 
-/* -- Arguments ------------------------------------------------------------------------------- */
+/* -- Arguments -------------------------------------------------------------------------------
+ */
 
 static bool set_kernel(struct run_options *o, const char *value, struct error *err)
 {
@@ -55,7 +56,8 @@ static bool set_cpus(struct run_options *o, const char *value, struct error *err
     u64 cpus = 1;
     while (words_next(&list, &word)) {
         if (word.value && strcmp(word.key, "cpus"))
-            return error_set(err, "-smp: '%s' is not supported; give the number alone, as in -smp 2",
+            return error_set(err,
+                             "-smp: '%s' is not supported; give the number alone, as in -smp 2",
                              word.key);
         if (!words_number("-smp", word.value ? word.value : word.key, 1, VM_MAX_CPUS, &cpus,
                           err))
@@ -70,8 +72,8 @@ static bool add_engines(struct run_options *o, const char *option, const char *l
 {
     while (*list) {
         size_t length = strcspn(list, ":");
-        static const char *const names[] = {"sim", "interp", "bt",   "tcg",
-                                            "direct", "kvm",  "auto", NULL};
+        static const char *const names[] = {"sim",    "interp", "bt",   "tcg",
+                                            "direct", "kvm",    "auto", NULL};
         char *name = o->accel + o->accel_used;
         if (length + 1 > sizeof(o->accel) - o->accel_used || o->vm.n_engines == VM_MAX_ENGINES)
             return error_set(err, "%s: too many engines", option);
@@ -186,13 +188,14 @@ static bool set_debug_exit(struct run_options *o, const char *list, struct error
     while (words_next(&list, &word)) {
         bool is_base = word.value && !strcmp(word.key, "iobase");
         if (!is_base && (!word.value || strcmp(word.key, "iosize")))
-            return error_set(err, "-device isa-debug-exit: no property '%s'; it has iobase and "
-                                  "iosize",
+            return error_set(err,
+                             "-device isa-debug-exit: no property '%s'; it has iobase and "
+                             "iosize",
                              word.key);
-        if (is_base ? !words_number("-device isa-debug-exit,iobase", word.value, 1, 0xffff,
-                                    &base, err)
-                    : !words_number("-device isa-debug-exit,iosize", word.value, 1, 8, &size,
-                                    err))
+        if (is_base
+                ? !words_number("-device isa-debug-exit,iobase", word.value, 1, 0xffff, &base,
+                                err)
+                : !words_number("-device isa-debug-exit,iosize", word.value, 1, 8, &size, err))
             return false;
     }
     o->vm.debug_exit = true;
@@ -210,8 +213,8 @@ static bool add_device(struct run_options *o, const char *value, struct error *e
         return set_debug_exit(o, list, err);
     if (!strncmp(word.key, "virtio", 6))
         return error_set(err, "-device: '%s' is not supported yet", word.key);
-    static const char *const replaced[] = {"e1000", "e1000e", "rtl8139",  "ne2k_pci", "pcnet",
-                                           "nvme",  "ahci",   "lsi53c895a", "ide-hd", NULL};
+    static const char *const replaced[] = {"e1000", "e1000e", "rtl8139",    "ne2k_pci", "pcnet",
+                                           "nvme",  "ahci",   "lsi53c895a", "ide-hd",   NULL};
     if (words_among(word.key, replaced))
         return error_set(err,
                          "-device: '%s' is not supported; virtio devices will do its work, and "
@@ -230,8 +233,9 @@ static bool set_rtc(struct run_options *o, const char *value, struct error *err)
         if (word.value && !strcmp(word.key, "clock") && !strcmp(word.value, "host"))
             continue;
         if (!word.value || strcmp(word.key, "base"))
-            return error_set(err, "-rtc: '%s' is not supported; use base=utc, base=localtime or "
-                                  "base=YYYY-MM-DDTHH:MM:SS",
+            return error_set(err,
+                             "-rtc: '%s' is not supported; use base=utc, base=localtime or "
+                             "base=YYYY-MM-DDTHH:MM:SS",
                              word.key);
         if (!strcmp(word.value, "utc")) {
             o->vm.wall_offset = 0;
@@ -241,8 +245,9 @@ static bool set_rtc(struct run_options *o, const char *value, struct error *err)
         } else {
             const char *end = strptime(word.value, "%Y-%m-%dT%H:%M:%S", &tm);
             if (!end || *end)
-                return error_set(err, "-rtc: base '%s' is not utc, localtime or "
-                                      "YYYY-MM-DDTHH:MM:SS",
+                return error_set(err,
+                                 "-rtc: base '%s' is not utc, localtime or "
+                                 "YYYY-MM-DDTHH:MM:SS",
                                  word.value);
             o->vm.wall_offset = timegm(&tm) - now;
         }
@@ -293,7 +298,8 @@ static bool set_nothing(struct run_options *o, const char *value, struct error *
     return true;
 }
 
-/* -- The table ------------------------------------------------------------------------------- */
+/* -- The table -------------------------------------------------------------------------------
+ */
 
 struct option {
     const char *name;     /* without dashes; NULL: `help` is a heading */
@@ -372,7 +378,8 @@ static const struct {
     {"virtfs", "there are no shared directories yet"},
 };
 
-/* -- Parsing --------------------------------------------------------------------------------- */
+/* -- Parsing ---------------------------------------------------------------------------------
+ */
 
 void options_init(struct run_options *options)
 {

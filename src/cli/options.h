@@ -1,6 +1,6 @@
 /*
- * The options of `doppel run`: one table that parsing, `--help` and the tests walk. Spellings are
- * QEMU's where QEMU has a word, with one dash or two.
+ * The options of `doppel run`: one table that parsing, `--help` and the tests walk. Spellings
+ * are QEMU's where QEMU has a word, with one dash or two.
  */
 #pragma once
 

@@ -37,7 +37,8 @@ static int fail(int status, const struct error *err)
     return status;
 }
 
-/* -- The default guest ----------------------------------------------------------------------- */
+/* -- The default guest -----------------------------------------------------------------------
+ */
 
 static bool use_default_guest(struct session *session, struct error *err)
 {
@@ -53,17 +54,19 @@ static bool use_default_guest(struct session *session, struct error *err)
         words >= (int)sizeof(session->command_line))
         return error_set(err, "the default guest's path or -append is too long");
     if (access(session->kernel, R_OK) || access(session->initrd, R_OK))
-        return error_set(err,
-                         "no -kernel given, and the default guest is not in '%s'; `make run` in "
-                         "the source tree makes and starts it",
-                         dir);
+        return error_set(
+            err,
+            "no -kernel given, and the default guest is not in '%s'; `make run` in "
+            "the source tree makes and starts it",
+            dir);
     vm->kernel = session->kernel;
     vm->initrd = session->initrd;
     vm->command_line = session->command_line;
     return true;
 }
 
-/* -- Signals --------------------------------------------------------------------------------- */
+/* -- Signals ---------------------------------------------------------------------------------
+ */
 
 /* All that would end or stop us: taken in the loop, so that the terminal is put back first. */
 static const int ending_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
@@ -109,7 +112,8 @@ static bool block_signals(struct session *session, struct error *err)
     return true;
 }
 
-/* -- The run --------------------------------------------------------------------------------- */
+/* -- The run ---------------------------------------------------------------------------------
+ */
 
 static void take_terminal(struct session *session)
 {

@@ -11,7 +11,6 @@
 #define FADT_SIZE   244 /* revision 3 */
 #define FACS_SIZE   64
 #define LAPIC_BASE  0xfee00000u
-#define MMIO_END    0xfebfffffu /* the PCI window ends below the IOAPIC */
 #define PCI_SLOTS   32
 
 /* FADT flags (5.2.9, table 5.10) and boot architecture flags (table 5.11) */
@@ -19,6 +18,7 @@
 #define FADT_PROC_C1       BIT(2)
 #define FADT_SLP_BUTTON    BIT(5) /* set: none, or not a fixed one */
 #define FADT_FIX_RTC       BIT(6) /* set: the RTC has no fixed wake status */
+#define FADT_TMR_VAL_EXT   BIT(8)
 #define FADT_RESET_REG_SUP BIT(10)
 #define BOOT_LEGACY        BIT(0)
 #define BOOT_NO_VGA        BIT(2)
@@ -75,12 +75,7 @@ static void table_end(struct tables *tables, u8 *table, const char *signature, u
 /* -- DSDT ------------------------------------------------------------------------------------
  */
 
-unsigned acpi_pci_irq(unsigned slot, unsigned pin)
-{
-    return 10 + ((slot + pin) & 1);
-}
-
-static void pci_routing(struct aml *aml)
+static void pci_routing(struct aml *aml, const struct acpi_config *config)
 {
     aml_name(aml, "_PRT");
     size_t all = aml_package_begin(aml, (PCI_SLOTS - 1) * 4);
@@ -90,7 +85,7 @@ static void pci_routing(struct aml *aml)
             aml_integer(aml, slot << 16 | 0xffff);
             aml_integer(aml, pin);
             aml_integer(aml, 0); /* no link device: a fixed GSI */
-            aml_integer(aml, acpi_pci_irq(slot, pin));
+            aml_integer(aml, config->pci_irq[slot][pin]);
             aml_end(aml, route);
         }
     }
@@ -119,11 +114,13 @@ static void pci_root(struct aml *aml, const struct acpi_config *config)
     aml_io(aml, 0xcf8, 8);
     aml_window_io(aml, 0, 0xcf7);
     aml_window_io(aml, 0xd00, 0xffff);
-    aml_window_memory(aml, config->pci_hole, MMIO_END);
+    aml_window_memory(aml, config->pci_mmio_first, config->pci_mmio_last);
     aml_resources_end(aml, resources);
-    pci_routing(aml);
-    if (config->com1)
+    pci_routing(aml, config);
+    if (config->n_com > 0)
         isa_device(aml, "COM1", "PNP0501", 0x3f8, 8, 4);
+    if (config->n_com > 1)
+        isa_device(aml, "COM2", "PNP0501", 0x2f8, 8, 3);
     isa_device(aml, "RTC0", "PNP0B00", 0x70, 2, 8);
     aml_end(aml, device);
 }
@@ -196,15 +193,19 @@ static const u8 *build_fadt(struct tables *tables, const struct acpi_config *con
     put(table, 56, config->pm_base, 4);
     put(table, 64, config->pm_base + 4, 4);
     put(table, 76, config->pm_base + 8, 4);
+    put(table, 80, config->pm_base + 12, 4);
     table[88] = 4;             /* PM1_EVT_LEN */
     table[89] = 2;             /* PM1_CNT_LEN */
     table[91] = 4;             /* PM_TMR_LEN */
+    table[92] = 4;             /* GPE0_BLK_LEN */
     put(table, 96, 0x0fff, 2); /* P_LVL2_LAT: no C2 */
     put(table, 98, 0x0fff, 2); /* P_LVL3_LAT: no C3 */
     table[108] = 0x32;         /* CENTURY in the RTC's CMOS */
     put(table, 109, BOOT_LEGACY | BOOT_NO_VGA, 2);
     put(table, 112,
-        FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_RESET_REG_SUP, 4);
+        FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_TMR_VAL_EXT |
+            FADT_RESET_REG_SUP,
+        4);
     put_port(table, 116, config->reset_port, 1);
     table[128] = config->reset_value;
     put(table, 132, facs, 8);
@@ -212,6 +213,7 @@ static const u8 *build_fadt(struct tables *tables, const struct acpi_config *con
     put_port(table, 148, config->pm_base, 4);
     put_port(table, 172, (u16)(config->pm_base + 4), 2);
     put_port(table, 208, (u16)(config->pm_base + 8), 4);
+    put_port(table, 220, (u16)(config->pm_base + 12), 4);
     table_end(tables, table, "FACP", 3, FADT_SIZE);
     return table;
 }
@@ -252,10 +254,13 @@ static const u8 *build_madt(struct tables *tables, const struct acpi_config *con
     const u16 level_high = 1 | 3 << 2;
     at = madt_override(table, at, 0, 2, 0); /* the 8254 is wired to input 2 */
     at = madt_override(table, at, config->sci, config->sci, level_high);
-    for (unsigned pin = 0; pin < 2; pin++) {
-        u8 irq = (u8)acpi_pci_irq(0, pin);
-        at = madt_override(table, at, irq, irq, level_high);
-    }
+    u16 pci = 0;
+    for (unsigned slot = 1; slot < PCI_SLOTS; slot++)
+        for (unsigned pin = 0; pin < 4; pin++)
+            pci |= (u16)(1u << config->pci_irq[slot][pin]);
+    for (u8 irq = 0; irq < 16; irq++)
+        if (pci >> irq & 1)
+            at = madt_override(table, at, irq, irq, level_high);
     table[at] = 4; /* local APIC NMI: LINT1 of every processor */
     table[at + 1] = 6;
     table[at + 2] = 0xff;

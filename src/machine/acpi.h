@@ -11,20 +11,18 @@
 
 struct acpi_config {
     unsigned n_cpus;
-    u16 pm_base;    /* PM1 event block here, PM1 control at +4, PM timer at +8 */
+    u16 pm_base;    /* PM1 event block here, PM1 control at +4, timer +8, GPE0 +12 */
     u8 sci;         /* the ISA IRQ, level-triggered and active high */
     u16 reset_port; /* writing reset_value resets the machine */
     u8 reset_value;
     u8 s5_type; /* SLP_TYP of soft-off */
     u32 ioapic_base;
-    u32 pci_hole; /* the first address above RAM below 4 GiB */
-    bool com1;
+    u32 pci_mmio_first, pci_mmio_last; /* the window for BARs */
+    u8 pci_irq[32][4]; /* what INTA..INTD of each slot are wired to: GSI = ISA IRQ */
+    unsigned n_com;    /* serial lines, 0..2 */
 };
 
 #define ACPI_MAX_SIZE 0x4000
-
-/* What PCI's INTx pins of a slot are wired to, by GSI = ISA IRQ. */
-unsigned acpi_pci_irq(unsigned slot, unsigned pin);
 
 /*
  * Builds all tables for address `base` (16-byte aligned, below 4 GiB) into `buf` of

@@ -4,38 +4,100 @@
  */
 #include "machine/pc.h"
 
-#include "base/ensure.h"
+#include "device/acpi_pm.h"
 #include "device/apic_bus.h"
+#include "device/debug.h"
+#include "device/i8042.h"
 #include "device/ioapic.h"
 #include "device/lapic.h"
-#include "device/pic.h"
 #include "device/pit.h"
+#include "device/reset.h"
 #include "machine/acpi.h"
 #include "memory/pmap.h"
 #include "platform/ram.h"
 
-#define IRQ_PIT     0
-#define IRQ_COM1    4
-#define IRQ_COM2    3
-#define IRQ_RTC     8
-#define IRQ_SCI     9
-#define ACPI_TABLES 0xe0000u /* where guests look for the RSDP (ACPI 6.4, 5.2.5.1) */
+#define IRQ_PIT      0
+#define IRQ_KEYBOARD 1
+#define IRQ_COM2     3
+#define IRQ_COM1     4
+#define IRQ_RTC      8
+#define IRQ_AUX      12
+#define ACPI_TABLES  0xe0000u /* where guests look for the RSDP (ACPI 6.4, 5.2.5.1) */
 
 static const struct {
     u16 base;
     unsigned irq;
 } com[VM_MAX_SERIAL] = {{0x3f8, IRQ_COM1}, {0x2f8, IRQ_COM2}};
 
-static struct apic_bus *create_apics(struct board *board, unsigned phys_bits)
+static void create_interrupts(struct pc *pc, struct board *board, unsigned phys_bits)
 {
-    struct apic_bus *bus = apic_bus_create(board, phys_bits);
     struct lapic *first = NULL;
+    pc->apic_bus = apic_bus_create(board, phys_bits);
     for (unsigned i = 0; i < board->n_vcpus; i++) {
-        struct lapic *lapic = lapic_create(bus, board->vcpus[i]);
-        if (!i)
-            first = lapic;
+        struct lapic *lapic = lapic_create(pc->apic_bus, board->vcpus[i]);
+        first = i ? first : lapic;
     }
-    struct pic *pic = pic_create(board, lapic_line(first, LAPIC_LINT0));
-    apic_bus_set_intack(bus, pic);
-    return bus;
+    pc->pic = pic_create(board, lapic_line(first, LAPIC_LINT0));
+    apic_bus_set_intack(pc->apic_bus, pc->pic);
+    gsi_init(&pc->gsi, pc->pic, ioapic_create(board, pc->apic_bus));
+}
+
+void pc_create(struct pc *pc, struct board *board, const struct vm_config *config,
+               struct char_back *const *chars, unsigned phys_bits)
+{
+    struct gsi *gsi = &pc->gsi;
+    create_interrupts(pc, board, phys_bits);
+    pit_create(board, gsi_line(gsi, IRQ_PIT));
+    pc->rtc = rtc_create(board, gsi_line(gsi, IRQ_RTC), (struct irq_line){0});
+    rtc_set_memory(pc->rtc, pmap_below_4g(board->pmap), pmap_above_4g(board->pmap));
+    i8042_create(board, gsi_line(gsi, IRQ_KEYBOARD), gsi_line(gsi, IRQ_AUX));
+    acpi_pm_create(board, gsi_line(gsi, ACPI_SCI_IRQ));
+    pc->pci = pci_host_create(board, gsi, pc->apic_bus);
+    reset_control_create(board);
+    pc->fw_cfg = fw_cfg_create(board);
+    pc->pvclock = pvclock_create(board);
+    for (unsigned i = 0; i < board->n_vcpus; i++)
+        pv_attach(&pc->pv[i], pc->pvclock, board->vcpus[i]);
+    for (unsigned i = 0; i < config->n_serial; i++)
+        pc->serial[i] = serial_create(board, com[i].base, gsi_line(gsi, com[i].irq),
+                                      char_chardev(chars[i]));
+    debug_console_create(board, 0xe9, config->n_serial ? char_chardev(chars[0]) : NULL);
+    if (config->debug_exit)
+        debug_exit_create(board, config->debug_exit_base, config->debug_exit_size);
+}
+
+void pc_reset(struct pc *pc)
+{
+    u16 level = 1u << ACPI_SCI_IRQ;
+    for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
+        for (unsigned pin = 0; pin < 4; pin++) {
+            int irq = pci_host_irq(pc->pci, slot, pin);
+            level |= irq < 0 ? 0 : (u16)(1u << irq);
+        }
+    }
+    pic_set_elcr(pc->pic, level);
+    pci_host_assign(pc->pci);
+}
+
+u64 pc_write_acpi(const struct pc *pc, struct board *board, const struct vm_config *config)
+{
+    u8 tables[ACPI_MAX_SIZE];
+    struct acpi_config acpi = {
+        .n_cpus = board->n_vcpus,
+        .pm_base = ACPI_PM_BASE,
+        .sci = ACPI_SCI_IRQ,
+        .reset_port = RESET_PORT,
+        .reset_value = RESET_VALUE,
+        .s5_type = ACPI_SLP_TYP_S5,
+        .ioapic_base = IOAPIC_ADDRESS,
+        .pci_mmio_first = PCI_MMIO_BASE,
+        .pci_mmio_last = PCI_MMIO_END - 1,
+        .n_com = config->n_serial,
+    };
+    for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
+        for (unsigned pin = 0; pin < 4; pin++)
+            acpi.pci_irq[slot][pin] = (u8)pci_host_irq(pc->pci, slot, pin);
+    size_t size = acpi_build(&acpi, ACPI_TABLES, tables);
+    ram_write(board, gpa(ACPI_TABLES), tables, size);
+    return ACPI_TABLES;
 }

@@ -1,20 +1,36 @@
 /* The devices of the PC and how they are wired. */
 #pragma once
 
+#include "device/fw_cfg.h"
 #include "device/gsi.h"
+#include "device/pci.h"
+#include "device/pic.h"
+#include "device/rtc.h"
 #include "device/serial.h"
+#include "machine/pv.h"
 #include "machine/vm.h"
 #include "platform/board.h"
 
 struct pc {
+    struct apic_bus *apic_bus;
+    struct pic *pic;
     struct gsi gsi;
+    struct rtc *rtc;
+    struct pci_host *pci;
+    struct fw_cfg *fw_cfg;
+    struct pvclock *pvclock;
+    struct pv pv[VM_MAX_CPUS];
     struct serial *serial[VM_MAX_SERIAL];
 };
 
 /* Makes all devices on the board, whose vCPUs are there; `chars` are the serial lines' other
- * ends. `phys_bits`: the processors' physical address width. */
+ * ends. `phys_bits`: the processors' physical address width. Under the board lock. */
 void pc_create(struct pc *pc, struct board *board, const struct vm_config *config,
                struct char_back *const *chars, unsigned phys_bits);
 
+/* What firmware would have set up before it starts a kernel. After devices_reset; under the
+ * board lock. */
+void pc_reset(struct pc *pc);
+
 /* Writes the ACPI tables into guest memory; returns the RSDP's address. */
-u64 pc_write_acpi(struct board *board, const struct vm_config *config);
+u64 pc_write_acpi(const struct pc *pc, struct board *board, const struct vm_config *config);

@@ -6,14 +6,14 @@
 
 #include "base/ensure.h"
 #include "engine/access.h"
-#include "engine/choose.h"
 #include "host/tsc.h"
 #include "machine/run.h"
 #include "machine/vm_state.h"
 #include "memory/pmap.h"
 #include "memory/tlb.h"
 
-/* -- Requests from devices ------------------------------------------------------------------- */
+/* -- Requests from devices -------------------------------------------------------------------
+ */
 
 /* Under the board lock: notes it, stops the vCPUs, and leaves the rest to the main thread. The
  * first request that is not yet served wins. */
@@ -34,13 +34,15 @@ static void vm_code_written(void *opaque, struct gfn f)
     access_code_written(&vm->board, f);
 }
 
-/* -- Reset ----------------------------------------------------------------------------------- */
+/* -- Reset -----------------------------------------------------------------------------------
+ */
 
 /* Power-on state of everything, and the kernel loaded; the vCPUs are parked. */
 static bool vm_reset(struct vm *vm, struct error *err)
 {
     board_lock(&vm->board);
     devices_reset(&vm->board);
+    pc_reset(&vm->pc);
     board_unlock(&vm->board);
     for (unsigned i = 0; i < vm->board.n_vcpus; i++) {
         struct vcpu *vcpu = vm->board.vcpus[i];
@@ -49,7 +51,7 @@ static bool vm_reset(struct vm *vm, struct error *err)
         vcpu->cpu.activity = i ? CPU_WAIT_SIPI : CPU_RUNNING;
         tlb_flush_all(&vcpu->cpu);
     }
-    u64 rsdp = pc_write_acpi(&vm->board, &vm->config);
+    u64 rsdp = pc_write_acpi(&vm->pc, &vm->board, &vm->config);
     return kernel_load(&vm->kernel, &vm->board, rsdp, &vm->board.vcpus[0]->cpu, err);
 }
 
@@ -74,7 +76,8 @@ static enum vm_end serve(struct vm *vm, enum board_request request, struct vm_re
     return VM_RUNNING;
 }
 
-/* -- Running --------------------------------------------------------------------------------- */
+/* -- Running ---------------------------------------------------------------------------------
+ */
 
 struct vm_result vm_run(struct vm *vm)
 {
@@ -111,7 +114,8 @@ void vm_leave(struct vm *vm)
     vm->left = true;
 }
 
-/* -- Life ------------------------------------------------------------------------------------ */
+/* -- Life ------------------------------------------------------------------------------------
+ */
 
 static void leave_key(void *opaque)
 {
@@ -125,6 +129,35 @@ static void break_key(void *opaque)
     if (vm->pc.serial[0])
         serial_break(vm->pc.serial[0]);
     board_unlock(&vm->board);
+}
+
+/* One name of -accel. NULL: the reason is added to `reasons`. */
+static const struct engine *try_engine(const char *name, struct error *reasons)
+{
+    struct error why = {.text = "not in this build"};
+    if (!strcmp(name, "auto"))
+        return engine_first_working(&why);
+    const struct engine *engine = engine_named(name);
+    if (engine && engine->probe(&why))
+        return engine;
+    size_t used = strlen(reasons->text);
+    snprintf(reasons->text + used, sizeof(reasons->text) - used, "%s%.30s: %.100s",
+             used ? "; " : "", name, why.text);
+    return NULL;
+}
+
+/* The first of the configuration's engines that can run here. */
+static bool choose_engine(struct vm *vm, struct error *err)
+{
+    struct error reasons = {{0}};
+    if (!vm->config.n_engines)
+        vm->engine = engine_first_working(&reasons);
+    for (unsigned i = 0; i < vm->config.n_engines && !vm->engine; i++)
+        vm->engine = try_engine(vm->config.engines[i], &reasons);
+    if (!vm->engine)
+        return error_set(err, "-accel: no engine can run here (%.300s); sim always can",
+                         reasons.text);
+    return true;
 }
 
 static bool make_chars(struct vm *vm, struct error *err)
@@ -160,8 +193,7 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
     const struct vm_config *config = &vm->config;
     u64 tsc_hz = host_tsc_hz();
     *failure = VM_BAD_OPTION;
-    vm->engine = engine_choose(config->engines, config->n_engines, err);
-    if (!vm->engine ||
+    if (!choose_engine(vm, err) ||
         !x86_model_init(&vm->model, config->cpu_model, config->cpus, tsc_hz, err))
         return false;
     *failure = VM_BAD_IMAGE;

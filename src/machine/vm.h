@@ -1,6 +1,6 @@
 /*
- * A virtual machine: made from a configuration, run, destroyed. Several may live in one process,
- * each run by its own thread.
+ * A virtual machine: made from a configuration, run, destroyed. Several may live in one
+ * process, each run by its own thread.
  *
  * Threads: vm_create, vm_run, vm_destroy and what the loop calls belong to one thread, the VM's
  * main thread: it fires timers and serves back ends. Each vCPU has a thread of its own.
@@ -78,5 +78,6 @@ void vm_leave(struct vm *vm);
 struct loop *vm_loop(struct vm *vm);
 const struct engine *vm_engine(const struct vm *vm);
 
-/* "name value" lines: the engine's counters for each vCPU, and the machine's own. After vm_run. */
+/* "name value" lines: the engine's counters for each vCPU, and the machine's own. After vm_run.
+ */
 void vm_print_counters(struct vm *vm, FILE *out);
