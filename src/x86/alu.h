@@ -276,6 +276,20 @@ typedef u64 alu_function(u64 a, u64 b, unsigned n, u64 *flags);
         return n == 4 ? alu_##name##_4((u32)a, (u32)b, flags) : alu_##name##_8(a, b, flags);   \
     }
 
+/* All of `a` goes in, and all of the result counts, see ALU_SCAN. */
+#define ALU_ANY_SCAN(name)                                                                     \
+    static inline u64 alu_##name(u64 a, u64 b, unsigned n, u64 *flags)                         \
+    {                                                                                          \
+        switch (n) {                                                                           \
+        case 2:                                                                                \
+            return alu_##name##_2(a, (u16)b, flags);                                           \
+        case 4:                                                                                \
+            return alu_##name##_4(a, (u32)b, flags);                                           \
+        default:                                                                               \
+            return alu_##name##_8(a, b, flags);                                                \
+        }                                                                                      \
+    }
+
 ALU_ANY(add)
 ALU_ANY(or)
 ALU_ANY(and)
@@ -301,11 +315,11 @@ ALU_ANY_WIDE(bts)
 ALU_ANY_WIDE(btr)
 ALU_ANY_WIDE(btc)
 ALU_ANY_WIDE(imul2)
-ALU_ANY_WIDE(bsf)
-ALU_ANY_WIDE(bsr)
-ALU_ANY_WIDE(tzcnt)
-ALU_ANY_WIDE(lzcnt)
-ALU_ANY_WIDE(popcnt)
+ALU_ANY_SCAN(bsf)
+ALU_ANY_SCAN(bsr)
+ALU_ANY_SCAN(tzcnt)
+ALU_ANY_SCAN(lzcnt)
+ALU_ANY_SCAN(popcnt)
 ALU_ANY_VEX(adcx)
 ALU_ANY_VEX(adox)
 ALU_ANY_VEX(andn)

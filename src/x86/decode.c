@@ -253,6 +253,27 @@ static const struct x86_opcode *find_row(const ZydisDecodedInstruction *z, bool 
     return x86_opcode(z->mnemonic);
 }
 
+/* F3 90 with REX.B is no PAUSE: 90 names R8 then, so it exchanges. */
+static bool is_xchg_r8(const ZydisDecodedInstruction *z)
+{
+    return z->mnemonic == ZYDIS_MNEMONIC_PAUSE && z->raw.rex.B;
+}
+
+static void lower_xchg_r8(struct x86_insn *i)
+{
+    i->mnemonic = ZYDIS_MNEMONIC_XCHG;
+    i->exec = exec_xchg;
+    i->opd[0] = (struct x86_operand){OPD_GPR, R8, i->opsize};
+    i->opd[1] = (struct x86_operand){OPD_GPR, RAX, i->opsize};
+}
+
+/* AMD's 0F 0D with a register is no hint but #UD (APM vol. 3, PREFETCHlevel). */
+static bool is_bad_prefetch(const struct x86_model *model, const ZydisDecodedInstruction *z)
+{
+    return model->amd && z->opcode_map == ZYDIS_OPCODE_MAP_0F && z->opcode == 0x0d &&
+           z->raw.modrm.mod == 3;
+}
+
 static enum x86_decode_result decode_fault(struct x86_insn *i, x86_handler *exec)
 {
     *i = (struct x86_insn){.exec = exec, .length = 1, .opsize = 4, .adsize = 4};
@@ -286,7 +307,11 @@ static enum x86_decode_result lower(struct x86_cpu *c, const ZydisDecodedInstruc
     const struct x86_opcode *row = find_row(z, string);
     if (!row->exec)
         return native_lower(c, z, ops, bytes, i);
-    if (!x86_has(c->model, row->feature))
+    if (is_xchg_r8(z)) {
+        lower_xchg_r8(i);
+        return DECODE_OK;
+    }
+    if (!x86_has(c->model, row->feature) || is_bad_prefetch(c->model, z))
         return decode_fault(i, exec_ud);
     choose_handler(i, z, row, code_size);
     return DECODE_OK;

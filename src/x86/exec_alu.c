@@ -133,7 +133,10 @@ void exec_bit_test(struct x86_cpu *c, struct x86_insn *i)
     const struct x86_operand *dst = &i->opd[0], *src = &i->opd[1];
     unsigned n = dst->size;
     if (dst->kind != OPD_MEM) {
-        exec_alu(c, i);
+        if (i->mnemonic == ZYDIS_MNEMONIC_BT) /* writes no register: keeps bits 63:32 */
+            exec_compare(c, i);
+        else
+            exec_alu(c, i);
         return;
     }
     u64 ea = x86_ea(c, i), bit = operand_get(c, i, src, n);
@@ -295,7 +298,7 @@ enum alu_shape { SHAPE_RR, SHAPE_RI, SHAPE_RM, SHAPE_MR, SHAPE_MI, SHAPES };
 #define HOT_LOOKERS(name, n)                                                                   \
     HOT_LOOK(name, rr, n, operand_reg(c, &i->opd[0], n), operand_reg(c, &i->opd[1], n))        \
     HOT_LOOK(name, ri, n, operand_reg(c, &i->opd[0], n), i->imm)                               \
-    HOT_LOOK(name, rm, n, operand_load(c, i, n), operand_reg(c, &i->opd[0], n))                \
+    HOT_LOOK(name, rm, n, operand_reg(c, &i->opd[0], n), operand_load(c, i, n))                \
     HOT_LOOK(name, mr, n, operand_load(c, i, n), operand_reg(c, &i->opd[1], n))                \
     HOT_LOOK(name, mi, n, operand_load(c, i, n), i->imm)
 #define HOT_SIZES(M, name) M(name, 1) M(name, 2) M(name, 4) M(name, 8)

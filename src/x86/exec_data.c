@@ -168,8 +168,11 @@ void exec_enter(struct x86_cpu *c, struct x86_insn *i)
         sp = sp_cut(c, sp - n);
         x86_store(c, SEG_SS, sp, n, frame);
     }
+    /* A page that the new stack pointer could not be written at faults already here. */
+    sp = sp_cut(c, sp - (u16)i->imm);
+    c->ops->probe(c, x86_linear(c, SEG_SS, sp, n, ACCESS_WRITE), n, ACCESS_WRITE, AS_CPL);
     x86_gpr_write(c, RBP, n, frame);
-    x86_set_sp(c, sp - (u16)i->imm);
+    x86_set_sp(c, sp);
 }
 
 void exec_leave(struct x86_cpu *c, struct x86_insn *i)

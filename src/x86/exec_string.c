@@ -95,7 +95,7 @@ static u64 string_span(struct x86_cpu *c, const struct x86_insn *i, unsigned seg
 struct string_result {
     u64 done;   /* iterations */
     bool ended; /* by the condition of REPE, REPNE */
-    u64 flags;  /* of the last comparison; a fault later on drops them (SDM vol. 2, REP) */
+    u64 flags;  /* of the last comparison */
 };
 
 /* As many of `count` iterations as the pages in the TLB allow; registers are the caller's. */
@@ -213,6 +213,9 @@ static inline void string_execute(struct x86_cpu *c, struct x86_insn *i, enum st
         count -= r.done;
         budget -= r.done;
         x86_gpr_write(c, RCX, i->adsize, count);
+        /* At a fault later on Intel's processors drop these flags (SDM vol. 2, REP). */
+        if (c->model->amd)
+            c->rflags = r.flags;
     } while (count && !r.ended && budget && !c->pending_db &&
              !atomic_load_explicit(&c->attention, memory_order_relaxed));
     c->rflags = r.flags;
