@@ -5,6 +5,7 @@ typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
+typedef long long s64;
 typedef unsigned long ulong; /* the width of a general register of the kernel's mode */
 
 #define NULL         ((void *)0)
