@@ -6,6 +6,7 @@
 #include "device/i8042.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bits.h"
 #include "base/ensure.h"
@@ -235,6 +236,7 @@ static void i8042_reset(void *device)
     i8042->output = OUTPUT_RESET | OUTPUT_A20;
     i8042->command = i8042->last = 0;
     i8042->last_was_command = false;
+    memset(i8042->queue, 0, sizeof(i8042->queue));
     i8042->queue_first = i8042->queue_count = 0;
     i8042_update(i8042);
 }

@@ -611,7 +611,7 @@ static void lapic_reset_registers(struct lapic *lapic)
     lapic->icr = 0;
     lapic->extint_latch = false;
     lapic->initial_count = lapic->divide = 0;
-    lapic->tsc_deadline = 0;
+    lapic->timer_start = lapic->tsc_deadline = lapic->tsc_offset = 0;
     lapic_timer_arm(lapic);
 }
 

@@ -153,6 +153,7 @@ static void pvclock_reset(void *device)
     struct pvclock *pvclock = device;
     memset(pvclock->system_time, 0, sizeof(pvclock->system_time));
     pvclock->wall_clock = 0;
+    pvclock->version = 0;
     pvclock->has_base = false;
 }
 

@@ -1,0 +1,292 @@
+/* A board for tests, see fixture.h. */
+#include "fixture.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/ensure.h"
+#include "memory/pmap.h"
+
+static u64 fixture_now(void *opaque)
+{
+    const struct fixture *f = opaque;
+    return f->now;
+}
+
+static s64 fixture_wall(void *opaque)
+{
+    const struct fixture *f = opaque;
+    return FIXTURE_WALL + (s64)(f->now / 1000000000);
+}
+
+static void fixture_request(void *opaque, enum board_request request, int exit_status)
+{
+    struct fixture *f = opaque;
+    f->requests++;
+    f->request = request;
+    f->exit_status = exit_status;
+}
+
+static u64 fixture_tsc(struct x86_cpu *c)
+{
+    struct vcpu *vcpu = container_of(c, struct vcpu, cpu);
+    return clock_ticks(clock_now(&vcpu->board->clock), FIXTURE_TSC_HZ);
+}
+
+static const struct x86_ops fixture_ops = {.tsc = fixture_tsc};
+
+static void fixture_output(void *back, const u8 *data, size_t len)
+{
+    struct fixture *f = back;
+    for (size_t i = 0; i < len; i++)
+        f->output[f->output_len++ % sizeof(f->output)] = data[i];
+}
+
+static void fixture_room(void *back)
+{
+    struct fixture *f = back;
+    f->rooms++;
+}
+
+struct fixture *fixture_create(unsigned n_vcpus)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    ensure(f && n_vcpus <= ARRAY_LEN(f->vcpus));
+    board_init(&f->board, &f->log);
+    f->board.clock = (struct clock){.now = fixture_now, .wall = fixture_wall, .opaque = f};
+    f->board.request = fixture_request;
+    f->board.opaque = f;
+    f->board.tsc_hz = FIXTURE_TSC_HZ;
+    f->board.vcpus = f->vcpus;
+    f->board.n_vcpus = n_vcpus;
+    for (unsigned i = 0; i < n_vcpus; i++) {
+        f->vcpus[i] = aligned_alloc(64, align_up(sizeof(struct vcpu), 64));
+        ensure(f->vcpus[i]);
+        vcpu_init(f->vcpus[i], &f->board, i);
+        f->vcpus[i]->cpu.ops = &fixture_ops;
+    }
+    f->chardev = (struct chardev){.write = fixture_output, .room = fixture_room, .back = f};
+    return f;
+}
+
+void fixture_destroy(struct fixture *f)
+{
+    board_destroy(&f->board);
+    for (unsigned i = 0; i < f->board.n_vcpus; i++) {
+        vcpu_destroy(f->vcpus[i]);
+        free(f->vcpus[i]);
+    }
+    if (f->board.pmap)
+        pmap_destroy(f->board.pmap);
+    free(f);
+}
+
+void fixture_add_ram(struct fixture *f, u64 bytes)
+{
+    struct error err;
+    f->board.pmap = pmap_create(bytes, &err);
+    ensure(f->board.pmap);
+}
+
+void fixture_step(struct fixture *f, u64 ns)
+{
+    u64 end = f->now + ns;
+    board_lock(&f->board);
+    while (f->board.clock.first && f->board.clock.first->deadline <= end) {
+        if (f->board.clock.first->deadline > f->now)
+            f->now = f->board.clock.first->deadline;
+        clock_run(&f->board.clock);
+    }
+    f->now = end;
+    board_unlock(&f->board);
+}
+
+static void fixture_set(void *opaque, unsigned n, bool level)
+{
+    struct fixture *f = opaque;
+    if (level && !f->level[n])
+        f->rises[n]++;
+    f->level[n] = level;
+}
+
+struct irq_line fixture_line(struct fixture *f, unsigned n)
+{
+    return (struct irq_line){fixture_set, f, n};
+}
+
+u8 in8(struct fixture *f, u16 port)
+{
+    return (u8)bus_read(&f->board, BUS_PIO, port, 1);
+}
+u16 in16(struct fixture *f, u16 port)
+{
+    return (u16)bus_read(&f->board, BUS_PIO, port, 2);
+}
+u32 in32(struct fixture *f, u16 port)
+{
+    return (u32)bus_read(&f->board, BUS_PIO, port, 4);
+}
+void out8(struct fixture *f, u16 port, u8 value)
+{
+    bus_write(&f->board, BUS_PIO, port, 1, value);
+}
+void out16(struct fixture *f, u16 port, u16 value)
+{
+    bus_write(&f->board, BUS_PIO, port, 2, value);
+}
+void out32(struct fixture *f, u16 port, u32 value)
+{
+    bus_write(&f->board, BUS_PIO, port, 4, value);
+}
+
+static u64 card_read(void *opaque, u64 offset, unsigned size)
+{
+    return offset;
+}
+
+static void card_write(void *opaque, u64 offset, unsigned size, u64 value)
+{
+    struct pci_device *card = opaque;
+    pci_set_intx(card, value & 1);
+    pci_msix_notify(card, (unsigned)(value >> 1 & 7));
+}
+
+static const struct bus_ops card_ops = {card_read, card_write};
+
+static void full_board_card(struct full_board *full)
+{
+    static const struct pci_ids ids = {0x1af4, 0x1000, 0x1af4, 0x0001, 0x020000, 1};
+    struct pci_device *card = &full->card;
+    pci_init(card, "card", &ids, NULL, card);
+    card->config[PCI_INTERRUPT_PIN] = 1;
+    pci_add_bar(card, 0, PCI_BAR_IO, 32, &card_ops, card, 4);
+    pci_add_bar(card, 2, PCI_BAR_MEM64, 16 * KiB, &card_ops, card, 8);
+    pci_add_msix(card, 1, 4);
+    ensure(pci_plug(full->pci, card, -1));
+}
+
+void full_board_init(struct full_board *full, struct fixture *f)
+{
+    struct board *board = &f->board;
+    struct lapic *lapic[4];
+    full->bus = apic_bus_create(board, 40);
+    for (unsigned i = 0; i < board->n_vcpus; i++)
+        lapic[i] = lapic_create(full->bus, f->vcpus[i]);
+    full->pic = pic_create(board, lapic_line(lapic[0], LAPIC_LINT0));
+    apic_bus_set_intack(full->bus, full->pic);
+    full->ioapic = ioapic_create(board, full->bus);
+    gsi_init(&full->gsi, full->pic, full->ioapic);
+    pit_create(board, gsi_line(&full->gsi, 0));
+    rtc_create(board, gsi_line(&full->gsi, 8), fixture_line(f, 0));
+    full->serial = serial_create(board, 0x3f8, gsi_line(&full->gsi, 4), &f->chardev);
+    serial_create(board, 0x2f8, gsi_line(&full->gsi, 3), NULL);
+    full->i8042 = i8042_create(board, gsi_line(&full->gsi, 1), gsi_line(&full->gsi, 12));
+    full->acpi_pm = acpi_pm_create(board, gsi_line(&full->gsi, ACPI_SCI_IRQ));
+    full->pci = pci_host_create(board, &full->gsi, full->bus);
+    full_board_card(full);
+    reset_control_create(board);
+    full->fw_cfg = fw_cfg_create(board);
+    debug_exit_create(board, 0xf4, 4);
+    debug_console_create(board, 0xe9, NULL);
+    full->pvclock = pvclock_create(board);
+    pci_host_assign(full->pci);
+}
+
+static const u16 poke_ports[] = {
+    0x20,  0x21,  0x40,  0x41,  0x42,  0x43,  0x60,  0x61,  0x64,  0x70,  0x71,
+    0x92,  0xa0,  0xa1,  0xe9,  0xf4,  0x2f8, 0x2f9, 0x2fa, 0x3f8, 0x3f9, 0x3fa,
+    0x3fb, 0x3fc, 0x3fd, 0x3fe, 0x3ff, 0x4d0, 0x4d1, 0x510, 0x511, 0x514, 0x518,
+    0x600, 0x602, 0x604, 0x605, 0x608, 0x60c, 0x60e, 0xcf8, 0xcf9, 0xcfc, 0xcfe,
+};
+
+static void poke_msr(struct fixture *f, u32 what, u32 where, u64 value)
+{
+    struct vcpu *vcpu = f->vcpus[what >> 8 & (f->board.n_vcpus - 1)];
+    u32 index = where & 64    ? MSR_APIC_BASE
+                : where & 128 ? MSR_TSC_DEADLINE
+                              : 0x800 + where % 64;
+    u64 read;
+    if (what & 16)
+        vcpu->apic_ops->write_msr(vcpu->apic, index, value);
+    else
+        vcpu->apic_ops->read_msr(vcpu->apic, index, &read);
+}
+
+static void poke_apic(struct fixture *f, u32 what, u32 where, u64 value)
+{
+    struct vcpu *vcpu = f->vcpus[what >> 8 & (f->board.n_vcpus - 1)];
+    u64 page = atomic_load(&vcpu->apic_page);
+    if (page == ~0ull)
+        page = LAPIC_ADDRESS;
+    if (what & 16)
+        vcpu_mmio_write(vcpu, gpa(page + where % 64 * 16), 4, value);
+    else
+        vcpu_mmio_read(vcpu, gpa(page + where % 64 * 16), 4);
+    if (what & 32)
+        vcpu->apic_ops->acknowledge(vcpu->apic);
+}
+
+static void poke_back_end(struct full_board *full, struct fixture *f, u32 where, u64 value)
+{
+    u8 byte = (u8)value;
+    board_lock(&f->board);
+    switch (where % 5) {
+    case 0:
+        if (f->chardev.can_receive(f->chardev.front))
+            f->chardev.receive(f->chardev.front, &byte, 1);
+        break;
+    case 1:
+        serial_break(full->serial);
+        break;
+    case 2:
+        acpi_pm_power_button(full->acpi_pm);
+        break;
+    case 3:
+        i8042_receive(full->i8042, value >> 8 & 1, byte);
+        break;
+    case 4:
+        apic_msi(full->bus, LAPIC_ADDRESS | (value & 0xff00c), (u32)(value >> 32));
+        break;
+    }
+    board_unlock(&f->board);
+}
+
+void full_board_poke(struct full_board *full, struct fixture *f, u32 what, u32 where, u64 value)
+{
+    unsigned size = 1u << (what >> 5 & 3);
+    switch (what % 8) {
+    case 0:
+    case 1:
+        if (size == 8)
+            size = 4;
+        if (what & 16)
+            bus_write(&f->board, BUS_PIO, poke_ports[where % ARRAY_LEN(poke_ports)], size,
+                      value);
+        else
+            bus_read(&f->board, BUS_PIO, poke_ports[where % ARRAY_LEN(poke_ports)], size);
+        break;
+    case 2:
+        bus_write(&f->board, BUS_MMIO, IOAPIC_ADDRESS + (where & 1 ? 0x10 : where & 0x40), 4,
+                  value);
+        break;
+    case 3:
+        poke_msr(f, what, where, value);
+        break;
+    case 4:
+        poke_apic(f, what, where, value);
+        break;
+    case 5:
+        fixture_step(f, value >> (value & 63) & 0xfffffff);
+        break;
+    case 6:
+        poke_back_end(full, f, where, value);
+        break;
+    case 7:
+        for (unsigned n = 0; n < PCI_BARS; n++)
+            if (full->card.bar[n].mapped && (where & BIT(n)))
+                bus_write(&f->board, full->card.bar[n].region.space,
+                          full->card.bar[n].region.base + (where >> 8) % full->card.bar[n].size,
+                          size, value);
+        break;
+    }
+}
