@@ -113,7 +113,11 @@ static void chip_set(struct chip *chip, unsigned n, bool level)
 
 static void pic_update(struct pic *pic)
 {
-    chip_set(&pic->chip[0], CASCADE, chip_pending(&pic->chip[1], false) >= 0);
+    /* The slave's INT is no edge to be latched: when its request goes away, so does this one.
+     */
+    u8 *irr = &pic->chip[0].irr;
+    bool slave = chip_pending(&pic->chip[1], false) >= 0;
+    *irr = (u8)((*irr & ~BIT(CASCADE)) | (slave ? BIT(CASCADE) : 0));
     irq_set(&pic->intr, chip_pending(&pic->chip[0], true) >= 0);
 }
 
@@ -309,7 +313,6 @@ static void pic_reset(void *device)
         u8 level = pic->chip[i].level;
         pic->chip[i] = (struct chip){.level = level, .lowest = 7};
     }
-    pic->chip[0].level &= ~BIT(CASCADE);
     pic_update(pic);
 }
 
