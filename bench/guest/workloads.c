@@ -5,8 +5,8 @@
  *     workloads [NAME...]     each prints "NAME SECONDS CHECKSUM", in real time
  *     workloads -l            lists the names
  *
- * Each has a fixed amount of work, about 0.2 to 0.5 s on a processor of 2021; the checksum keeps
- * the compiler honest and shows that both sides computed the same.
+ * Each has a fixed amount of work, about 0.2 to 0.5 s on a processor of 2021; the checksum
+ * keeps the compiler honest and shows that both sides computed the same.
  */
 #define _GNU_SOURCE
 #include <stdint.h>
@@ -40,13 +40,15 @@ static uint64_t mix(uint64_t x)
     return x;
 }
 
-/* -- Compute ------------------------------------------------------------------------------------ */
+/* -- Compute
+ * ------------------------------------------------------------------------------------ */
 
 /* A bytecode interpreter: indirect jumps and short dependent runs. */
 static uint64_t interpreter(void)
 {
     enum { PUSH, ADD, MUL, XOR, DUP, LOOP, HALT };
-    static const uint8_t program[] = {PUSH, 7, ADD, DUP, PUSH, 13, MUL, XOR, PUSH, 3, ADD, LOOP, 2, HALT};
+    static const uint8_t program[] = {PUSH, 7,    ADD, DUP, PUSH, 13, MUL,
+                                      XOR,  PUSH, 3,   ADD, LOOP, 2,  HALT};
     uint64_t stack[16] = {1}, left = 6000000;
     unsigned sp = 0;
     const uint8_t *pc = program;
@@ -150,7 +152,8 @@ static uint64_t lz(void)
         uint32_t *slot = &last[(word * 2654435761u) >> 16], from = *slot;
         *slot = i;
         uint32_t length = 0;
-        while (from < i && i + length + 8 < N && in[from + length] == in[i + length] && length < 255)
+        while (from < i && i + length + 8 < N && in[from + length] == in[i + length] &&
+               length < 255)
             length++;
         if (length >= 4) {
             out[o++] = 0xff;
@@ -174,7 +177,8 @@ static uint64_t lz(void)
 /* The rounds of MD5 over a buffer: rotates and adds in registers. */
 static uint64_t md5_rounds(void)
 {
-    static const uint8_t shift[4][4] = {{7, 12, 17, 22}, {5, 9, 14, 20}, {4, 11, 16, 23}, {6, 10, 15, 21}};
+    static const uint8_t shift[4][4] = {
+        {7, 12, 17, 22}, {5, 9, 14, 20}, {4, 11, 16, 23}, {6, 10, 15, 21}};
     uint32_t k[64], block[16], s[4] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476};
     for (unsigned i = 0; i < 64; i++)
         k[i] = (uint32_t)mix(i + 77);
@@ -277,8 +281,9 @@ static uint64_t sqlite(void)
     sqlite3_stmt *insert, *select;
     if (sqlite3_open(":memory:", &db) != SQLITE_OK)
         abort();
-    sqlite3_exec(db, "create table t(id integer primary key, k integer, s text); create index i on t(k)",
-                 NULL, NULL, NULL);
+    sqlite3_exec(
+        db, "create table t(id integer primary key, k integer, s text); create index i on t(k)",
+        NULL, NULL, NULL);
     sqlite3_exec(db, "begin", NULL, NULL, NULL);
     sqlite3_prepare_v2(db, "insert into t(k, s) values(?, ?)", -1, &insert, NULL);
     for (int i = 0; i < 60000; i++) {
@@ -290,7 +295,8 @@ static uint64_t sqlite(void)
         sqlite3_reset(insert);
     }
     sqlite3_exec(db, "commit", NULL, NULL, NULL);
-    sqlite3_prepare_v2(db, "select id, length(s) from t where k between ? and ?", -1, &select, NULL);
+    sqlite3_prepare_v2(db, "select id, length(s) from t where k between ? and ?", -1, &select,
+                       NULL);
     uint64_t sum = 0;
     for (int i = 0; i < 8000; i++) {
         sqlite3_bind_int(select, 1, i * 10);
@@ -306,7 +312,8 @@ static uint64_t sqlite(void)
 }
 #endif
 
-/* -- System --------------------------------------------------------------------------------------- */
+/* -- System
+ * --------------------------------------------------------------------------------------- */
 
 static uint64_t null_calls(void)
 {
@@ -317,7 +324,7 @@ static uint64_t null_calls(void)
 
 static uint64_t pipe_ping_pong(void)
 {
-    enum { N = 50000 };
+    enum { N = 20000 };
     int to[2], from[2];
     char byte = 0;
     if (pipe(to) || pipe(from))
@@ -354,7 +361,8 @@ static uint64_t touch_memory(void)
 static uint64_t map_unmap(void)
 {
     for (unsigned i = 0; i < 60000; i++) {
-        uint8_t *p = mmap(NULL, 16384, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        uint8_t *p =
+            mmap(NULL, 16384, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         p[0] = 1;
         munmap(p, 16384);
     }
@@ -372,6 +380,31 @@ static uint64_t fork_exec_wait(void)
         waitpid(child, NULL, 0);
     }
     return 0;
+}
+
+/* A command of the shell that is on both sides. */
+static uint64_t shell(const char *command)
+{
+    const char *busybox = getenv("BUSYBOX");
+    pid_t child = fork();
+    if (!child) {
+        execl(busybox ? busybox : "/bin/busybox", "sh", "-c", command, (char *)NULL);
+        _exit(127);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    return (uint64_t)status;
+}
+
+static uint64_t ash_loop(void)
+{
+    return shell("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done");
+}
+
+static uint64_t dd_md5(void)
+{
+    return shell("${BUSYBOX:-/bin/busybox} dd if=/dev/zero bs=1M count=200 2>/dev/null |"
+                 " ${BUSYBOX:-/bin/busybox} md5sum >/dev/null");
 }
 
 /* The same compute in two processes at once, for machines with two processors. */
@@ -400,6 +433,8 @@ static const struct workload {
     {"sqlite", sqlite},
 #endif
     {"pointer_chase", pointer_chase},
+    {"ash_loop", ash_loop},
+    {"dd_md5", dd_md5},
     {"null_calls", null_calls},
     {"pipe_ping_pong", pipe_ping_pong},
     {"touch_memory", touch_memory},
@@ -428,7 +463,8 @@ int main(int argc, char **argv)
         } else if (wanted(argc, argv, workloads[i].name)) {
             double start = now();
             uint64_t sum = workloads[i].run();
-            printf("%s %.4f %016llx\n", workloads[i].name, now() - start, (unsigned long long)sum);
+            printf("%s %.4f %016llx\n", workloads[i].name, now() - start,
+                   (unsigned long long)sum);
             fflush(stdout);
         }
     }

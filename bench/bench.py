@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""The measurements, as tables: native, each engine and QEMU TCG side by side in one run.
+
+usage: bench/bench.py [--engines bt,sim] [--runs N] [--only NAME,...] [--quick] [--build DIR]
+                      [--guests DIR]
+
+Machines drift, so nothing is compared across runs: each round runs every contender once, in
+turn, and a ratio is the median of the rounds' ratios. The workloads (bench/guest/workloads.c) are one
+static program for the host and the guest; its checksums must agree.
+"""
+import argparse
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+BOOT_MARK = b"BENCH-INIT"
+END_MARK = b"BENCH-END"
+# Workloads that the simulator, tens of times slower than native, is spared by default.
+SIM_WORKLOADS = ["md5_rounds", "null_calls"]
+TIMEOUT = 900
+
+
+def build_workloads(directory):
+    """Compiles the workloads; returns (path, names). SQLite joins when its static library is there."""
+    path = os.path.join(directory, "workloads")
+    base = ["gcc", "-O2", "-static", "-o", path, os.path.join(HERE, "guest/workloads.c")]
+    sqlite = base + ["-DWITH_SQLITE", "-lsqlite3", "-lm"]
+    for command in (sqlite, base + ["-lm"]):
+        if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0:
+            names = subprocess.run([path, "-l"], capture_output=True, text=True, check=True).stdout
+            return path, names.split()
+    sys.exit("bench: gcc cannot build bench/guest/workloads.c statically (libc6-dev?)")
+
+
+def make_initrd(guests, directory, workloads):
+    """The default guest's RAM disk with the workloads and a script behind it: archives add up."""
+    tree = os.path.join(directory, "tree")
+    os.makedirs(os.path.join(tree, "bench"))
+    shutil.copy(workloads, os.path.join(tree, "bench/workloads"))
+    with open(os.path.join(tree, "script"), "w", encoding="ascii") as script:
+        script.write(f"echo {BOOT_MARK.decode()}\n"
+                     "for word in $(cat /proc/cmdline); do\n"
+                     "  case $word in bench=*) names=${word#bench=} ;; esac\n"
+                     "done\n"
+                     "[ -z \"$names\" ] || /bench/workloads $(echo $names | tr , ' ')\n"
+                     f"echo {END_MARK.decode()}\n")
+    listing = "\n".join(["bench", "bench/workloads", "script"]).encode()
+    extra = subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0"], cwd=tree,
+                           input=listing, capture_output=True, check=True).stdout
+    initrd = os.path.join(directory, "initrd")
+    with open(os.path.join(guests, "cloud/initrd"), "rb") as base, open(initrd, "wb") as out:
+        out.write(base.read() + extra)
+    return initrd
+
+
+class Guest:
+    """One way of running the guest: an engine of ours, or QEMU."""
+
+    def __init__(self, name, words):
+        self.name = name
+        self.words = words
+
+    def run(self, kernel, initrd, names, cpus=1):
+        """Boots, runs the workloads; returns {name: (seconds, checksum)} with 'boot' among them."""
+        append = "console=ttyS0 quiet panic=-1 bench=" + ",".join(names)
+        command = self.words + ["-kernel", kernel, "-initrd", initrd, "-append", append, "-m", "1G",
+                                "-smp", str(cpus), "-nographic", "-no-reboot"]
+        start = time.monotonic()
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT)
+        results, text = {}, b""
+        try:
+            while True:
+                chunk = os.read(process.stdout.fileno(), 65536)
+                text += chunk
+                if BOOT_MARK in text and "boot" not in results:
+                    results["boot"] = (time.monotonic() - start, "")
+                if not chunk or END_MARK in text or time.monotonic() - start > TIMEOUT:
+                    break
+        finally:
+            process.kill()
+            process.wait()
+        for match in re.finditer(rb"^(\w+) (\d+\.\d+) ([0-9a-f]{16})\r?$", text, re.MULTILINE):
+            results[match[1].decode()] = (float(match[2]), match[3].decode())
+        if "boot" not in results:
+            sys.stderr.write(f"bench: {self.name} did not boot; its last words:\n")
+            sys.stderr.write(text[-2000:].decode(errors="replace") + "\n")
+        return results
+
+
+def run_native(workloads, busybox, names):
+    """The workloads on the bare machine."""
+    output = subprocess.run([workloads] + names, capture_output=True, text=True, check=True,
+                            env=dict(os.environ, BUSYBOX=busybox)).stdout
+    return {line.split()[0]: (float(line.split()[1]), line.split()[2])
+            for line in output.splitlines()}
+
+
+def ratios(rounds, name, other, workload):
+    """The rounds' ratios name/other, for rounds that have both."""
+    found = []
+    for results in rounds:
+        ours, theirs = results[name].get(workload), results.get(other, {}).get(workload)
+        if ours and theirs:
+            found.append(ours[0] / theirs[0])
+    return found
+
+
+def cell(values, pattern="{:.2f}"):
+    return pattern.format(statistics.median(values)) if values else "-"
+
+
+def print_table(rounds, contenders, names):
+    head = ["workload"] + [f"{name} s" for name in contenders]
+    ours = [name for name in contenders if name not in ("native", "tcg")]
+    for name in ours:
+        head += [f"{name}/native", f"{name}/tcg"]
+    rows = [head]
+    for workload in names:
+        row = [workload]
+        for name in contenders:
+            row.append(cell([r[name][workload][0] for r in rounds if workload in r[name]], "{:.3f}"))
+        for name in ours:
+            row.append(cell(ratios(rounds, name, "native", workload)))
+            row.append(cell(ratios(rounds, name, "tcg", workload)))
+        rows.append(row)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    for row in rows:
+        print("  ".join(text.ljust(width) if i == 0 else text.rjust(width)
+                        for i, (text, width) in enumerate(zip(row, widths))))
+
+
+def check_sums(rounds, names):
+    """Every contender must have computed the same."""
+    for workload in names:
+        sums = {result[workload][1] for r in rounds for result in r.values() if workload in result}
+        if len(sums) > 1:
+            print(f"bench: {workload}: the contenders' checksums differ: {sorted(sums)}")
+            return False
+    return True
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--engines", default="bt,sim", help="engines of doppel (default: bt,sim)")
+    parser.add_argument("--runs", type=int, default=5, help="rounds (default: 5)")
+    parser.add_argument("--only", default="", help="workloads, comma-separated (default: all)")
+    parser.add_argument("--build", default="build")
+    parser.add_argument("--guests", default="build/guest")
+    arguments = parser.parse_args()
+
+    with tempfile.TemporaryDirectory(prefix="doppel-bench.") as directory:
+        workloads, names = build_workloads(directory)
+        if arguments.only:
+            names = [name for name in arguments.only.split(",") if name in names]
+        initrd = make_initrd(arguments.guests, directory, workloads)
+        busybox = os.path.join(directory, "busybox")
+        subprocess.run(["cpio", "--quiet", "-i", "--to-stdout", "bin/busybox"], check=True,
+                       stdin=open(os.path.join(arguments.guests, "cloud/initrd"), "rb"),
+                       stdout=open(busybox, "wb"))
+        os.chmod(busybox, 0o755)
+        kernel = os.path.join(arguments.guests, "cloud/vmlinuz")
+        doppel = os.path.join(arguments.build, "doppel")
+        contenders = [Guest(engine, [doppel, "run", "-accel", engine])
+                      for engine in arguments.engines.split(",") if engine]
+        contenders.append(Guest("tcg", ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max"]))
+        rounds = []
+        for number in range(arguments.runs):
+            results = {"native": run_native(workloads, busybox, names)}
+            for guest in contenders:
+                spared = guest.name == "sim" and not arguments.only
+                mine = [n for n in names if n in SIM_WORKLOADS] if spared else names
+                results[guest.name] = guest.run(kernel, initrd, mine)
+            rounds.append(results)
+            print(f"bench: round {number + 1} of {arguments.runs} done", file=sys.stderr)
+        names = ["boot"] + names
+        print_table(rounds, list(rounds[0]), names)
+        return 0 if check_sums(rounds, names) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
