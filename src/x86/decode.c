@@ -148,6 +148,20 @@ static void lower_operands(struct x86_insn *i, const ZydisDecodedInstruction *z,
     }
 }
 
+/*
+ * 66 on near branches of 64-bit code: Intel ignores it, AMD obeys it (unless REX.W is there too)
+ * and cuts RIP to 16 bits. Zydis knows only those with a 32-bit displacement.
+ */
+static void lower_amd_branch(struct x86_insn *i, const ZydisDecodedInstruction *z)
+{
+    bool near = z->meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT ||
+                z->meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR;
+    if (near && (z->attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE) && !z->raw.rex.W) {
+        i->opsize = 2;
+        i->opd[0].size = 2;
+    }
+}
+
 /* -- String instructions --------------------------------------------------------------------
  */
 
@@ -304,6 +318,8 @@ static enum x86_decode_result lower(struct x86_cpu *c, const ZydisDecodedInstruc
         lower_string(i, z, ops);
     else if (z->mnemonic == ZYDIS_MNEMONIC_XLAT)
         lower_xlat(i, z, ops);
+    else if (c->model->amd && code_size == 8)
+        lower_amd_branch(i, z);
     const struct x86_opcode *row = find_row(z, string);
     if (!row->exec)
         return native_lower(c, z, ops, bytes, i);
