@@ -171,7 +171,8 @@ static void reset_msrs(struct x86_cpu *c)
     c->pat = 0x0007040600070406;
     c->tsc_aux = c->tsc_adjust = c->xss = c->spec_ctrl = c->debugctl = 0;
     c->misc_enable = BIT(0); /* fast strings */
-    c->hwcr = c->syscfg = c->mcg_status = c->mcg_ctl = 0;
+    c->syscfg = c->mcg_status = c->mcg_ctl = 0;
+    c->hwcr = BIT(24); /* the TSC counts at P0 frequency, as Linux insists on */
     memset(c->mc_ctl, 0, sizeof(c->mc_ctl));
     c->mtrr_def_type = 0;
     memset(c->mtrr_fixed, 0, sizeof(c->mtrr_fixed));

@@ -1,0 +1,355 @@
+/*
+ * The processor's own model-specific registers: a table of those that are fields of struct
+ * x86_cpu, with what may be written to each; a table of those that always read the same; and
+ * the few that do something.
+ */
+#include "x86/msr.h"
+
+#include "base/log.h"
+#include "x86/control.h"
+#include "x86/mem.h"
+#include "x86/model.h"
+#include "x86/segment.h"
+
+#define MSR_UCODE_WRITE     0x79
+#define MSR_AMD_EVNTSEL0    0xc0010000
+#define MSR_AMD_TOP_MEM     0xc001001a
+#define MSR_AMD_TOP_MEM2    0xc001001d
+#define MSR_AMD_NB_CFG      0xc001001f
+#define MSR_AMD_PATCH_LOAD  0xc0010020
+#define MSR_AMD_MC_MASK     0xc0010044
+#define MSR_AMD_INT_PENDING 0xc0010055
+#define MSR_AMD_MMIO_CONF   0xc0010058
+#define MSR_AMD_VM_CR       0xc0010114
+#define MSR_AMD_LS_CFG      0xc0011020
+#define MSR_AMD_DE_CFG      0xc0011029
+#define MSR_AMD_BU_CFG2     0xc001102a
+
+#define MTRR_VARIABLE 8
+#define MC_BANKS      8
+
+/* -- What may be written --------------------------------------------------------------------
+ */
+
+typedef bool msr_check(const struct x86_cpu *c, u32 index, u64 value);
+
+static bool anything(const struct x86_cpu *c, u32 index, u64 value)
+{
+    return true;
+}
+
+static bool canonical(const struct x86_cpu *c, u32 index, u64 value)
+{
+    return x86_canonical(value);
+}
+
+static bool low_half(const struct x86_cpu *c, u32 index, u64 value)
+{
+    return !(value >> 32);
+}
+
+static bool zero(const struct x86_cpu *c, u32 index, u64 value)
+{
+    return value == 0;
+}
+
+/* Memory types 0, 1, 4, 5, 6, and in the PAT 7 (SDM vol. 3, 11.11.2.1 and 11.12.2). */
+static bool memory_type(u8 type, u32 valid)
+{
+    return type < 8 && (valid >> type & 1);
+}
+#define TYPES_MTRR 0x73u
+#define TYPES_PAT  0xf3u
+
+static bool memory_types(u64 value, u32 valid)
+{
+    for (unsigned n = 0; n < 8; n++)
+        if (!memory_type((u8)(value >> (8 * n)), valid))
+            return false;
+    return true;
+}
+
+static bool pat(const struct x86_cpu *c, u32 index, u64 value)
+{
+    return memory_types(value, TYPES_PAT);
+}
+
+static bool mtrr_fixed(const struct x86_cpu *c, u32 index, u64 value)
+{
+    return memory_types(value, TYPES_MTRR);
+}
+
+static bool mtrr_variable(const struct x86_cpu *c, u32 index, u64 value)
+{
+    if (value & ~bits_low(c->model->phys_bits))
+        return false;
+    if (index & 1)
+        return !(value & 0x7ff);
+    return !(value & 0xf00) && memory_type((u8)value, TYPES_MTRR);
+}
+
+static bool mtrr_default(const struct x86_cpu *c, u32 index, u64 value)
+{
+    return !(value & ~0xcffull) && memory_type((u8)value, TYPES_MTRR);
+}
+
+/* Last branch records are accepted and stay empty; so do performance pins of AMD. */
+static bool debugctl(const struct x86_cpu *c, u32 index, u64 value)
+{
+    return !(value & ~(c->model->amd ? 0x3full : 0x3ull));
+}
+
+static bool all_or_nothing(const struct x86_cpu *c, u32 index, u64 value)
+{
+    return value == 0 || value == ~0ull;
+}
+
+static bool mcg_status(const struct x86_cpu *c, u32 index, u64 value)
+{
+    return !(value & ~7ull);
+}
+
+/* -- Fields ---------------------------------------------------------------------------------
+ */
+
+enum msr_vendor { BOTH, INTEL, AMD };
+
+struct msr_field {
+    u32 index;
+    u16 count; /* consecutive registers, consecutive fields */
+    u16 vendor;
+    u16 feature;
+    size_t field;
+    msr_check *good;
+};
+
+#define FIELD(name) offsetof(struct x86_cpu, name)
+
+static const struct msr_field msr_fields[] = {
+    {MSR_SYSENTER_CS, 1, BOTH, FEAT_SEP, FIELD(sysenter_cs), anything},
+    {MSR_SYSENTER_ESP, 1, BOTH, FEAT_SEP, FIELD(sysenter_esp), canonical},
+    {MSR_SYSENTER_EIP, 1, BOTH, FEAT_SEP, FIELD(sysenter_eip), canonical},
+    {MSR_MCG_STATUS, 1, BOTH, FEAT_MCA, FIELD(mcg_status), mcg_status},
+    {MSR_MCG_CTL, 1, BOTH, FEAT_MCA, FIELD(mcg_ctl), all_or_nothing},
+    {MSR_MISC_ENABLE, 1, INTEL, FEAT_ALWAYS, FIELD(misc_enable), anything},
+    {MSR_DEBUGCTL, 1, BOTH, FEAT_ALWAYS, FIELD(debugctl), debugctl},
+    {MSR_MTRR_PHYSBASE0, 2 * MTRR_VARIABLE, BOTH, FEAT_MTRR, FIELD(mtrr_var), mtrr_variable},
+    {MSR_MTRR_FIX64K, 1, BOTH, FEAT_MTRR, FIELD(mtrr_fixed[0]), mtrr_fixed},
+    {MSR_MTRR_FIX16K_80000, 2, BOTH, FEAT_MTRR, FIELD(mtrr_fixed[1]), mtrr_fixed},
+    {MSR_MTRR_FIX4K_C0000, 8, BOTH, FEAT_MTRR, FIELD(mtrr_fixed[3]), mtrr_fixed},
+    {MSR_PAT, 1, BOTH, FEAT_PAT, FIELD(pat), pat},
+    {MSR_MTRR_DEF_TYPE, 1, BOTH, FEAT_MTRR, FIELD(mtrr_def_type), mtrr_default},
+    {MSR_XSS, 1, BOTH, FEAT_XSAVES, FIELD(xss), zero},
+    {MSR_STAR, 1, BOTH, FEAT_SYSCALL, FIELD(star), anything},
+    {MSR_LSTAR, 1, BOTH, FEAT_LM, FIELD(lstar), canonical},
+    {MSR_CSTAR, 1, BOTH, FEAT_LM, FIELD(cstar), canonical},
+    {MSR_SFMASK, 1, BOTH, FEAT_LM, FIELD(sfmask), low_half},
+    {MSR_KERNEL_GS_BASE, 1, BOTH, FEAT_LM, FIELD(kernel_gs_base), canonical},
+    {MSR_TSC_AUX, 1, BOTH, FEAT_RDTSCP, FIELD(tsc_aux), low_half},
+    {MSR_SYSCFG, 1, AMD, FEAT_ALWAYS, FIELD(syscfg), anything},
+    {MSR_HWCR, 1, AMD, FEAT_ALWAYS, FIELD(hwcr), low_half},
+};
+
+static bool vendor_has(const struct x86_cpu *c, enum msr_vendor vendor)
+{
+    return vendor == BOTH || (vendor == AMD) == c->model->amd;
+}
+
+static const struct msr_field *find_field(const struct x86_cpu *c, u32 index)
+{
+    for (unsigned n = 0; n < ARRAY_LEN(msr_fields); n++) {
+        const struct msr_field *f = &msr_fields[n];
+        if (index - f->index < f->count && vendor_has(c, f->vendor) &&
+            x86_has(c->model, f->feature))
+            return f;
+    }
+    return NULL;
+}
+
+static u64 *field_of(struct x86_cpu *c, const struct msr_field *f, u32 index)
+{
+    return (u64 *)((char *)c + f->field) + (index - f->index);
+}
+
+/* -- Constants ------------------------------------------------------------------------------
+ */
+
+/* Registers that Linux and firmware look at; writes are dropped unless read_only. */
+static const struct msr_constant {
+    u32 index;
+    u16 count;
+    u8 vendor;
+    bool read_only;
+    u64 value;
+} msr_constants[] = {
+    {MSR_PLATFORM_ID, 1, INTEL, true, 0},
+    {MSR_FEATURE_CONTROL, 1, INTEL, true, 1}, /* locked, VMX off */
+    {MSR_UCODE_WRITE, 1, INTEL, false, 0},
+    {MSR_UCODE_REV, 1, INTEL, false, 1ull << 32},
+    {MSR_UCODE_REV, 1, AMD, false, 0x01000065},
+    {MSR_MTRRCAP, 1, BOTH, true, MTRR_VARIABLE | BIT(8) | BIT(10)},
+    {MSR_MCG_CAP, 1, BOTH, true, MC_BANKS | BIT(8)},
+    {MSR_AMD_EVNTSEL0, 8, AMD, false, 0},
+    {MSR_AMD_TOP_MEM, 1, AMD, false, 0},
+    {MSR_AMD_TOP_MEM2, 1, AMD, false, 0},
+    {MSR_AMD_NB_CFG, 1, AMD, false, 0},
+    {MSR_AMD_PATCH_LOAD, 1, AMD, false, 0},
+    {MSR_AMD_MC_MASK, MC_BANKS, AMD, false, 0},
+    {MSR_AMD_INT_PENDING, 1, AMD, false, 0},
+    {MSR_AMD_MMIO_CONF, 1, AMD, false, 0},
+    {MSR_AMD_VM_CR, 1, AMD, false, BIT(4)},  /* SVM disabled */
+    {MSR_AMD_LS_CFG, 4, AMD, false, 0},      /* LS, IC, DC, BU */
+    {MSR_AMD_DE_CFG, 1, AMD, false, BIT(1)}, /* LFENCE serializes */
+    {MSR_AMD_BU_CFG2, 1, AMD, false, 0},
+};
+
+static const struct msr_constant *find_constant(const struct x86_cpu *c, u32 index)
+{
+    for (unsigned n = 0; n < ARRAY_LEN(msr_constants); n++) {
+        const struct msr_constant *k = &msr_constants[n];
+        if (index - k->index < k->count && vendor_has(c, k->vendor))
+            return k;
+    }
+    return NULL;
+}
+
+/* -- Registers that do something ------------------------------------------------------------
+ */
+
+static void set_tsc(struct x86_cpu *c, u64 offset)
+{
+    c->tsc_adjust += offset - c->tsc_offset;
+    c->tsc_offset = offset;
+}
+
+static bool set_base(struct x86_cpu *c, enum x86_seg_reg seg, u64 base)
+{
+    if (!x86_canonical(base))
+        return false;
+    c->seg[seg].base = base;
+    x86_derive_segment(c, seg);
+    return true;
+}
+
+/* Machine-check banks: four registers each, of which only CTL keeps anything. */
+static bool is_bank(u32 index)
+{
+    return index - MSR_MC0_CTL < 4 * MC_BANKS;
+}
+
+static u64 read_bank(const struct x86_cpu *c, u32 index)
+{
+    unsigned n = index - MSR_MC0_CTL;
+    return n % 4 == 0 ? c->mc_ctl[n / 4] : 0;
+}
+
+static bool write_bank(struct x86_cpu *c, u32 index, u64 value)
+{
+    unsigned n = index - MSR_MC0_CTL;
+    if (n % 4 == 0)
+        c->mc_ctl[n / 4] = value;
+    return n % 4 == 0 || value == 0;
+}
+
+static bool read_special(struct x86_cpu *c, u32 index, u64 *value)
+{
+    switch (index) {
+    case MSR_TSC:
+        *value = x86_tsc(c);
+        return true;
+    case MSR_TSC_ADJUST:
+        *value = c->tsc_adjust;
+        return x86_has(c->model, FEAT_TSC_ADJUST);
+    case MSR_EFER:
+        *value = c->efer;
+        return true;
+    case MSR_FS_BASE:
+        *value = c->seg[SEG_FS].base;
+        return true;
+    case MSR_GS_BASE:
+        *value = c->seg[SEG_GS].base;
+        return true;
+    default:
+        *value = is_bank(index) ? read_bank(c, index) : 0;
+        return is_bank(index);
+    }
+}
+
+static bool is_special(u32 index)
+{
+    return index == MSR_TSC || index == MSR_TSC_ADJUST || index == MSR_EFER ||
+           index == MSR_FS_BASE || index == MSR_GS_BASE || is_bank(index);
+}
+
+static bool write_special(struct x86_cpu *c, u32 index, u64 value)
+{
+    switch (index) {
+    case MSR_TSC:
+        set_tsc(c, value - c->ops->tsc(c));
+        return true;
+    case MSR_TSC_ADJUST:
+        if (!x86_has(c->model, FEAT_TSC_ADJUST))
+            return false;
+        set_tsc(c, c->tsc_offset + (value - c->tsc_adjust));
+        return true;
+    case MSR_EFER:
+        return x86_write_efer(c, value);
+    case MSR_FS_BASE:
+        return set_base(c, SEG_FS, value);
+    case MSR_GS_BASE:
+        return set_base(c, SEG_GS, value);
+    default:
+        return write_bank(c, index, value);
+    }
+}
+
+/* -- RDMSR and WRMSR ------------------------------------------------------------------------
+ */
+
+static bool rdmsr(struct x86_cpu *c, u32 index, u64 *value)
+{
+    const struct msr_field *f = find_field(c, index);
+    const struct msr_constant *k = find_constant(c, index);
+    if (f)
+        *value = *field_of(c, f, index);
+    else if (k)
+        *value = k->value;
+    else if (is_special(index))
+        return read_special(c, index, value);
+    else
+        return c->ops->rdmsr(c, index, value);
+    return true;
+}
+
+static bool wrmsr(struct x86_cpu *c, u32 index, u64 value)
+{
+    const struct msr_field *f = find_field(c, index);
+    const struct msr_constant *k = find_constant(c, index);
+    if (k)
+        return !k->read_only;
+    if (is_special(index))
+        return write_special(c, index, value);
+    if (!f)
+        return c->ops->wrmsr(c, index, value);
+    if (!f->good(c, index, value))
+        return false;
+    *field_of(c, f, index) = value;
+    return true;
+}
+
+bool x86_rdmsr(struct x86_cpu *c, u32 index, u64 *value)
+{
+    bool known = rdmsr(c, index, value);
+    if (!known && c->log)
+        log_to(c->log, LOG_GUEST_ERRORS, "rdmsr %x: #GP", index);
+    return known;
+}
+
+bool x86_wrmsr(struct x86_cpu *c, u32 index, u64 value)
+{
+    bool known = wrmsr(c, index, value);
+    if (!known && c->log)
+        log_to(c->log, LOG_GUEST_ERRORS, "wrmsr %x := %llx: #GP", index,
+               (unsigned long long)value);
+    return known;
+}
