@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "base/ensure.h"
 #include "memory/pmap.h"
 #include "platform/board.h"
 
@@ -26,6 +27,19 @@ bool ram_read(struct board *board, struct gpa addr, void *buf, u64 len)
     return all;
 }
 
+/* After the bytes of a page have changed. */
+static void ram_page_written(struct board *board, struct gfn f)
+{
+    /* Bytes before flags: a decoder sets PMAP_CODE before it reads the bytes, so either it
+     * reads the new ones or we see its flag. */
+    atomic_thread_fence(memory_order_seq_cst);
+    u64 flags = pmap_flags(board->pmap, f);
+    if (!(flags & PMAP_DIRTY))
+        pmap_set_flags(board->pmap, f, PMAP_DIRTY, 0);
+    if (unlikely(flags & PMAP_CODE) && board->code_written)
+        board->code_written(board->opaque, f);
+}
+
 static bool ram_write_page(struct board *board, struct gpa addr, const void *buf, u64 len)
 {
     struct gfn f = gpa_to_gfn(addr);
@@ -35,14 +49,7 @@ static bool ram_write_page(struct board *board, struct gpa addr, const void *buf
     if (pmap_flags(board->pmap, f) & PMAP_ROM)
         return true;
     memcpy(page + (addr.v & ~PAGE_MASK), buf, len);
-    /* Bytes before flags: a decoder sets PMAP_CODE before it reads the bytes, so either it
-     * reads the new ones or we see its flag. */
-    atomic_thread_fence(memory_order_seq_cst);
-    u64 flags = pmap_flags(board->pmap, f);
-    if (!(flags & PMAP_DIRTY))
-        pmap_set_flags(board->pmap, f, PMAP_DIRTY, 0);
-    if (unlikely(flags & PMAP_CODE) && board->code_written)
-        board->code_written(board->opaque, f);
+    ram_page_written(board, f);
     return true;
 }
 
@@ -59,4 +66,23 @@ bool ram_write(struct board *board, struct gpa addr, const void *buf, u64 len)
         len -= part;
     }
     return all;
+}
+
+u16 ram_load16(struct board *board, struct gpa addr)
+{
+    const u8 *page = pmap_page(board->pmap, gpa_to_gfn(addr));
+    ensure(addr.v % 2 == 0);
+    return page ? __atomic_load_n((const u16 *)(page + (addr.v & ~PAGE_MASK)), __ATOMIC_ACQUIRE)
+                : 0xffff;
+}
+
+void ram_store16(struct board *board, struct gpa addr, u16 value)
+{
+    struct gfn f = gpa_to_gfn(addr);
+    u8 *page = pmap_page(board->pmap, f);
+    ensure(addr.v % 2 == 0);
+    if (!page || pmap_flags(board->pmap, f) & PMAP_ROM)
+        return;
+    __atomic_store_n((u16 *)(page + (addr.v & ~PAGE_MASK)), value, __ATOMIC_RELEASE);
+    ram_page_written(board, f);
 }

@@ -13,3 +13,10 @@ struct board;
 
 bool ram_read(struct board *board, struct gpa addr, void *buf, u64 len);
 bool ram_write(struct board *board, struct gpa addr, const void *buf, u64 len);
+
+/*
+ * A 16-bit word that vCPUs change meanwhile, as in a virtqueue: one access that nothing before
+ * (store) or after (load) passes. `addr` is even. Where there is no RAM, loads give ffffh.
+ */
+u16 ram_load16(struct board *board, struct gpa addr);
+void ram_store16(struct board *board, struct gpa addr, u16 value);

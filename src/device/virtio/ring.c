@@ -1,0 +1,329 @@
+/* The split virtqueue, see ring.h. */
+#include "device/virtio/ring.h"
+
+#include <stdatomic.h>
+
+#include "base/ensure.h"
+#include "platform/ram.h"
+
+/* Descriptor flags (2.7.5). */
+#define DESC_NEXT     1
+#define DESC_WRITE    2
+#define DESC_INDIRECT 4
+
+#define AVAIL_NO_INTERRUPT 1 /* 2.7.6 */
+#define USED_NO_NOTIFY     1 /* 2.7.8 */
+
+struct descriptor {
+    u64 addr;
+    u32 len;
+    u16 flags;
+    u16 next;
+};
+_Static_assert(sizeof(struct descriptor) == 16, "virtio 2.7.5");
+
+struct used_element {
+    u32 id;
+    u32 len;
+};
+
+/* -- Where things lie ------------------------------------------------------------------------
+ */
+
+static struct gpa avail_index(const struct virtq *queue)
+{
+    return gpa(queue->driver + 2);
+}
+static struct gpa avail_entry(const struct virtq *queue, u16 n)
+{
+    return gpa(queue->driver + 4 + 2ull * (n % queue->size));
+}
+static struct gpa used_event(const struct virtq *queue)
+{
+    return gpa(queue->driver + 4 + 2ull * queue->size);
+}
+static struct gpa used_index(const struct virtq *queue)
+{
+    return gpa(queue->device_area + 2);
+}
+static struct gpa used_entry(const struct virtq *queue, u16 n)
+{
+    return gpa(queue->device_area + 4 + 8ull * (n % queue->size));
+}
+static struct gpa avail_event(const struct virtq *queue)
+{
+    return gpa(queue->device_area + 4 + 8ull * queue->size);
+}
+
+static bool ready(const struct virtq *queue)
+{
+    return queue->enabled && !queue->broken;
+}
+
+static bool break_queue(struct virtq *queue, const char *why)
+{
+    queue->broken = true;
+    log_to(queue->board->log, LOG_GUEST_ERRORS, "virtqueue: %s", why);
+    return false;
+}
+
+/* -- Taking a chain --------------------------------------------------------------------------
+ */
+
+/* Where the descriptors of a chain come from: the queue's table, or an indirect one. */
+struct table {
+    u64 base;
+    u32 entries;
+    bool indirect;
+};
+
+static bool table_read(const struct virtq *queue, const struct table *table, u32 n,
+                       struct descriptor *desc)
+{
+    return n < table->entries &&
+           ram_read(queue->board, gpa(table->base + 16ull * n), desc, sizeof(*desc));
+}
+
+static bool enter_indirect(struct virtq *queue, struct table *table,
+                           const struct descriptor *desc)
+{
+    if (table->indirect)
+        return break_queue(queue, "an indirect table inside an indirect table");
+    if (desc->flags & DESC_NEXT)
+        return break_queue(queue, "an indirect descriptor with a successor");
+    if (!desc->len || desc->len % sizeof(struct descriptor))
+        return break_queue(queue, "an indirect table of odd length");
+    *table = (struct table){desc->addr, desc->len / (u32)sizeof(struct descriptor), true};
+    return true;
+}
+
+static bool add_segment(struct virtq *queue, struct virtq_chain *chain,
+                        const struct descriptor *desc)
+{
+    bool in = desc->flags & DESC_WRITE;
+    u16 n = chain->n_out + chain->n_in;
+    if (n >= queue->size)
+        return break_queue(queue, "a chain longer than the queue");
+    if (!in && chain->n_in)
+        return break_queue(queue, "a readable descriptor after a writable one");
+    if (desc->addr + desc->len < desc->addr)
+        return break_queue(queue, "a buffer that wraps around");
+    chain->segments[n] = (struct virtq_segment){gpa(desc->addr), desc->len};
+    if (in) {
+        chain->n_in++;
+        chain->in_len += desc->len;
+    } else {
+        chain->n_out++;
+        chain->out_len += desc->len;
+    }
+    return true;
+}
+
+/* A loop is found as a chain longer than the queue. */
+static bool read_chain(struct virtq *queue, struct virtq_chain *chain)
+{
+    struct table table = {queue->descriptors, queue->size, false};
+    u32 n = chain->head;
+    for (;;) {
+        struct descriptor desc;
+        if (!table_read(queue, &table, n, &desc))
+            return break_queue(queue, "a descriptor outside its table or outside RAM");
+        if (desc.flags & DESC_INDIRECT) {
+            if (!enter_indirect(queue, &table, &desc))
+                return false;
+            n = 0;
+            continue;
+        }
+        if (!add_segment(queue, chain, &desc))
+            return false;
+        if (!(desc.flags & DESC_NEXT))
+            return true;
+        n = desc.next;
+    }
+}
+
+bool virtq_pop(struct virtq *queue, struct virtq_chain *chain)
+{
+    if (!ready(queue))
+        return false;
+    u16 waiting = (u16)(ram_load16(queue->board, avail_index(queue)) - queue->next_avail);
+    if (!waiting)
+        return false;
+    if (waiting > queue->size || (u16)(queue->next_avail - queue->next_used) >= queue->size)
+        return break_queue(queue, "more chains offered than the queue holds");
+    chain->queue = queue;
+    chain->head = ram_load16(queue->board, avail_entry(queue, queue->next_avail));
+    chain->n_out = chain->n_in = 0;
+    chain->out_len = chain->in_len = 0;
+    if (!read_chain(queue, chain))
+        return false;
+    queue->next_avail++;
+    return true;
+}
+
+void virtq_unpop(struct virtq *queue)
+{
+    queue->next_avail--;
+}
+
+/* -- The bytes of a chain --------------------------------------------------------------------
+ */
+
+enum direction { GET, PUT };
+
+static bool move(struct board *board, enum direction direction, struct gpa addr, u8 *buf,
+                 u64 len)
+{
+    return direction == GET ? ram_read(board, addr, buf, len)
+                            : ram_write(board, addr, buf, len);
+}
+
+static bool copy(const struct virtq_chain *chain, enum direction direction, u64 offset, u8 *buf,
+                 u64 len)
+{
+    unsigned first = direction == GET ? 0 : chain->n_out;
+    unsigned end = direction == GET ? chain->n_out : chain->n_out + chain->n_in;
+    for (unsigned i = first; i < end && len; i++) {
+        const struct virtq_segment *segment = &chain->segments[i];
+        if (offset >= segment->len) {
+            offset -= segment->len;
+            continue;
+        }
+        u64 part = segment->len - offset < len ? segment->len - offset : len;
+        if (!move(chain->queue->board, direction, gpa(segment->addr.v + offset), buf, part))
+            return false;
+        offset = 0;
+        buf += part;
+        len -= part;
+    }
+    return !len;
+}
+
+bool virtq_get(const struct virtq_chain *chain, u64 offset, void *buf, u64 len)
+{
+    return copy(chain, GET, offset, buf, len);
+}
+
+bool virtq_put(const struct virtq_chain *chain, u64 offset, const void *buf, u64 len)
+{
+    return copy(chain, PUT, offset, (u8 *)buf, len);
+}
+
+/* -- Giving chains back ----------------------------------------------------------------------
+ */
+
+void virtq_stage(const struct virtq_chain *chain, u16 n, u32 written)
+{
+    struct virtq *queue = chain->queue;
+    if (!ready(queue))
+        return;
+    struct used_element element = {chain->head, written};
+    ram_write(queue->board, used_entry(queue, queue->next_used + n), &element, sizeof(element));
+}
+
+void virtq_publish(struct virtq *queue, u16 count)
+{
+    if (!ready(queue))
+        return;
+    queue->next_used += count;
+    /* A release: the elements and the buffers are there before the index says so. */
+    ram_store16(queue->board, used_index(queue), queue->next_used);
+}
+
+void virtq_push(const struct virtq_chain *chain, u32 written)
+{
+    virtq_stage(chain, 0, written);
+    virtq_publish(chain->queue, 1);
+}
+
+bool virtq_wants_interrupt(struct virtq *queue)
+{
+    if (!ready(queue))
+        return false;
+    /* The driver arms used_event (or its flag), then looks at the used index once more; we
+     * write the index, then look at used_event. Each side needs its store seen before its load,
+     * which x86 does not promise by itself. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (!queue->event_index)
+        return !(ram_load16(queue->board, gpa(queue->driver)) & AVAIL_NO_INTERRUPT);
+    u16 old = queue->signalled;
+    bool known = queue->signalled_once;
+    queue->signalled = queue->next_used;
+    queue->signalled_once = true;
+    if (!known)
+        return true;
+    /* 2.7.10: did the index step over used_event? */
+    u16 event = ram_load16(queue->board, used_event(queue));
+    return (u16)(queue->next_used - event - 1) < (u16)(queue->next_used - old);
+}
+
+bool virtq_want_notify(struct virtq *queue, bool want)
+{
+    if (!ready(queue))
+        return false;
+    if (!queue->event_index)
+        ram_store16(queue->board, gpa(queue->device_area), want ? 0 : USED_NO_NOTIFY);
+    else if (want)
+        ram_store16(queue->board, avail_event(queue), queue->next_avail);
+    if (!want)
+        return false;
+    /* As in virtq_wants_interrupt, with the sides exchanged. */
+    atomic_thread_fence(memory_order_seq_cst);
+    return ram_load16(queue->board, avail_index(queue)) != queue->next_avail;
+}
+
+/* -- Life ------------------------------------------------------------------------------------
+ */
+
+void virtq_reset(struct virtq *queue)
+{
+    queue->size = VIRTQ_MAX_SIZE;
+    queue->enabled = queue->broken = false;
+    queue->descriptors = queue->driver = queue->device_area = 0;
+    queue->next_avail = queue->next_used = queue->signalled = 0;
+    queue->signalled_once = queue->event_index = false;
+}
+
+static bool well_formed(const struct virtq *queue)
+{
+    return queue->size && queue->size <= VIRTQ_MAX_SIZE && !(queue->size & (queue->size - 1)) &&
+           !(queue->descriptors % 16) && !(queue->driver % 2) && !(queue->device_area % 4);
+}
+
+bool virtq_enable(struct virtq *queue)
+{
+    if (!well_formed(queue))
+        return break_queue(queue, "misplaced or of an impossible size");
+    queue->enabled = true;
+    return true;
+}
+
+static bool virtq_post_load(void *state)
+{
+    const struct virtq *queue = state;
+    return !queue->enabled || well_formed(queue);
+}
+
+static const struct field virtq_fields[] = {
+    FIELD(struct virtq, size),        FIELD(struct virtq, enabled),
+    FIELD(struct virtq, descriptors), FIELD(struct virtq, driver),
+    FIELD(struct virtq, device_area), FIELD(struct virtq, next_avail),
+    FIELD(struct virtq, next_used),   FIELD(struct virtq, signalled),
+    FIELD(struct virtq, broken),      FIELD(struct virtq, signalled_once),
+    FIELD(struct virtq, event_index),
+};
+
+static const struct device_class virtq_class = {
+    .name = "virtqueue",
+    .version = 1,
+    .fields = virtq_fields,
+    .n_fields = ARRAY_LEN(virtq_fields),
+    .post_load = virtq_post_load,
+};
+
+void virtq_create(struct virtq *queue, struct board *board)
+{
+    *queue = (struct virtq){.board = board};
+    virtq_reset(queue);
+    device_add(board, &queue->device, &virtq_class, queue);
+}

@@ -1,0 +1,241 @@
+/* A disk's back end, see back.h. */
+#include "host/block/back.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "base/bits.h"
+#include "base/ensure.h"
+#include "platform/board.h"
+
+/* Enough to keep a disk's queue busy; more only take turns. Started as they are needed. */
+#define MAX_THREADS 8
+/* Larger reads would keep the vCPU from running on for longer than a worker costs. */
+#define INLINE_MAX (64 * KiB)
+
+struct queue {
+    struct block_request *first, **last;
+    unsigned length;
+};
+
+struct block_back {
+    struct block block;
+    struct board *board;
+    struct image *image;
+
+    pthread_mutex_t lock; /* what follows; inside the board lock */
+    pthread_cond_t work;  /* a request waits, or `ending` */
+    pthread_cond_t idle;  /* `running` fell to 0 with nothing waiting */
+    struct queue waiting;
+    struct queue completed; /* not delivered yet */
+    unsigned running;       /* requests in the hands of a thread */
+    unsigned sleeping;      /* threads */
+    unsigned n_threads;
+    bool ending;
+    pthread_t threads[MAX_THREADS];
+};
+
+/* -- Queues ----------------------------------------------------------------------------------- */
+
+static void queue_init(struct queue *queue)
+{
+    queue->first = NULL;
+    queue->last = &queue->first;
+    queue->length = 0;
+}
+
+static void queue_put(struct queue *queue, struct block_request *request)
+{
+    request->next = NULL;
+    *queue->last = request;
+    queue->last = &request->next;
+    queue->length++;
+}
+
+static struct block_request *queue_take(struct queue *queue)
+{
+    struct block_request *request = queue->first;
+    if (!request)
+        return NULL;
+    queue->first = request->next;
+    if (!queue->first)
+        queue->last = &queue->first;
+    queue->length--;
+    return request;
+}
+
+/* -- The work --------------------------------------------------------------------------------- */
+
+static int image_do(struct image *image, const struct block_request *request)
+{
+    const struct image_ops *ops = image->ops;
+    bool changes = request->op != BLOCK_READ && request->op != BLOCK_FLUSH;
+    if (changes && image->read_only)
+        return EROFS;
+    switch (request->op) {
+    case BLOCK_READ:
+        return ops->read(image, request->offset, request->data, request->len);
+    case BLOCK_WRITE:
+        return ops->write(image, request->offset, request->data, request->len);
+    case BLOCK_FLUSH:
+        return ops->flush(image);
+    case BLOCK_DISCARD:
+        return ops->discard ? ops->discard(image, request->offset, request->len) : 0;
+    case BLOCK_WRITE_ZEROES:
+        return ops->write_zeroes(image, request->offset, request->len, request->unmap);
+    }
+    ensure(!"a known operation");
+    return EIO;
+}
+
+/* Under the board lock: whoever has it delivers what is there. */
+static void deliver(struct block_back *back)
+{
+    for (;;) {
+        pthread_mutex_lock(&back->lock);
+        struct block_request *request = queue_take(&back->completed);
+        pthread_mutex_unlock(&back->lock);
+        if (!request)
+            return;
+        request->done(request);
+    }
+}
+
+static void *worker(void *opaque)
+{
+    struct block_back *back = opaque;
+    pthread_mutex_lock(&back->lock);
+    for (;;) {
+        struct block_request *request = queue_take(&back->waiting);
+        if (!request) {
+            if (back->ending)
+                break;
+            back->sleeping++;
+            pthread_cond_wait(&back->work, &back->lock);
+            back->sleeping--;
+            continue;
+        }
+        back->running++;
+        pthread_mutex_unlock(&back->lock);
+        request->error = image_do(back->image, request);
+        pthread_mutex_lock(&back->lock);
+        back->running--;
+        queue_put(&back->completed, request);
+        if (!back->running && !back->waiting.first)
+            pthread_cond_broadcast(&back->idle);
+        pthread_mutex_unlock(&back->lock);
+
+        board_lock(back->board);
+        deliver(back);
+        board_unlock(back->board);
+        pthread_mutex_lock(&back->lock);
+    }
+    pthread_mutex_unlock(&back->lock);
+    return NULL;
+}
+
+/* Signals are the main thread's and the vCPUs'. */
+static void start_thread(struct block_back *back)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int failed = pthread_create(&back->threads[back->n_threads], NULL, worker, back);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    /* One is enough to go on; none is the host out of threads at the start. */
+    ensure(!failed || back->n_threads);
+    if (!failed)
+        back->n_threads++;
+}
+
+/* -- The seam --------------------------------------------------------------------------------- */
+
+static bool do_now(struct block_back *back, struct block_request *request)
+{
+    const struct image_ops *ops = back->image->ops;
+    if (request->op != BLOCK_READ || request->len > INLINE_MAX || !ops->read_now)
+        return false;
+    request->error = ops->read_now(back->image, request->offset, request->data, request->len);
+    return request->error != EAGAIN;
+}
+
+static bool back_submit(void *opaque, struct block_request *request)
+{
+    struct block_back *back = opaque;
+    request->error = 0;
+    if (do_now(back, request))
+        return true;
+    pthread_mutex_lock(&back->lock);
+    queue_put(&back->waiting, request);
+    if (back->waiting.length > back->sleeping && back->n_threads < MAX_THREADS)
+        start_thread(back);
+    else
+        pthread_cond_signal(&back->work);
+    pthread_mutex_unlock(&back->lock);
+    return false;
+}
+
+/* A `done` may submit again (the next piece of a request), hence the loop. */
+static void back_drain(void *opaque)
+{
+    struct block_back *back = opaque;
+    bool again = true;
+    while (again) {
+        pthread_mutex_lock(&back->lock);
+        while (back->waiting.first || back->running)
+            pthread_cond_wait(&back->idle, &back->lock);
+        pthread_mutex_unlock(&back->lock);
+        deliver(back);
+        pthread_mutex_lock(&back->lock);
+        again = back->waiting.first || back->running || back->completed.first;
+        pthread_mutex_unlock(&back->lock);
+    }
+}
+
+/* -- Life ------------------------------------------------------------------------------------- */
+
+struct block_back *block_back_create(struct board *board, struct image *image)
+{
+    struct block_back *back = calloc(1, sizeof(*back));
+    ensure(back);
+    back->board = board;
+    back->image = image;
+    back->block = (struct block){
+        .size = align_up(image->size, BLOCK_SECTOR),
+        .read_only = image->read_only,
+        .discards = !image->read_only && image->ops->discard,
+        .submit = back_submit,
+        .drain = back_drain,
+        .back = back,
+    };
+    pthread_mutex_init(&back->lock, NULL);
+    pthread_cond_init(&back->work, NULL);
+    pthread_cond_init(&back->idle, NULL);
+    queue_init(&back->waiting);
+    queue_init(&back->completed);
+    return back;
+}
+
+void block_back_destroy(struct block_back *back)
+{
+    if (!back)
+        return;
+    pthread_mutex_lock(&back->lock);
+    back->ending = true;
+    pthread_cond_broadcast(&back->work);
+    pthread_mutex_unlock(&back->lock);
+    for (unsigned i = 0; i < back->n_threads; i++)
+        pthread_join(back->threads[i], NULL);
+    image_close(back->image);
+    pthread_cond_destroy(&back->idle);
+    pthread_cond_destroy(&back->work);
+    pthread_mutex_destroy(&back->lock);
+    free(back);
+}
+
+struct block *block_back_block(struct block_back *back)
+{
+    return &back->block;
+}
