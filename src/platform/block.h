@@ -1,7 +1,9 @@
 /*
- * Between a disk device (virtio block, IDE) and whatever keeps its sectors (host/block, a test).
+ * Between a disk device (virtio block, IDE) and whatever keeps its sectors (host/block, a
+ * test).
  *
- * Threads: a device submits under the board lock; `done` is called under it too, from any thread.
+ * Threads: a device submits under the board lock; `done` is called under it too, from any
+ * thread.
  */
 #pragma once
 

@@ -2,8 +2,8 @@
  * A virtio block device, see blk.h.
  *
  * Data goes through a buffer of ours in pieces of at most PIECE bytes: no back end holds
- * pointers into guest memory, and a request of a terabyte costs no more than a small one. Together
- * the buffers stay below BUFFERED; while they are used up, requests wait in the queue.
+ * pointers into guest memory, and a request of a terabyte costs no more than a small one.
+ * Together the buffers stay below BUFFERED; while they are used up, requests wait in the queue.
  */
 #include "device/virtio/blk.h"
 
@@ -17,8 +17,8 @@
 #define BUFFERED (32 * MiB)
 #define ALIGN    4096 /* of buffers, for direct I/O */
 
-#define SIDE_LIMIT 64u                 /* segments in one discard or write-zeroes request */
-#define SIDE_BYTES (2 * GiB)           /* largest segment of those */
+#define SIDE_LIMIT 64u       /* segments in one discard or write-zeroes request */
+#define SIDE_BYTES (2 * GiB) /* largest segment of those */
 
 /* Features (5.2.3). */
 #define F_SEG_MAX      BIT(2)
@@ -108,7 +108,8 @@ struct virtio_blk {
     bool starved; /* a queue was left with requests because of BUFFERED */
 };
 
-/* -- Requests of ours ------------------------------------------------------------------------ */
+/* -- Requests of ours ------------------------------------------------------------------------
+ */
 
 static struct request *request_take(struct virtio_blk *blk)
 {
@@ -228,7 +229,7 @@ static bool request_step(struct request *request)
         return true;
     }
     return request->type == T_IN || request->type == T_OUT ? step_data(request)
-                                                          : step_range(request);
+                                                           : step_range(request);
 }
 
 static bool request_piece_done(struct request *request)
@@ -295,7 +296,8 @@ static void request_done(struct block_request *io)
     }
 }
 
-/* -- Taking requests from the queues --------------------------------------------------------- */
+/* -- Taking requests from the queues ---------------------------------------------------------
+ */
 
 static void start_data(struct request *request, u64 sector)
 {
@@ -320,7 +322,7 @@ static void start_ranges(struct request *request, u64 feature)
     if (!virtio_has(&request->blk->virtio, feature))
         request_finish(request, S_UNSUPP);
     else if (request->len % sizeof(struct range) || !request->len ||
-        request->len / sizeof(struct range) > SIDE_LIMIT || request->blk->block->read_only)
+             request->len / sizeof(struct range) > SIDE_LIMIT || request->blk->block->read_only)
         request_finish(request, S_IOERR);
     else
         request_run(request);
@@ -404,7 +406,8 @@ static void blk_notify(void *device, unsigned queue)
     process(device, queue);
 }
 
-/* -- Life ------------------------------------------------------------------------------------- */
+/* -- Life -------------------------------------------------------------------------------------
+ */
 
 static void blk_config_write(void *device, u64 offset, unsigned size, u64 value)
 {
@@ -501,9 +504,9 @@ struct virtio_blk *virtio_blk_create(struct board *board, struct pci_host *host,
     blk->config = blk_config(config);
     if (config->serial)
         memcpy(blk->serial, config->serial, strnlen(config->serial, VIRTIO_BLK_ID_LEN));
+    device_add(board, &blk->device, &blk_device_class, blk);
     virtio_init(&blk->virtio, board, &blk_class, blk, blk_features(blk), &blk->config,
                 CONFIG_LEN, config->queues);
-    device_add(board, &blk->device, &blk_device_class, blk);
     if (!virtio_pci_plug(&blk->pci, &blk->virtio, host, config->slot))
         return NULL;
     return blk;

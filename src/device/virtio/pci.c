@@ -26,7 +26,8 @@
 #define ISR_QUEUE  1
 #define ISR_CONFIG 2
 
-/* -- The common configuration (4.1.4.3) ----------------------------------------------------- */
+/* -- The common configuration (4.1.4.3) -----------------------------------------------------
+ */
 
 struct common {
     u32 device_feature_select;
@@ -51,9 +52,8 @@ _Static_assert(sizeof(struct common) == 56, "virtio 4.1.4.3");
 static struct virtq *selected(const struct virtio_pci *transport)
 {
     struct virtio *virtio = transport->virtio;
-    return transport->queue_select < virtio->n_queues
-               ? &virtio->queues[transport->queue_select]
-               : NULL;
+    return transport->queue_select < virtio->n_queues ? &virtio->queues[transport->queue_select]
+                                                      : NULL;
 }
 
 static u32 feature_half(u64 features, u32 select)
@@ -153,7 +153,9 @@ static const struct {
     void (*set)(struct virtio_pci *transport, const struct common *image);
 } writable[] = {
 #define WRITABLE(member, set)                                                                  \
-    {offsetof(struct common, member), sizeof(((struct common *)0)->member), set}
+    {                                                                                          \
+        offsetof(struct common, member), sizeof(((struct common *)0)->member), set             \
+    }
     WRITABLE(device_feature_select, set_device_feature_select),
     WRITABLE(driver_feature_select, set_driver_feature_select),
     WRITABLE(driver_feature, set_driver_feature),
@@ -176,11 +178,13 @@ static void common_write(struct virtio_pci *transport, u64 offset, unsigned size
         return;
     memcpy((u8 *)&image + offset, &value, size);
     for (unsigned i = 0; i < ARRAY_LEN(writable); i++)
-        if (offset < writable[i].offset + writable[i].size && writable[i].offset < offset + size)
+        if (offset < writable[i].offset + writable[i].size &&
+            writable[i].offset < offset + size)
             writable[i].set(transport, &image);
 }
 
-/* -- BAR 4 ---------------------------------------------------------------------------------- */
+/* -- BAR 4 ----------------------------------------------------------------------------------
+ */
 
 static u64 isr_read(struct virtio_pci *transport)
 {
@@ -232,7 +236,8 @@ static void bar_write(void *opaque, u64 offset, unsigned size, u64 value)
 
 static const struct bus_ops bar_ops = {bar_read, bar_write};
 
-/* -- The window in configuration space (4.1.4.9), for firmware that cannot map the BAR ------- */
+/* -- The window in configuration space (4.1.4.9), for firmware that cannot map the BAR -------
+ */
 
 /* Whether an access to `offset` goes through the window; where to, then. */
 static bool window_hit(const struct virtio_pci *transport, unsigned offset, u32 *to,
@@ -271,7 +276,8 @@ static void config_written(void *opaque, unsigned offset, unsigned size)
 
 static const struct pci_ops config_ops = {config_read, config_written};
 
-/* -- Interrupts ----------------------------------------------------------------------------- */
+/* -- Interrupts -----------------------------------------------------------------------------
+ */
 
 static void interrupt(struct virtio_pci *transport, u16 vector, u8 isr)
 {
@@ -297,7 +303,8 @@ static void config_interrupt(void *opaque)
 
 static const struct virtio_transport pci_transport = {queue_interrupt, config_interrupt};
 
-/* -- Life ----------------------------------------------------------------------------------- */
+/* -- Life -----------------------------------------------------------------------------------
+ */
 
 static void reset_selections(struct virtio_pci *transport)
 {
@@ -380,6 +387,7 @@ bool virtio_pci_plug(struct virtio_pci *transport, struct virtio *virtio, struct
     virtio->transport = &pci_transport;
     virtio->transport_opaque = transport;
     pci_init(&transport->pci, virtio->class->name, &ids, &config_ops, transport);
+    transport->pci.config[PCI_INTERRUPT_PIN] = 1; /* INTA# */
     pci_add_bar(&transport->pci, VIRTIO_PCI_BAR, PCI_BAR_MEM64, VIRTIO_PCI_PARTS * PART_SIZE,
                 &bar_ops, transport, 8);
     /* One for the configuration, one for each queue. */

@@ -30,8 +30,8 @@ struct virtio_pci {
     u8 window_capability; /* offset of the configuration access capability */
 };
 
-/* Gives the device, which virtio_init has made, a place on the bus: `slot`, or the first free one
- * for -1. False: no such slot, or it is taken. */
+/* Gives the device, which virtio_init has made, a place on the bus: `slot`, or the first free
+ * one for -1. False: no such slot, or it is taken. */
 bool virtio_pci_plug(struct virtio_pci *transport, struct virtio *virtio, struct pci_host *host,
                      int slot);
 void virtio_pci_unplug(struct virtio_pci *transport);

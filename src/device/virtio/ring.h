@@ -54,8 +54,8 @@ struct virtq_chain {
 void virtq_create(struct virtq *queue, struct board *board);
 /* Power-on state: disabled, `size` is the largest. */
 void virtq_reset(struct virtq *queue);
-/* Starts the queue as its fields say; false: they break the alignment rules of 2.7, or `size` is
- * impossible, and it is broken. */
+/* Starts the queue as its fields say; false: they break the alignment rules of 2.7, or `size`
+ * is impossible, and it is broken. */
 bool virtq_enable(struct virtq *queue);
 
 /* Takes the next chain. False: there is none, or the queue is disabled or broken. */

@@ -5,7 +5,8 @@
 
 #include "base/ensure.h"
 
-/* -- For devices ---------------------------------------------------------------------------- */
+/* -- For devices ----------------------------------------------------------------------------
+ */
 
 void virtio_fail(struct virtio *virtio, const char *why)
 {
@@ -43,7 +44,8 @@ void virtio_config_changed(struct virtio *virtio)
         virtio->transport->config_interrupt(virtio->transport_opaque);
 }
 
-/* -- Reset ---------------------------------------------------------------------------------- */
+/* -- Reset ----------------------------------------------------------------------------------
+ */
 
 static void virtio_clear(struct virtio *virtio)
 {
@@ -77,7 +79,8 @@ static void virtio_reset_line(void *state)
     ensure(!virtio->stopping);
 }
 
-/* -- For transports ------------------------------------------------------------------------- */
+/* -- For transports -------------------------------------------------------------------------
+ */
 
 void virtio_accept(struct virtio *virtio, bool high, u32 features)
 {
@@ -153,7 +156,8 @@ void virtio_config_write(struct virtio *virtio, u64 offset, unsigned size, u64 v
         virtio->class->config_write(virtio->device, offset, size, value);
 }
 
-/* -- Life ----------------------------------------------------------------------------------- */
+/* -- Life -----------------------------------------------------------------------------------
+ */
 
 static bool virtio_post_load(void *state)
 {
@@ -183,7 +187,8 @@ void virtio_init(struct virtio *virtio, struct board *board, const struct virtio
     virtio->board = board;
     virtio->class = class;
     virtio->device = device;
-    virtio->offered = offered | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1;
+    virtio->offered =
+        offered | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1;
     virtio->config = config;
     virtio->config_len = config_len;
     virtio->n_queues = queues;

@@ -1,9 +1,11 @@
 /*
  * What all virtio devices have in common, whatever carries them: status, feature negotiation,
- * queues, configuration space, and the ways to interrupt the driver (virtio 1.2, clause 2 and 3).
+ * queues, configuration space, and the ways to interrupt the driver (virtio 1.2, clause 2 and
+ * 3).
  *
- *   transport (pci.c) --virtio_write_status, virtio_notify...--> struct virtio --class--> device
- *   device --virtio_push, virtio_signal, virtio_config_changed--> struct virtio --ops--> transport
+ *   transport (pci.c) --virtio_write_status, virtio_notify...--> struct virtio --class-->
+ * device device --virtio_push, virtio_signal, virtio_config_changed--> struct virtio --ops-->
+ * transport
  *
  * Threads: under the board lock.
  */
@@ -63,21 +65,26 @@ struct virtio {
     u64 offered;  /* the device's features */
     u64 accepted; /* the driver's */
     u8 status;
-    u8 generation;  /* of the configuration (2.5.1) */
-    bool stopping;  /* a reset waits for work under way; the status still reads as before */
-    u8 *config;     /* the device's configuration space, kept by the device */
+    u8 generation; /* of the configuration (2.5.1) */
+    bool stopping; /* a reset waits for work under way; the status still reads as before */
+    u8 *config;    /* the device's configuration space, kept by the device */
     unsigned config_len;
     unsigned n_queues;
     struct virtq queues[VIRTIO_MAX_QUEUES];
 };
 
-/* `offered` without the bits of clause 6, which virtio_init adds. `config` stays the device's. */
+/*
+ * `offered` without the bits of clause 6, which virtio_init adds. `config` stays the device's. The
+ * device enters itself with device_add before this: devices are destroyed last added first, and
+ * its memory holds what is added here.
+ */
 void virtio_init(struct virtio *virtio, struct board *board, const struct virtio_class *class,
                  void *device, u64 offered, void *config, unsigned config_len, unsigned queues);
 /* Waits for work under way; before the device's memory goes. */
 void virtio_destroy(struct virtio *virtio);
 
-/* -- For devices ---------------------------------------------------------------------------- */
+/* -- For devices ----------------------------------------------------------------------------
+ */
 
 static inline bool virtio_has(const struct virtio *virtio, u64 feature)
 {
@@ -100,7 +107,8 @@ void virtio_fail(struct virtio *virtio, const char *why);
 /* What `stop` left under way is done. */
 void virtio_stopped(struct virtio *virtio);
 
-/* -- For transports ------------------------------------------------------------------------- */
+/* -- For transports -------------------------------------------------------------------------
+ */
 
 /* The driver's features, low or high half; refused once they are settled. */
 void virtio_accept(struct virtio *virtio, bool high, u32 features);

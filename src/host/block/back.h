@@ -1,6 +1,6 @@
 /*
- * A disk's back end: carries a device's requests (platform/block.h) to a disk image in threads of
- * its own, so that no vCPU ever waits for the host's disk.
+ * A disk's back end: carries a device's requests (platform/block.h) to a disk image in threads
+ * of its own, so that no vCPU ever waits for the host's disk.
  *
  * Completions are delivered under the board lock, by the thread that did the work. Flushes wait
  * for nothing but what was completed before (as on a real disk): the image orders the rest.

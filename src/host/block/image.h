@@ -13,8 +13,8 @@
 
 struct image;
 
-/* Offsets and lengths are bytes; formats must take any, within the size. Each function returns 0
- * or an errno value. */
+/* Offsets and lengths are bytes; formats must take any, within the size. Each function returns
+ * 0 or an errno value. */
 struct image_ops {
     int (*read)(struct image *image, u64 offset, void *buf, u64 len);
     int (*write)(struct image *image, u64 offset, const void *buf, u64 len);
@@ -40,9 +40,9 @@ enum image_format { IMAGE_RAW, IMAGE_QCOW2 };
 
 /* QEMU's cache= words, as what they mean. */
 struct image_cache {
-    bool writeback;   /* the guest sees a volatile cache, and flushes */
-    bool direct;      /* O_DIRECT: past the host's page cache */
-    bool no_flush;    /* "unsafe" */
+    bool writeback; /* the guest sees a volatile cache, and flushes */
+    bool direct;    /* O_DIRECT: past the host's page cache */
+    bool no_flush;  /* "unsafe" */
 };
 
 struct image_config {
@@ -59,7 +59,8 @@ struct image_config {
 struct image *image_open(const struct image_config *config, struct error *err);
 void image_close(struct image *image);
 
-/* "raw", "qcow2"; "writeback", "none", "writethrough", "directsync", "unsafe". False: unknown. */
+/* "raw", "qcow2"; "writeback", "none", "writethrough", "directsync", "unsafe". False: unknown.
+ */
 bool image_format_parse(enum image_format *format, const char *word);
 bool image_cache_parse(struct image_cache *cache, const char *word);
 

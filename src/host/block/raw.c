@@ -33,7 +33,8 @@ static struct raw *raw_of(struct image *image)
     return container_of(image, struct raw, image);
 }
 
-/* -- Moving bytes --------------------------------------------------------------------------- */
+/* -- Moving bytes ---------------------------------------------------------------------------
+ */
 
 static int raw_fd(const struct raw *raw, u64 offset, const void *buf, u64 len)
 {
@@ -101,7 +102,8 @@ static int raw_flush(struct image *image)
     return fdatasync(raw->fd) ? errno : 0;
 }
 
-/* -- Space ---------------------------------------------------------------------------------- */
+/* -- Space ----------------------------------------------------------------------------------
+ */
 
 static bool not_supported(int error)
 {
@@ -172,13 +174,13 @@ int raw_resize(struct image *image, u64 size)
 
 /* -- Locks ------------------------------------------------------------------------------------
  *
- * QEMU's protocol (its block/file-posix.c documents the numbers): for each right that a user has,
- * a read lock on byte 100 + n; for each right that others must not have, one on byte 200 + n. Then
- * nobody may hold the opposite of either. The locks belong to the open file, so they hold between
- * two images of one process too.
+ * QEMU's protocol (its block/file-posix.c documents the numbers): for each right that a user
+ * has, a read lock on byte 100 + n; for each right that others must not have, one on byte 200 +
+ * n. Then nobody may hold the opposite of either. The locks belong to the open file, so they
+ * hold between two images of one process too.
  */
 
-#define LOCK_HAS   100
+#define LOCK_HAS    100
 #define LOCK_FORBID 200
 
 #define RIGHT_READ   BIT(0)
@@ -212,7 +214,8 @@ static bool raw_lock(int fd, bool read_only)
            lock_all(fd, RIGHT_WRITE | RIGHT_RESIZE, LOCK_FORBID, LOCK_HAS);
 }
 
-/* -- Life ----------------------------------------------------------------------------------- */
+/* -- Life -----------------------------------------------------------------------------------
+ */
 
 static void raw_close(struct image *image)
 {

@@ -3,8 +3,8 @@
 
 #include "host/block/image.h"
 
-/* NULL: *err says why. Takes QEMU's locks on the file, so that no second writer opens it, whichever
- * of the two programs it is. */
+/* NULL: *err says why. Takes QEMU's locks on the file, so that no second writer opens it,
+ * whichever of the two programs it is. */
 struct image *raw_open(const struct image_config *config, struct error *err);
 
 /* A temporary file that nobody else can find, empty; it grows as it is written. */
