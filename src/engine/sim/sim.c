@@ -280,6 +280,7 @@ static void log_run(const struct x86_cpu *c)
  */
 static inline void run_found(struct x86_cpu *c, u32 max)
 {
+    c->insn_rip = c->rip; /* a fault of the fetch is the next instruction's */
     struct found found = find(c);
     if (unlikely(c->log->mask & (1u << LOG_EXEC | 1u << LOG_CPU)))
         log_run(c);
