@@ -46,6 +46,7 @@ struct engine {
 };
 
 extern const struct engine sim_engine;
+extern const struct engine bt_engine;
 
 /* All engines of this build, fastest first: what `-accel help` lists and `-accel auto` tries.
  */

@@ -1,0 +1,195 @@
+/* The engine's table: life, entering, and the ops that tell the translator what the guest does
+ * to its address translations. See bt.h. */
+#include "engine/bt/bt.h"
+
+#include <cpuid.h>
+#include <immintrin.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+
+#include "engine/access.h"
+#include "memory/pmap.h"
+
+/* -- Address translations
+ * -------------------------------------------------------------------------
+ */
+
+static struct bt *bt_of_cpu(struct x86_cpu *c)
+{
+    return bt_of(container_of(c, struct vcpu, cpu));
+}
+
+static void ops_invlpg(struct x86_cpu *c, struct gva la)
+{
+    access_ops.invlpg(c, la);
+    links_forget_page(bt_of_cpu(c), la);
+}
+
+static void ops_invpcid(struct x86_cpu *c, u16 pcid, struct gva la)
+{
+    access_ops.invpcid(c, pcid, la);
+    links_forget_page(bt_of_cpu(c), la);
+}
+
+static void ops_flush(struct x86_cpu *c, enum x86_flush what, u16 pcid)
+{
+    access_ops.flush(c, what, pcid);
+    links_forget(bt_of_cpu(c), what == FLUSH_ALL);
+}
+
+static void ops_cr3_loaded(struct x86_cpu *c, bool keep)
+{
+    access_ops.cr3_loaded(c, keep);
+    links_forget(bt_of_cpu(c), false);
+}
+
+static void ops_paging_changed(struct x86_cpu *c)
+{
+    access_ops.paging_changed(c);
+    links_forget(bt_of_cpu(c), true);
+}
+
+/* -- Life
+ * ---------------------------------------------------------------------------------------
+ */
+
+static bool bt_probe(struct error *why)
+{
+    unsigned eax, ebx, ecx, edx;
+    /* HWCAP2_FSGSBASE: user code may set its GS base. */
+    if (!(getauxval(AT_HWCAP2) & BIT(1)))
+        return error_set(why, "this kernel does not let programs write their GS base");
+    __cpuid_count(7, 0, eax, ebx, ecx, edx);
+    if (!(ebx & bit_BMI))
+        return error_set(why, "this processor has no BMI1");
+    if (!__builtin_cpu_supports("avx"))
+        return error_set(why, "this processor has no AVX");
+    return true;
+}
+
+static void bt_free(struct bt *bt)
+{
+    cache_destroy(bt);
+    free(bt);
+}
+
+static void make_ops(struct x86_ops *ops)
+{
+    *ops = access_ops;
+    ops->invlpg = ops_invlpg;
+    ops->invpcid = ops_invpcid;
+    ops->flush = ops_flush;
+    ops->cr3_loaded = ops_cr3_loaded;
+    ops->paging_changed = ops_paging_changed;
+}
+
+static bool bt_make(struct vcpu *vcpu, struct error *err)
+{
+    struct bt *bt = calloc(1, sizeof(*bt));
+    if (!bt)
+        return error_set(err, "out of memory");
+    bt->vcpu = vcpu;
+    if (!cache_create(bt, err)) {
+        bt_free(bt);
+        return false;
+    }
+    stubs_make(bt);
+    guest_decoder_init(&bt->decoder, vcpu->cpu.model);
+    bt->live[0].overflow = true; /* nothing is filled yet: the first flush does it */
+    cache_flush(bt);
+    bt->hot->vectors_home = true;
+    make_ops(&bt->ops);
+    bt->trap.handle = fault_handle;
+    vcpu->engine_state = bt;
+    return true;
+}
+
+static void bt_kick(struct vcpu *vcpu)
+{
+    struct bt *bt = bt_of(vcpu);
+    __atomic_store_n(&bt->hot->poll, bt->hot->poll_trap, __ATOMIC_SEQ_CST);
+}
+
+static bool bt_attach(struct vcpu *vcpu, struct error *err)
+{
+    if (!bt_make(vcpu, err))
+        return false;
+    if (!sim_create(vcpu, err)) {
+        bt_free(bt_of(vcpu));
+        return false;
+    }
+    vcpu->cpu.ops = &bt_of(vcpu)->ops;
+    vcpu->kick = bt_kick;
+    trap_install();
+    if (trap_enter(&bt_of(vcpu)->trap, err))
+        return true;
+    sim_destroy(vcpu);
+    bt_free(bt_of(vcpu));
+    return false;
+}
+
+static void bt_detach(struct vcpu *vcpu)
+{
+    trap_leave();
+    vcpu->kick = NULL;
+    sim_destroy(vcpu);
+    bt_free(bt_of(vcpu));
+    vcpu->engine_state = NULL;
+}
+
+/* -- Running
+ * ------------------------------------------------------------------------------------
+ */
+
+static enum engine_exit bt_enter(struct vcpu *vcpu)
+{
+    struct bt *bt = bt_of(vcpu);
+    __asm__ volatile("wrgsbase %0" : : "r"(&vcpu->cpu));
+    bt->hot->resume = (u64)dispatch(bt);
+    if (bt->hot->resume)
+        bt->stubs.enter();
+    return bt->exit;
+}
+
+static void bt_code_written(struct vcpu *vcpu, struct gfn frame)
+{
+    const u8 *page = pmap_page(vcpu->board->pmap, frame);
+    if (page)
+        cache_drop_page(bt_of(vcpu), page);
+    sim_code_written(vcpu, frame);
+}
+
+static unsigned bt_counters(struct vcpu *vcpu, struct engine_counter *counters, unsigned max)
+{
+    const struct bt *bt = bt_of(vcpu);
+    const struct engine_counter all[] = {
+        {"bt.translation_units", bt->stats.tus},
+        {"bt.guest_instructions", bt->stats.insns},
+        {"bt.guest_bytes", bt->stats.guest_bytes},
+        {"bt.host_bytes", bt->stats.host_bytes},
+        {"bt.cache_flushes", bt->stats.flushes},
+        {"bt.code_pages_dropped", bt->stats.page_drops},
+        {"bt.callouts_link", bt->stats.link_misses},
+        {"bt.callouts_cell", bt->stats.cell_misses},
+        {"bt.callouts_indirect", bt->stats.indirect_misses},
+        {"bt.callouts_simulate", bt->stats.simulated},
+        {"bt.stops", bt->stats.stops},
+        {"bt.steps", bt->stats.steps},
+        {"bt.host_faults", bt->stats.host_faults},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(all) && i < max; i++)
+        counters[i] = all[i];
+    return ARRAY_LEN(all);
+}
+
+const struct engine bt_engine = {
+    .name = "bt",
+    .probe = bt_probe,
+    .attach = bt_attach,
+    .detach = bt_detach,
+    .enter = bt_enter,
+    .kick = bt_kick,
+    .code_written = bt_code_written,
+    .counters = bt_counters,
+};

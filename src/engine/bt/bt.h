@@ -1,0 +1,242 @@
+/*
+ * The engine bt: same-ISA dynamic binary translation of guest code (design, section 5.1). This
+ * header holds the state of one vCPU's translator and says which file does what:
+ *
+ *   guest.c      guest instructions decoded, with the flags they read and write
+ *   emit.c       host instructions assembled; rewrite.c: guest instructions re-encoded
+ *   translate*.c a run of guest instructions becomes a translation unit (TU)
+ *   stubs.c      the generated entry, exit and callout sequences around translations
+ *   cache.c      where TUs live and how they are found and forgotten
+ *   link.c       TU to TU: patched jumps, cells, the indirect target cache
+ *   dispatch.c   callouts: what happens outside translations
+ *   fault.c      host faults inside translations become guest state
+ *
+ * State in translated code: guest registers are in the host registers of their names (RSP
+ * too), but r10 and r11, which are in cpu.gpr. Arithmetic flags are in the host's, or in
+ * bt->flags where translated code had to save them. The host's DF, TF, AC, NT stay clear: DF is
+ * part of a TU's mode, the others make the guest run on the simulator. All other RFLAGS bits
+ * are current in cpu.rflags. Vector and x87 state is in the host's registers. GS base is the
+ * vCPU.
+ *
+ * Threads: all of it belongs to the vCPU's thread, but bt_kick.
+ */
+#pragma once
+
+#include "engine/bt/emit.h"
+#include "engine/bt/guest.h"
+#include "engine/sim/sim.h"
+#include "host/code_memory.h"
+
+/* -- Modes ------------------------------------------------------------------------------------
+ */
+
+/* What a translation depends on beside the bytes: a word compared as a whole. */
+#define MODE_SET(tlb_index) ((u32)(tlb_index)) /* bits 1:0: enum x86_tlb_index */
+#define MODE_SET_MASK       3u
+#define MODE_CPL(cpl)       ((u32)(cpl) << 2)
+#define MODE_X87            BIT(4) /* the guest enabled the unit */
+#define MODE_SSE            BIT(5)
+#define MODE_AVX            BIT(6)
+#define MODE_NONE           (~0u) /* no translation: the simulator steps */
+
+/* -- Translation units
+ * --------------------------------------------------------------------------
+ */
+
+/* Places in the code cache are offsets from its start, 0: none. TUs, links, cells and sites are
+ * numbers in their tables, 0: none. */
+struct tu {
+    u64 rip;
+    const u8 *code; /* hva of the first guest byte: stands for the gpa */
+    u32 mode;
+    u32 start, end;     /* host code */
+    u32 entry;          /* flags in the host's */
+    u32 entry_saved;    /* flags in bt->flags */
+    u32 entry_indirect; /* as entry_saved, and r10 = target, to be compared */
+    u16 guest_size;     /* bytes */
+    u16 insns;
+    u16 flags_in; /* arithmetic flags it needs */
+    bool dead;
+    u32 next, page_next; /* chains of the two hash tables */
+    u32 incoming;        /* links that jump here */
+};
+
+/* A direct exit to the same page, patched to jump to its TU. */
+struct link {
+    u64 rip;
+    u32 field; /* of the jump's displacement */
+    u32 stub;  /* where it leads while it is not linked */
+    u32 from, to;
+    u32 next;   /* of the target's incoming */
+    bool saved; /* wants entry_saved */
+};
+
+/*
+ * A cell: a place for "the translation of `rip` in `mode` under the present translation of
+ * addresses", jumped through by direct exits to other pages. Emptied when address translations
+ * change; the number stays.
+ */
+struct cell {
+    u64 rip;
+    u32 mode;
+    u32 next;   /* chain of the hash */
+    bool saved; /* wants entry_saved */
+};
+
+/* A host instruction inside a TU at which the guest's state is known. */
+struct site {
+    u64 rip;    /* of the guest instruction whose beginning it is */
+    u32 host;   /* the host instruction that may fault; ascending in the table */
+    u32 resume; /* where translated code goes on after the guest instruction */
+    u32 tu;
+    u8 length;      /* of the guest instruction */
+    u8 flags_saved; /* arithmetic flags are in bt->flags (or dead), else in the host's */
+    u8 kind;        /* enum site_kind */
+};
+enum site_kind { SITE_ACCESS, SITE_POLL };
+
+#define MAX_TUS        (1u << 17)
+#define MAX_LINKS      (1u << 18)
+#define MAX_CELLS      (1u << 16)
+#define MAX_SITES      (1u << 20)
+#define TU_SLOTS       (1u << 15)
+#define PAGE_CHAINS    (1u << 12)
+#define CELL_SLOTS     (1u << 14)
+#define INDIRECT_BITS  13
+#define INDIRECT_SLOTS (1u << INDIRECT_BITS)
+#define CACHE_SIZE     (32 * MiB)
+#define MAX_LIVE       4096
+
+/* -- What translated code reaches through GS
+ * ------------------------------------------------------
+ */
+
+struct bt_hot {
+    u64 *poll; /* read twice removed at each loop: bt_kick makes it point nowhere */
+    u64 flags; /* saved arithmetic flags: AL = OF, AH = the rest as LAHF has them */
+    u64 spill[2];
+    u64 host_rsp;   /* the monitor's stack while in the guest */
+    u64 resume;     /* where the return stub jumps */
+    u64 *poll_trap; /* an unmapped page */
+    u64 poll_word;
+    bool vectors_home; /* vector state is in cpu.fpu, not in the registers */
+    const void *cell[MAX_CELLS];
+    const void *indirect[TLB_SETS][INDIRECT_SLOTS];
+};
+
+/* The generated sequences (stubs.c), executable addresses. */
+struct stubs {
+    void (*enter)(void); /* from C into the guest at hot->resume, until a callout
+                          * answers NULL */
+    /* Callouts by where the arithmetic flags are: [0] in the host's, [1] in bt->flags. */
+    const void *exit_link[2];  /* r11 = link */
+    const void *exit_cell[2];  /* r11 = cell */
+    const void *simulate[2];   /* r11 = site: the simulator runs its instruction */
+    const void *stop[2];       /* r11 = site: look for attention before its instruction */
+    const void *exit_indirect; /* r10 = target; flags saved */
+};
+
+struct bt {
+    struct vcpu *vcpu;
+    struct bt_hot *hot;
+    struct stubs stubs;
+    struct trap trap;
+    struct guest_decoder decoder;
+    struct x86_ops ops; /* access_ops, but links are forgotten with translations */
+    enum engine_exit exit;
+
+    /* cache.c */
+    struct code_memory memory;
+    u32 used; /* bytes of it */
+    u32 stubs_end;
+    struct tu *tus;
+    struct link *links;
+    struct cell *cells;
+    struct site *sites;
+    u32 n_tus, n_links, n_cells, n_sites;
+    u32 tu_slot[TU_SLOTS], page_chain[PAGE_CHAINS], cell_slot[CELL_SLOTS];
+
+    /* link.c: what depends on address translations, so that forgetting costs what was filled */
+    struct {
+        u32 n;
+        bool overflow;
+        u32 entry[MAX_LIVE]; /* LIVE_CELL | cell, or set << INDIRECT_BITS | slot */
+    } live[2];               /* [0] goes with CR3, [1] is global */
+    u64 live_pages[64];      /* pages that have entries, hashed: a filter for INVLPG */
+    u32 indirect_mode[TLB_SETS];
+
+    struct {
+        u64 tus, insns, guest_bytes, host_bytes;
+        u64 flushes, page_drops, link_misses, cell_misses, indirect_misses, steps;
+        u64 slow_accesses, simulated, stops, host_faults;
+    } stats;
+};
+
+static inline struct bt *bt_of(struct vcpu *vcpu)
+{
+    return vcpu->engine_state;
+}
+static inline struct x86_cpu *bt_cpu(struct bt *bt)
+{
+    return &bt->vcpu->cpu;
+}
+/* A field of the vCPU or of bt->hot as translated code addresses it. */
+static inline struct host_mem bt_mem(const struct bt *bt, const volatile void *field)
+{
+    return mem_gs((const u8 *)field - (const u8 *)&bt->vcpu->cpu);
+}
+static inline const void *bt_exec(const struct bt *bt, u32 offset)
+{
+    return bt->memory.exec + offset;
+}
+static inline u32 bt_offset(const struct bt *bt, const void *exec)
+{
+    return (u32)((const u8 *)exec - bt->memory.exec);
+}
+
+/* The present mode of the guest, or MODE_NONE. */
+u32 bt_mode(const struct x86_cpu *c);
+
+/* -- stubs.c */
+bool stubs_make(struct bt *bt);
+
+/* -- cache.c */
+bool cache_create(struct bt *bt, struct error *err);
+void cache_destroy(struct bt *bt);
+void cache_flush(struct bt *bt);
+struct tu *cache_find(struct bt *bt, const u8 *code, u64 rip, u32 mode);
+/* Enters the TU just made (the table's last). */
+void cache_add(struct bt *bt, struct tu *tu);
+/* All TUs from the page at `hva` die: they will not be entered again. */
+void cache_drop_page(struct bt *bt, const u8 *hva);
+
+/* -- translate.c: NULL: nothing translatable in this page from here (the instruction crosses
+ * the page), or no room left (*full). */
+struct tu *translate(struct bt *bt, const u8 *code, u64 rip, u32 mode, bool *full);
+
+/* -- link.c */
+void link_set(struct bt *bt, struct link *link, struct tu *to);
+void link_drop_incoming(struct bt *bt, struct tu *tu);
+/* The number of the cell for this target, made when new; 0: the table is full. */
+u32 cell_get(struct bt *bt, u64 rip, u32 mode, bool saved);
+void cell_set(struct bt *bt, u32 cell, const struct tu *tu, bool global);
+void indirect_set(struct bt *bt, const struct tu *tu, bool global);
+void indirect_enter_mode(struct bt *bt, u32 mode);
+/* Forgets what depends on address translations: those that go with CR3, or all. */
+void links_forget(struct bt *bt, bool global_too);
+
+/* INVLPG: forgets what the page may have. */
+void links_forget_page(struct bt *bt, struct gva la);
+
+/* -- dispatch.c: where to go on, an executable address, or NULL: leave, bt->exit says why.
+ * Called by the stubs on the monitor's stack; vector state is still the guest's. */
+const void *dispatch(struct bt *bt);
+const void *dispatch_link(struct bt *bt, u64 link);
+const void *dispatch_cell(struct bt *bt, u64 cell);
+const void *dispatch_indirect(struct bt *bt, u64 unused, u64 target);
+const void *dispatch_simulate(struct bt *bt, u64 site);
+const void *dispatch_stop(struct bt *bt, u64 site);
+
+/* -- fault.c */
+bool fault_handle(struct trap *trap, int signal, siginfo_t *info, ucontext_t *context);
+struct site *fault_site(struct bt *bt, u32 host);

@@ -1,0 +1,163 @@
+/*
+ * The code cache: translations one behind the other, found by the host address of the guest
+ * code, its virtual address and the mode. When it is full it is emptied.
+ */
+#include "engine/bt/bt.h"
+
+#include <sys/mman.h>
+
+#include "base/ensure.h"
+
+/* -- Memory
+ * -------------------------------------------------------------------------------------
+ */
+
+/* Translated code reaches the hot block by a 32-bit displacement from the vCPU. */
+static void *map_near(const void *where, u64 size)
+{
+    const u64 step = 32 * MiB;
+    for (unsigned i = 1; i < 60; i++) {
+        for (unsigned down = 0; down < 2; down++) {
+            u64 hint = ((u64)where & ~(step - 1)) + (down ? -i * step : i * step);
+            void *at =
+                mmap((void *)hint, size, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0);
+            if (at == (void *)hint)
+                return at;
+            if (at != MAP_FAILED)
+                munmap(at, size);
+        }
+    }
+    return NULL;
+}
+
+static void *map_table(u64 size)
+{
+    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return at == MAP_FAILED ? NULL : at;
+}
+
+static u64 hot_size(void)
+{
+    return align_up(sizeof(struct bt_hot), PAGE_SIZE) + PAGE_SIZE;
+}
+
+bool cache_create(struct bt *bt, struct error *err)
+{
+    bt->hot = map_near(bt->vcpu, hot_size());
+    bt->tus = map_table(sizeof(*bt->tus) * MAX_TUS);
+    bt->links = map_table(sizeof(*bt->links) * MAX_LINKS);
+    bt->cells = map_table(sizeof(*bt->cells) * MAX_CELLS);
+    bt->sites = map_table(sizeof(*bt->sites) * MAX_SITES);
+    if (!bt->hot || !bt->tus || !bt->links || !bt->cells || !bt->sites) {
+        error_set(err, "no memory for the translator");
+        return false;
+    }
+    /* The last page is the one that polls fault on. */
+    bt->hot->poll_trap = (u64 *)((u8 *)bt->hot + hot_size() - PAGE_SIZE);
+    mprotect(bt->hot->poll_trap, PAGE_SIZE, PROT_NONE);
+    bt->hot->poll = &bt->hot->poll_word;
+    return code_memory_map(&bt->memory, CACHE_SIZE, err);
+}
+
+static void unmap(void *at, u64 size)
+{
+    if (at)
+        munmap(at, size);
+}
+
+void cache_destroy(struct bt *bt)
+{
+    unmap(bt->hot, hot_size());
+    unmap(bt->tus, sizeof(*bt->tus) * MAX_TUS);
+    unmap(bt->links, sizeof(*bt->links) * MAX_LINKS);
+    unmap(bt->cells, sizeof(*bt->cells) * MAX_CELLS);
+    unmap(bt->sites, sizeof(*bt->sites) * MAX_SITES);
+    if (bt->memory.write)
+        code_memory_unmap(&bt->memory);
+}
+
+void cache_flush(struct bt *bt)
+{
+    /* Number 0 of each table means none. */
+    bt->n_tus = bt->n_links = bt->n_cells = bt->n_sites = 1;
+    bt->used = bt->stubs_end;
+    for (unsigned i = 0; i < TU_SLOTS; i++)
+        bt->tu_slot[i] = 0;
+    for (unsigned i = 0; i < PAGE_CHAINS; i++)
+        bt->page_chain[i] = 0;
+    for (unsigned i = 0; i < CELL_SLOTS; i++)
+        bt->cell_slot[i] = 0;
+    links_forget(bt, true);
+    bt->stats.flushes++;
+}
+
+/* -- Finding
+ * ------------------------------------------------------------------------------------
+ */
+
+static unsigned tu_slot(const u8 *code, u64 rip)
+{
+    u64 hash = (u64)code ^ (u64)code >> 15 ^ rip >> 12;
+    return (unsigned)(hash & (TU_SLOTS - 1));
+}
+
+static unsigned page_slot(const u8 *code)
+{
+    u64 page = (u64)code >> PAGE_SHIFT;
+    return (unsigned)((page ^ page >> 12) & (PAGE_CHAINS - 1));
+}
+
+struct tu *cache_find(struct bt *bt, const u8 *code, u64 rip, u32 mode)
+{
+    for (u32 i = bt->tu_slot[tu_slot(code, rip)]; i; i = bt->tus[i].next) {
+        struct tu *tu = &bt->tus[i];
+        if (tu->code == code && tu->rip == rip && tu->mode == mode)
+            return tu;
+    }
+    return NULL;
+}
+
+void cache_add(struct bt *bt, struct tu *tu)
+{
+    u32 number = (u32)(tu - bt->tus);
+    u32 *slot = &bt->tu_slot[tu_slot(tu->code, tu->rip)];
+    tu->next = *slot;
+    *slot = number;
+    u32 *chain = &bt->page_chain[page_slot(tu->code)];
+    tu->page_next = *chain;
+    *chain = number;
+}
+
+/* -- Forgetting
+ * -----------------------------------------------------------------------------------
+ */
+
+static void remove_from_hash(struct bt *bt, struct tu *tu)
+{
+    u32 number = (u32)(tu - bt->tus);
+    u32 *link = &bt->tu_slot[tu_slot(tu->code, tu->rip)];
+    while (*link != number)
+        link = &bt->tus[*link].next;
+    *link = tu->next;
+}
+
+void cache_drop_page(struct bt *bt, const u8 *hva)
+{
+    bool any = false;
+    u32 *link = &bt->page_chain[page_slot(hva)];
+    while (*link) {
+        struct tu *tu = &bt->tus[*link];
+        if (((u64)tu->code & PAGE_MASK) != (u64)hva) {
+            link = &tu->page_next;
+            continue;
+        }
+        *link = tu->page_next;
+        remove_from_hash(bt, tu);
+        link_drop_incoming(bt, tu);
+        tu->dead = any = true;
+    }
+    if (any)
+        bt->stats.page_drops++;
+}

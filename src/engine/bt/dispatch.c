@@ -1,0 +1,240 @@
+/*
+ * Outside translations: finding the next one, and handing single instructions to the simulator.
+ *
+ * The functions that stubs call start with vector state still the guest's, in registers. This
+ * file, cache.c and link.c are compiled with -mgeneral-regs-only and touch none of it; before
+ * anything else is called, vectors_home() saves it, and the way back restores it.
+ */
+#include "engine/bt/bt.h"
+
+#include "base/ensure.h"
+#include "engine/access.h"
+#include "x86/interrupt.h"
+
+/* -- State ------------------------------------------------------------------------------------
+ */
+
+static void vectors_home(struct bt *bt)
+{
+    if (bt->hot->vectors_home)
+        return;
+    struct x86_fpu *fpu = &bt_cpu(bt)->fpu;
+    u32 mxcsr = 0x1f80;
+    __asm__ volatile("xsave64 %0\n\t"
+                     "vzeroupper\n\t"
+                     "fninit\n\t"
+                     "ldmxcsr %1"
+                     : "+m"(*fpu)
+                     : "m"(mxcsr), "a"(XCR0_X87 | XCR0_SSE | XCR0_AVX), "d"(0)
+                     : "memory");
+    fpu->xstate_bv = XCR0_X87 | XCR0_SSE | XCR0_AVX;
+    bt->hot->vectors_home = true;
+}
+
+/* cpu.rflags := complete, from what the stub stored. */
+static void flags_in(struct bt *bt)
+{
+    struct x86_cpu *c = bt_cpu(bt);
+    u64 flags = bt->hot->flags >> 8 & (FLAGS_STATUS & 0xff);
+    flags |= bt->hot->flags & 1 ? FLAG_OF : 0;
+    c->rflags = (c->rflags & ~FLAGS_STATUS) | flags;
+}
+
+/* The way back: what the stub loads. */
+static const void *go(struct bt *bt, u32 place)
+{
+    u64 rflags = bt_cpu(bt)->rflags;
+    bt->hot->flags = (rflags & 0xff) << 8 | (rflags & FLAG_OF ? 1 : 0);
+    return bt_exec(bt, place);
+}
+
+static bool attention(const struct bt *bt)
+{
+    return unlikely(atomic_load_explicit(&bt->vcpu->cpu.attention, memory_order_relaxed));
+}
+
+u32 bt_mode(const struct x86_cpu *c)
+{
+    u32 mode = MODE_SET(c->tlb_index) | MODE_CPL(c->cpl);
+    bool flat = true;
+    for (unsigned seg = SEG_ES; seg <= SEG_GS; seg++)
+        flat &= c->flat[seg] == (FLAT_READ | FLAT_WRITE);
+    if (c->code_size != 8 || !flat || (c->rflags & (FLAG_TF | FLAG_RF | FLAG_DF)) ||
+        (c->dr7 & 0xff) || c->sti_shadow || c->ss_shadow || c->pending_db)
+        return MODE_NONE;
+    if (!(c->cr0 & (CR0_EM | CR0_TS))) {
+        bool sse = c->cr4 & CR4_OSFXSR;
+        bool avx = (c->cr4 & CR4_OSXSAVE) && (c->xcr0 & XCR0_AVX);
+        mode |= (c->cr0 & CR0_NE ? (u32)MODE_X87 : 0) | (sse ? (u32)MODE_SSE : 0) |
+                (avx ? (u32)MODE_AVX : 0);
+    }
+    return mode;
+}
+
+/* -- Finding
+ * --------------------------------------------------------------------------------------
+ */
+
+/* The code at RIP through the page tables; NULL: a fault was delivered instead, or it is no
+ * RAM. */
+static const u8 *walk_to_code(struct bt *bt, struct gfn *frame)
+{
+    struct x86_cpu *c = bt_cpu(bt);
+    jmp_buf unwind;
+    vectors_home(bt);
+    c->unwind = &unwind;
+    c->insn_rip = c->rip;
+    if (setjmp(unwind)) {
+        x86_deliver_fault(c);
+        return NULL;
+    }
+    return access_code(c, gva(c->rip), frame);
+}
+
+static struct tu *make_tu(struct bt *bt, u32 mode)
+{
+    struct x86_cpu *c = bt_cpu(bt);
+    struct gfn frame;
+    u64 rip = c->rip;
+    const u8 *code = walk_to_code(bt, &frame);
+    if (!code || c->rip != rip)
+        return NULL;
+    struct tu *tu = cache_find(bt, code, rip, mode);
+    if (tu)
+        return tu;
+    access_watch_code(bt->vcpu, frame);
+    bool full;
+    tu = translate(bt, code, rip, mode, &full);
+    if (full) {
+        cache_flush(bt);
+        tu = translate(bt, code, rip, mode, &full);
+        ensure(!full);
+    }
+    if (tu)
+        cache_add(bt, tu);
+    return tu;
+}
+
+/* The TU at RIP, found or made. NULL: RIP stands where no TU begins; or a fault changed it. */
+static struct tu *find_tu(struct bt *bt, u32 mode)
+{
+    struct x86_cpu *c = bt_cpu(bt);
+    const struct x86_tlb *tlb = &c->tlb[c->tlb_index];
+    unsigned slot = tlb_slot(c->rip);
+    u64 offset = c->rip ^ tlb->exec[slot];
+    if (likely(offset < PAGE_SIZE)) {
+        struct tu *tu = cache_find(bt, (const u8 *)tlb->page[slot] + offset, c->rip, mode);
+        if (likely(tu))
+            return tu;
+    }
+    return make_tu(bt, mode);
+}
+
+/* Does the translation of RIP's page survive CR3 loads? */
+static bool is_global(const struct bt *bt)
+{
+    const struct x86_cpu *c = &bt->vcpu->cpu;
+    unsigned slot = tlb_slot(c->rip);
+    return c->tlb_use.global[c->tlb_index][slot / 64] >> (slot % 64) & 1;
+}
+
+const void *dispatch(struct bt *bt)
+{
+    struct x86_cpu *c = bt_cpu(bt);
+    while (true) {
+        if (attention(bt)) {
+            vectors_home(bt);
+            /* First the poll, then the look: a kick in between only costs another look. */
+            __atomic_store_n(&bt->hot->poll, &bt->hot->poll_word, __ATOMIC_SEQ_CST);
+            if (!sim_attend(bt->vcpu, &bt->exit))
+                return NULL;
+        }
+        u32 mode = bt_mode(c);
+        struct tu *tu = mode == MODE_NONE ? NULL : find_tu(bt, mode);
+        if (likely(tu) && !attention(bt)) {
+            indirect_enter_mode(bt, mode);
+            return go(bt, tu->entry);
+        }
+        if (attention(bt))
+            continue;
+        bt->stats.steps++;
+        vectors_home(bt);
+        sim_step(bt->vcpu);
+    }
+}
+
+/* -- Callouts
+ * -----------------------------------------------------------------------------------
+ */
+
+/* RIP reached from translated code: the TU there, if nothing stands against entering it. */
+static struct tu *follow(struct bt *bt, u64 rip, u32 mode)
+{
+    flags_in(bt);
+    bt_cpu(bt)->rip = rip;
+    return attention(bt) ? NULL : find_tu(bt, mode);
+}
+
+const void *dispatch_link(struct bt *bt, u64 number)
+{
+    struct link *link = &bt->links[number];
+    u64 flushes = bt->stats.flushes;
+    const struct tu *from = &bt->tus[link->from];
+    bt->stats.link_misses++;
+    struct tu *tu = follow(bt, link->rip, from->mode);
+    if (!tu || attention(bt))
+        return dispatch(bt);
+    if (bt->stats.flushes == flushes && !from->dead && !tu->dead)
+        link_set(bt, link, tu);
+    return go(bt, tu->entry);
+}
+
+const void *dispatch_cell(struct bt *bt, u64 number)
+{
+    struct cell cell = bt->cells[number];
+    u64 flushes = bt->stats.flushes;
+    bt->stats.cell_misses++;
+    struct tu *tu = follow(bt, cell.rip, cell.mode);
+    if (!tu || attention(bt))
+        return dispatch(bt);
+    if (bt->stats.flushes == flushes)
+        cell_set(bt, (u32)number, tu, is_global(bt));
+    return go(bt, tu->entry);
+}
+
+const void *dispatch_indirect(struct bt *bt, u64 unused, u64 target)
+{
+    bt->stats.indirect_misses++;
+    u32 mode = bt_mode(bt_cpu(bt));
+    struct tu *tu = follow(bt, target, mode);
+    if (!tu || attention(bt))
+        return dispatch(bt);
+    indirect_set(bt, tu, is_global(bt));
+    return go(bt, tu->entry);
+}
+
+const void *dispatch_simulate(struct bt *bt, u64 number)
+{
+    struct x86_cpu *c = bt_cpu(bt);
+    struct site site = bt->sites[number];
+    const struct tu *tu = &bt->tus[site.tu];
+    u64 flushes = bt->stats.flushes;
+    bt->stats.simulated++;
+    flags_in(bt);
+    c->rip = site.rip;
+    vectors_home(bt);
+    sim_step(bt->vcpu);
+    bool stays = site.resume && c->rip == site.rip + site.length && !attention(bt) &&
+                 bt->stats.flushes == flushes && !tu->dead && bt_mode(c) == tu->mode;
+    return stays ? go(bt, site.resume) : dispatch(bt);
+}
+
+const void *dispatch_stop(struct bt *bt, u64 number)
+{
+    bt->stats.stops++;
+    flags_in(bt);
+    bt_cpu(bt)->rip = bt->sites[number].rip;
+    /* The kick is answered even if its attention bits are down again by now. */
+    __atomic_store_n(&bt->hot->poll, &bt->hot->poll_word, __ATOMIC_SEQ_CST);
+    return dispatch(bt);
+}

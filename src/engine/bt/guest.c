@@ -1,0 +1,467 @@
+/* From bytes to struct guest_insn, see guest.h. */
+#include "engine/bt/guest.h"
+
+#include <string.h>
+
+#include "x86/native.h"
+
+/* -- Which group an instruction belongs to ----------------------------------------------------
+ */
+
+/* What the groups of x86/ say about a mnemonic; the vector group is known by its ISA set. */
+enum group { GROUP_NONE, GROUP_INTEGER, GROUP_SYSTEM };
+
+struct rule {
+    u8 group;
+    u16 feature;
+};
+
+static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
+#define OP(name, handler, feat, flags) [ZYDIS_MNEMONIC_##name] = {GROUP_INTEGER, feat},
+#include "x86/exec_integer.def"
+#undef OP
+#define OP(name, handler, feat, flags) [ZYDIS_MNEMONIC_##name] = {GROUP_SYSTEM, feat},
+#include "x86/exec_system.def"
+#undef OP
+};
+
+/* Integer and vector instructions that are more than a copy: the kind, for every form. */
+static u8 special_kind(u16 mnemonic)
+{
+    switch (mnemonic) {
+    case ZYDIS_MNEMONIC_NOP:
+    case ZYDIS_MNEMONIC_PREFETCH:
+    case ZYDIS_MNEMONIC_PREFETCHW:
+    case ZYDIS_MNEMONIC_PREFETCHWT1:
+    case ZYDIS_MNEMONIC_PREFETCHNTA:
+    case ZYDIS_MNEMONIC_PREFETCHT0:
+    case ZYDIS_MNEMONIC_PREFETCHT1:
+    case ZYDIS_MNEMONIC_PREFETCHT2:
+    case ZYDIS_MNEMONIC_CLD: /* DF is part of the mode, and clear in every translation */
+        return GUEST_SKIP;
+    case ZYDIS_MNEMONIC_PUSH:
+        return GUEST_PUSH;
+    case ZYDIS_MNEMONIC_POP:
+        return GUEST_POP;
+    case ZYDIS_MNEMONIC_LEAVE:
+        return GUEST_LEAVE;
+    case ZYDIS_MNEMONIC_JMP:
+        return GUEST_JUMP;
+    case ZYDIS_MNEMONIC_CALL:
+        return GUEST_CALL;
+    case ZYDIS_MNEMONIC_RET:
+        return GUEST_RETURN;
+    case ZYDIS_MNEMONIC_LOOP:
+    case ZYDIS_MNEMONIC_LOOPE:
+    case ZYDIS_MNEMONIC_LOOPNE:
+    case ZYDIS_MNEMONIC_JRCXZ:
+    case ZYDIS_MNEMONIC_JECXZ:
+        return GUEST_LOOP;
+    case ZYDIS_MNEMONIC_STD:
+    case ZYDIS_MNEMONIC_UD0:
+    case ZYDIS_MNEMONIC_UD1:
+    case ZYDIS_MNEMONIC_UD2:
+        return GUEST_SYSTEM;
+    case ZYDIS_MNEMONIC_ENTER:
+    case ZYDIS_MNEMONIC_XLAT:
+    case ZYDIS_MNEMONIC_CLFLUSH: /* needs the guest's right to read, not the line */
+    case ZYDIS_MNEMONIC_CLFLUSHOPT:
+    case ZYDIS_MNEMONIC_CLWB:
+    case ZYDIS_MNEMONIC_MASKMOVQ:
+    case ZYDIS_MNEMONIC_MASKMOVDQU:
+    case ZYDIS_MNEMONIC_VMASKMOVDQU:
+    case ZYDIS_MNEMONIC_VMASKMOVPS:
+    case ZYDIS_MNEMONIC_VMASKMOVPD:
+    case ZYDIS_MNEMONIC_VPMASKMOVD:
+    case ZYDIS_MNEMONIC_VPMASKMOVQ:
+    case ZYDIS_MNEMONIC_FNSTENV:
+    case ZYDIS_MNEMONIC_FLDENV:
+    case ZYDIS_MNEMONIC_FNSAVE:
+    case ZYDIS_MNEMONIC_FRSTOR:
+    case ZYDIS_MNEMONIC_CLZERO:
+        return GUEST_SIMULATE;
+    default:
+        return GUEST_COPY;
+    }
+}
+
+/* ISA sets of the vector group that store or load whole states. */
+static bool moves_state(const ZydisDecodedInstruction *z)
+{
+    switch (z->meta.isa_set) {
+    case ZYDIS_ISA_SET_FXSAVE:
+    case ZYDIS_ISA_SET_FXSAVE64:
+    case ZYDIS_ISA_SET_XSAVE:
+    case ZYDIS_ISA_SET_XSAVEC:
+    case ZYDIS_ISA_SET_XSAVEOPT:
+    case ZYDIS_ISA_SET_XSAVES:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static u8 unit_of(const ZydisDecodedInstruction *z)
+{
+    if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
+        return UNIT_AVX;
+    switch (z->meta.isa_set) {
+    case ZYDIS_ISA_SET_X87:
+    case ZYDIS_ISA_SET_FCMOV:
+    case ZYDIS_ISA_SET_PPRO:
+    case ZYDIS_ISA_SET_PENTIUMMMX:
+    case ZYDIS_ISA_SET_SSE2MMX:
+    case ZYDIS_ISA_SET_SSE3X87:
+    case ZYDIS_ISA_SET_SSSE3MMX:
+        return UNIT_X87;
+    default:
+        return UNIT_SSE;
+    }
+}
+
+static u8 vector_kind(const struct guest_decoder *d, const ZydisDecodedInstruction *z)
+{
+    if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
+        z->encoding != ZYDIS_INSTRUCTION_ENCODING_VEX)
+        return GUEST_SYSTEM;
+    enum x86_feature feature = native_feature(z);
+    if (!x86_has(d->model, feature) ||
+        (z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && !x86_has(d->model, FEAT_AVX)))
+        return GUEST_SYSTEM; /* #UD */
+    if (moves_state(z) || z->meta.category == ZYDIS_CATEGORY_AVX2GATHER)
+        return GUEST_SIMULATE;
+    return special_kind((u16)z->mnemonic);
+}
+
+/* Forms of the integer group that the host would run otherwise than the guest's processor. */
+static bool host_differs(const ZydisDecodedInstruction *z)
+{
+    bool rep =
+        z->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE);
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_BSF: /* F3 makes them TZCNT and LZCNT where the host has those */
+    case ZYDIS_MNEMONIC_BSR:
+        for (unsigned i = 0; i < z->raw.prefix_count; i++) {
+            if (z->raw.prefixes[i].value == 0xf3)
+                return true;
+        }
+        return rep;
+    default:
+        return false;
+    }
+}
+
+static u8 classify(const struct guest_decoder *d, const ZydisDecodedInstruction *z)
+{
+    const struct rule *rule = &rules[z->mnemonic];
+    if (rule->group == GROUP_NONE)
+        return vector_kind(d, z);
+    if (rule->group == GROUP_SYSTEM || !x86_has(d->model, (enum x86_feature)rule->feature))
+        return GUEST_SYSTEM;
+    if (z->meta.category == ZYDIS_CATEGORY_STRINGOP)
+        return GUEST_SIMULATE;
+    if (z->meta.category == ZYDIS_CATEGORY_COND_BR &&
+        special_kind((u16)z->mnemonic) == GUEST_COPY)
+        return GUEST_JUMP_IF;
+    return host_differs(z) ? GUEST_SIMULATE : special_kind((u16)z->mnemonic);
+}
+
+/* -- Flags ------------------------------------------------------------------------------------
+ */
+
+/* Shifts and rotates leave all flags alone when the masked count is zero. */
+static bool is_shift(const ZydisDecodedInstruction *z)
+{
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_SHL:
+    case ZYDIS_MNEMONIC_SHR:
+    case ZYDIS_MNEMONIC_SAR:
+    case ZYDIS_MNEMONIC_SHLD:
+    case ZYDIS_MNEMONIC_SHRD:
+    case ZYDIS_MNEMONIC_ROL:
+    case ZYDIS_MNEMONIC_ROR:
+    case ZYDIS_MNEMONIC_RCL:
+    case ZYDIS_MNEMONIC_RCR:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool shift_count_known(const ZydisDecodedInstruction *z,
+                              const ZydisDecodedOperand *operands)
+{
+    for (unsigned i = 0; i < z->operand_count_visible; i++) {
+        if (operands[i].type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
+            return operands[i].imm.value.u & (z->operand_width == 64 ? 63 : 31);
+    }
+    return false;
+}
+
+static void find_flags(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *operands,
+                       struct guest_insn *g)
+{
+    if (!z->cpu_flags)
+        return;
+    const ZydisAccessedFlags *f = z->cpu_flags;
+    g->flags_read = (u16)(f->tested & FLAGS_STATUS);
+    u32 sure = f->modified | f->set_0 | f->set_1;
+    g->flags_write = (u16)((sure | f->undefined) & FLAGS_STATUS);
+    g->flags_kill = g->flags_write;
+    if (is_shift(z) && !shift_count_known(z, operands))
+        g->flags_kill = 0;
+    else if (z->meta.category == ZYDIS_CATEGORY_ROTATE)
+        g->flags_kill = (u16)(sure & FLAGS_STATUS & ~FLAG_OF);
+}
+
+/* -- Operands ---------------------------------------------------------------------------------
+ */
+
+static u8 gpr_of(ZydisRegister reg)
+{
+    if (reg == ZYDIS_REGISTER_NONE)
+        return BASE_NONE;
+    if (reg == ZYDIS_REGISTER_RIP || reg == ZYDIS_REGISTER_EIP)
+        return BASE_RIP;
+    return (u8)ZydisRegisterGetId(
+        ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg));
+}
+
+static void add_register(const ZydisDecodedOperand *o, struct guest_insn *g)
+{
+    ZydisRegister reg = o->reg.value;
+    switch (ZydisRegisterGetClass(reg)) {
+    case ZYDIS_REGCLASS_GPR8:
+        g->high8 |= reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH;
+        break;
+    case ZYDIS_REGCLASS_GPR16:
+    case ZYDIS_REGCLASS_GPR32:
+    case ZYDIS_REGCLASS_GPR64:
+        break;
+    default:
+        return;
+    }
+    g->reg_field |= o->encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG;
+    g->vvvv |= o->encoding == ZYDIS_OPERAND_ENCODING_NDSNDD;
+    u16 bit = (u16)(1u << (gpr_of(reg) & 15));
+    if (o->actions & ZYDIS_OPERAND_ACTION_MASK_READ)
+        g->regs_read |= bit;
+    if (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) {
+        g->regs_written |= bit;
+        if (o->size < 32 || (o->actions & ZYDIS_OPERAND_ACTION_CONDWRITE))
+            g->regs_partial |= bit;
+    }
+}
+
+static u8 seg_of(ZydisRegister reg)
+{
+    return reg == ZYDIS_REGISTER_NONE ? SEG_DS : (u8)(ZydisRegisterGetId(reg));
+}
+
+static void add_memory(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *o,
+                       struct guest_insn *g)
+{
+    g->memory = true;
+    g->mem_write = o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+    g->mem_size = (u8)(o->size / 8);
+    g->seg = seg_of(o->mem.segment);
+    g->base = gpr_of(o->mem.base);
+    g->index = gpr_of(o->mem.index);
+    g->scale = o->mem.scale ? (u8)__builtin_ctz(o->mem.scale) : 0;
+    g->disp = o->mem.disp.value;
+    g->adsize = z->address_width / 8;
+}
+
+/* Operands; returns false for a memory operand that no plain access can replace. */
+static bool find_operands(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *operands,
+                          struct guest_insn *g)
+{
+    bool plain = true;
+    for (unsigned i = 0; i < z->operand_count; i++) {
+        const ZydisDecodedOperand *o = &operands[i];
+        if (o->type == ZYDIS_OPERAND_TYPE_REGISTER) {
+            add_register(o, g);
+        } else if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+            g->imm = o->imm.is_relative ? g->rip + z->length + o->imm.value.u : o->imm.value.u;
+        } else if (o->type == ZYDIS_OPERAND_TYPE_MEMORY &&
+                   o->visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN) {
+            add_memory(z, o, g);
+            plain = o->mem.type == ZYDIS_MEMOP_TYPE_MEM && o->size >= 8 && o->size <= 512;
+        }
+    }
+    return plain;
+}
+
+/* -- Shape ------------------------------------------------------------------------------------
+ */
+
+static void find_shape(const ZydisDecodedInstruction *z, struct guest_insn *g)
+{
+    u8 at = z->raw.prefix_count;
+    if (z->attributes & ZYDIS_ATTRIB_HAS_REX) {
+        g->rex = g->bytes[z->raw.rex.offset];
+        at = z->raw.rex.offset + 1;
+        g->prefixes = z->raw.rex.offset;
+    } else if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) {
+        g->vex = z->raw.vex.size;
+        g->prefixes = z->raw.vex.offset;
+        at = z->raw.vex.offset + z->raw.vex.size;
+    } else {
+        g->prefixes = at;
+    }
+    g->opcode = at;
+    if (z->attributes & ZYDIS_ATTRIB_HAS_MODRM) {
+        g->modrm = z->raw.modrm.offset;
+        g->tail = (u8)(g->modrm + 1 + ((z->attributes & ZYDIS_ATTRIB_HAS_SIB) ? 1 : 0) +
+                       z->raw.disp.size / 8);
+    } else {
+        g->tail = z->length;
+    }
+}
+
+/* May the host raise an exception on its own for this copy? Then its place must be known. */
+static bool may_fault(const ZydisDecodedInstruction *z, u8 group)
+{
+    if (group == GROUP_NONE)
+        return true;
+    return z->mnemonic == ZYDIS_MNEMONIC_DIV || z->mnemonic == ZYDIS_MNEMONIC_IDIV ||
+           z->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B;
+}
+
+/* -- Kinds that depend on the operands
+ * ----------------------------------------------------------
+ */
+
+static void refine(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *operands,
+                   struct guest_insn *g)
+{
+    bool memory = operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY;
+    bool segment = operands[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+                   ZydisRegisterGetClass(operands[0].reg.value) == ZYDIS_REGCLASS_SEGMENT;
+    bool near = z->meta.branch_type != ZYDIS_BRANCH_TYPE_FAR;
+    switch (g->kind) {
+    case GUEST_PUSH:
+    case GUEST_POP:
+        if (segment || z->operand_width != 64 || (memory && g->kind == GUEST_POP))
+            g->kind = GUEST_SIMULATE;
+        break;
+    case GUEST_JUMP:
+    case GUEST_CALL:
+        if (!near || z->operand_width != 64)
+            g->kind = GUEST_SYSTEM;
+        else if (operands[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE)
+            g->kind = g->kind == GUEST_JUMP ? GUEST_JUMP_TO : GUEST_CALL_TO;
+        break;
+    case GUEST_RETURN:
+        if (!near || z->operand_width != 64)
+            g->kind = GUEST_SYSTEM;
+        break;
+    case GUEST_JUMP_IF:
+    case GUEST_LOOP:
+        if (z->operand_width == 16)
+            g->kind = GUEST_SYSTEM;
+        break;
+    case GUEST_LEAVE:
+        if (z->operand_width != 64)
+            g->kind = GUEST_SIMULATE;
+        break;
+    case GUEST_COPY:
+        /* A register bit offset reaches beyond the operand; segment registers are sensitive. */
+        if (z->meta.category == ZYDIS_CATEGORY_BITBYTE && memory &&
+            operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
+            g->kind = GUEST_SIMULATE;
+        for (unsigned i = 0; i < z->operand_count_visible; i++) {
+            if (operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+                ZydisRegisterGetClass(operands[i].reg.value) == ZYDIS_REGCLASS_SEGMENT)
+                g->kind = GUEST_SYSTEM;
+        }
+        break;
+    }
+}
+
+/* Two of the freed registers beside a memory operand leave nothing to address it with. */
+static bool too_many_registers(const struct guest_insn *g)
+{
+    u16 both = BIT(R10) | BIT(R11);
+    return g->memory && ((g->regs_read | g->regs_written) & both) == both;
+}
+
+/* LEA accesses nothing: its address registers are operands. The RIP-relative form is a
+ * constant. */
+static void lower_lea(struct guest_insn *g)
+{
+    g->memory = false;
+    if (g->base == BASE_RIP) {
+        g->kind = g->opsize == 2 ? GUEST_SIMULATE : GUEST_ADDRESS;
+        g->imm = g->rip + g->length + (u64)g->disp;
+        if (g->adsize == 4 || g->opsize == 4)
+            g->imm = (u32)g->imm;
+        return;
+    }
+    if (g->base < 16)
+        g->regs_read |= (u16)BIT(g->base);
+    if (g->index < 16)
+        g->regs_read |= (u16)BIT(g->index);
+}
+
+void guest_decoder_init(struct guest_decoder *d, const struct x86_model *model)
+{
+    d->model = model;
+    ZydisDecoderInit(&d->zydis, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    const struct {
+        ZydisDecoderMode mode;
+        bool on;
+    } settings[] = {
+        {ZYDIS_DECODER_MODE_AMD_BRANCHES, model->amd},
+        {ZYDIS_DECODER_MODE_MPX, false},
+        {ZYDIS_DECODER_MODE_CET, false},
+        {ZYDIS_DECODER_MODE_CLDEMOTE, false},
+        {ZYDIS_DECODER_MODE_LZCNT, x86_has(model, FEAT_ABM)},
+        {ZYDIS_DECODER_MODE_TZCNT, x86_has(model, FEAT_BMI1)},
+        {ZYDIS_DECODER_MODE_WBNOINVD, x86_has(model, FEAT_WBNOINVD)},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(settings); i++)
+        ZydisDecoderEnableMode(&d->zydis, settings[i].mode, settings[i].on);
+}
+
+bool guest_decode(const struct guest_decoder *d, const u8 *bytes, unsigned size, u64 rip,
+                  struct guest_insn *g)
+{
+    ZydisDecodedInstruction z;
+    ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+    memset(g, 0, sizeof(*g));
+    g->rip = rip;
+    g->base = g->index = BASE_NONE;
+    ZyanStatus status = ZydisDecoderDecodeFull(
+        &d->zydis, bytes, size < GUEST_BYTES ? size : GUEST_BYTES, &z, operands);
+    if (status == ZYDIS_STATUS_NO_MORE_DATA && size < GUEST_BYTES)
+        return false;
+    memcpy(g->bytes, bytes, size < GUEST_BYTES ? size : GUEST_BYTES);
+    if (!ZYAN_SUCCESS(status)) {
+        g->kind = GUEST_SYSTEM; /* #UD, or #GP for the length: the simulator knows */
+        g->length = 1;
+        return true;
+    }
+    g->length = z.length;
+    g->mnemonic = (u16)z.mnemonic;
+    g->opsize = z.operand_width / 8;
+    g->kind = classify(d, &z);
+    find_shape(&z, g);
+    find_flags(&z, operands, g);
+    bool plain = find_operands(&z, operands, g);
+    if (z.operand_count_visible)
+        refine(&z, operands, g);
+    if (z.mnemonic == ZYDIS_MNEMONIC_LEA)
+        lower_lea(g);
+    else if (g->kind == GUEST_COPY && g->memory &&
+             (!plain || !g->modrm || too_many_registers(g)))
+        g->kind = GUEST_SIMULATE;
+    if (rules[z.mnemonic].group == GROUP_NONE)
+        g->unit = unit_of(&z);
+    g->faults = may_fault(&z, rules[z.mnemonic].group);
+    if (g->kind == GUEST_SIMULATE || g->kind == GUEST_SYSTEM) {
+        g->flags_read = FLAGS_STATUS;
+        g->flags_kill = g->flags_write = FLAGS_STATUS;
+    }
+    return true;
+}

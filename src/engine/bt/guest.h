@@ -1,0 +1,91 @@
+/*
+ * Guest instructions as the translator sees them: what Zydis found, boiled down to what decides
+ * a translation, and which of the arithmetic flags each one reads and writes.
+ */
+#pragma once
+
+#include <Zydis/Zydis.h>
+
+#include "x86/insn.h"
+#include "x86/model.h"
+
+/* How an instruction is translated. */
+enum guest_kind {
+    GUEST_COPY,     /* innocuous: copied, memory operand and r10/r11 replaced */
+    GUEST_SKIP,     /* no effect at all: NOP, prefetch hints */
+    GUEST_ADDRESS,  /* LEA of a constant, `imm` */
+    GUEST_SIMULATE, /* a callout to the simulator; RIP goes on to the next instruction */
+    GUEST_SYSTEM,   /* the same, but RIP, mode or translations may change: ends the TU */
+    GUEST_PUSH,     /* of a register, an immediate or memory */
+    GUEST_POP,      /* into a register */
+    GUEST_LEAVE,
+    GUEST_JUMP,    /* direct */
+    GUEST_JUMP_IF, /* Jcc */
+    GUEST_LOOP,    /* LOOPcc, JrCXZ */
+    GUEST_CALL,    /* direct */
+    GUEST_JUMP_TO, /* indirect: register or memory */
+    GUEST_CALL_TO,
+    GUEST_RETURN,
+};
+
+/* Which state an instruction touches beside the GPRs: it runs in place only where the guest has
+ * enabled that state, as else it raises #UD or #NM. */
+enum guest_unit { UNIT_NONE, UNIT_X87, UNIT_SSE, UNIT_AVX };
+
+#define GUEST_BYTES 15
+
+struct guest_insn {
+    u64 rip;
+    u8 bytes[GUEST_BYTES];
+    u8 length;
+    u8 kind; /* enum guest_kind */
+    u8 unit; /* enum guest_unit */
+    u16 mnemonic;
+
+    /* Arithmetic flags (FLAGS_STATUS): read; surely overwritten; perhaps overwritten. */
+    u16 flags_read, flags_kill, flags_write;
+    u16 regs_read, regs_written; /* GPRs by bit; explicit and implicit, without addressing */
+    u16 regs_partial;            /* written, but not as a whole: the old value stays in part */
+
+    /* Shape of the encoding, as offsets into bytes. */
+    u8 prefixes; /* legacy prefixes: bytes[0, prefixes) */
+    u8 rex;      /* 0: none */
+    u8 vex;      /* size of the VEX prefix: 0, 2 or 3; it stands after the legacy prefixes */
+    u8 opcode;   /* first opcode byte (after VEX) */
+    u8 modrm;    /* 0: none */
+    u8 tail;     /* immediates: bytes[tail, length) */
+
+    /* Memory operand of the ModRM byte (or moffs). */
+    bool memory, mem_write;
+    u8 mem_size;                        /* 1..64 */
+    u8 seg, base, index, scale, adsize; /* as in struct x86_insn */
+    bool reg_field;                     /* ModRM.reg names a GPR */
+    bool vvvv;                          /* VEX.vvvv names a GPR */
+    bool faults; /* may raise #DE, #MF, #XM or an alignment #GP by itself */
+    bool high8;  /* names AH, CH, DH or BH: no REX allowed */
+    u8 opsize;   /* 2, 4, 8 */
+    s64 disp;
+    u64 imm; /* of PUSH and RET n; of a direct branch: the target */
+};
+
+struct guest_decoder {
+    ZydisDecoder zydis;
+    const struct x86_model *model;
+};
+
+void guest_decoder_init(struct guest_decoder *d, const struct x86_model *model);
+
+/* Decodes 64-bit code at `bytes`, of which `size` may be looked at; false: the instruction does
+ * not end in them. What cannot be translated is GUEST_SIMULATE or GUEST_SYSTEM. */
+bool guest_decode(const struct guest_decoder *d, const u8 *bytes, unsigned size, u64 rip,
+                  struct guest_insn *g);
+
+static inline bool guest_ends(const struct guest_insn *g)
+{
+    return g->kind == GUEST_SYSTEM || g->kind >= GUEST_JUMP;
+}
+/* Flags that are needed before `g` when those of `live` are needed after it. */
+static inline u16 guest_flags_live(const struct guest_insn *g, u16 live)
+{
+    return g->flags_read | (live & (u16)~g->flags_kill);
+}

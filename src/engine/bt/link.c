@@ -1,0 +1,186 @@
+/*
+ * How TUs reach each other without leaving translated code. Links within a guest page are
+ * patched jumps: as long as one of its TUs runs, the page is where it was. Cells and the table
+ * of indirect targets stand for address translations too, so they are filled on first use and
+ * forgotten with the software TLB's entries; two lists remember what was filled.
+ */
+#include "engine/bt/bt.h"
+
+/* -- Links
+ * --------------------------------------------------------------------------------------
+ */
+
+static void patch(struct bt *bt, u32 field, u32 target)
+{
+    s32 rel = (s32)(target - (field + 4));
+    __builtin_memcpy(bt->memory.write + field, &rel, 4);
+}
+
+void link_set(struct bt *bt, struct link *link, struct tu *to)
+{
+    link->to = (u32)(to - bt->tus);
+    link->next = to->incoming;
+    to->incoming = (u32)(link - bt->links);
+    patch(bt, link->field, link->saved ? to->entry_saved : to->entry);
+}
+
+static u32 cell_find(const struct bt *bt, u64 rip, u32 mode, bool saved);
+
+void link_drop_incoming(struct bt *bt, struct tu *tu)
+{
+    for (u32 i = tu->incoming; i;) {
+        struct link *link = &bt->links[i];
+        patch(bt, link->field, link->stub);
+        link->to = 0;
+        i = link->next;
+    }
+    tu->incoming = 0;
+    for (unsigned saved = 0; saved < 2; saved++) {
+        u32 cell = cell_find(bt, tu->rip, tu->mode, saved);
+        if (cell)
+            bt->hot->cell[cell] = bt->stubs.exit_cell[saved];
+    }
+    const void **slot =
+        &bt->hot->indirect[tu->mode & MODE_SET_MASK][tu->rip & (INDIRECT_SLOTS - 1)];
+    if (*slot == bt_exec(bt, tu->entry_indirect))
+        *slot = bt->stubs.exit_indirect;
+}
+
+/* -- What goes with address translations
+ * ------------------------------------------------------------
+ */
+
+#define LIVE_CELL BIT(31)
+
+static u64 *page_bit(struct bt *bt, u64 la, u64 *bit)
+{
+    u64 page = la >> PAGE_SHIFT;
+    *bit = BIT(page & 63);
+    return &bt->live_pages[(page >> 6 ^ page >> 18) & 63];
+}
+
+static void note_live(struct bt *bt, u32 entry, u64 rip, bool global)
+{
+    u64 bit;
+    u64 *word = page_bit(bt, rip, &bit);
+    *word |= bit;
+    if (bt->live[global].n == MAX_LIVE)
+        bt->live[global].overflow = true;
+    else
+        bt->live[global].entry[bt->live[global].n++] = entry;
+}
+
+static void forget_entry(struct bt *bt, u32 entry)
+{
+    if (entry & LIVE_CELL) {
+        u32 cell = entry & ~(u32)LIVE_CELL;
+        bt->hot->cell[cell] = bt->stubs.exit_cell[bt->cells[cell].saved];
+    } else {
+        bt->hot->indirect[entry >> INDIRECT_BITS][entry & (INDIRECT_SLOTS - 1)] =
+            bt->stubs.exit_indirect;
+    }
+}
+
+static void forget_set(struct bt *bt, unsigned set)
+{
+    for (unsigned slot = 0; slot < INDIRECT_SLOTS; slot++)
+        bt->hot->indirect[set][slot] = bt->stubs.exit_indirect;
+}
+
+static void forget_everything(struct bt *bt)
+{
+    for (unsigned set = 0; set < TLB_SETS; set++)
+        forget_set(bt, set);
+    for (u32 cell = 0; cell < bt->n_cells; cell++)
+        bt->hot->cell[cell] = bt->stubs.exit_cell[bt->cells[cell].saved];
+}
+
+void links_forget(struct bt *bt, bool global_too)
+{
+    unsigned lists = global_too ? 2 : 1;
+    bool overflow = bt->live[0].overflow || (global_too && bt->live[1].overflow);
+    if (overflow) {
+        forget_everything(bt);
+        lists = 2;
+    } else {
+        for (unsigned list = 0; list < lists; list++) {
+            for (u32 i = 0; i < bt->live[list].n; i++)
+                forget_entry(bt, bt->live[list].entry[i]);
+        }
+    }
+    for (unsigned list = 0; list < lists; list++) {
+        bt->live[list].n = 0;
+        bt->live[list].overflow = false;
+    }
+    if (lists == 2) {
+        for (unsigned i = 0; i < ARRAY_LEN(bt->live_pages); i++)
+            bt->live_pages[i] = 0;
+    }
+}
+
+void links_forget_page(struct bt *bt, struct gva la)
+{
+    u64 bit;
+    u64 *word = page_bit(bt, la.v, &bit);
+    if (*word & bit)
+        links_forget(bt, true);
+}
+
+/* -- Cells
+ * --------------------------------------------------------------------------------------
+ */
+
+static unsigned cell_slot(u64 rip)
+{
+    return (unsigned)((rip ^ rip >> 14) & (CELL_SLOTS - 1));
+}
+
+static u32 cell_find(const struct bt *bt, u64 rip, u32 mode, bool saved)
+{
+    u32 i = bt->cell_slot[cell_slot(rip)];
+    while (i && (bt->cells[i].rip != rip || bt->cells[i].mode != mode ||
+                 bt->cells[i].saved != saved))
+        i = bt->cells[i].next;
+    return i;
+}
+
+u32 cell_get(struct bt *bt, u64 rip, u32 mode, bool saved)
+{
+    u32 i = cell_find(bt, rip, mode, saved);
+    if (i)
+        return i;
+    u32 *slot = &bt->cell_slot[cell_slot(rip)];
+    i = bt->n_cells++;
+    bt->cells[i] = (struct cell){.rip = rip, .mode = mode, .saved = saved, .next = *slot};
+    *slot = i;
+    bt->hot->cell[i] = bt->stubs.exit_cell[saved];
+    return i;
+}
+
+void cell_set(struct bt *bt, u32 cell, const struct tu *tu, bool global)
+{
+    bool saved = bt->cells[cell].saved;
+    bt->hot->cell[cell] = bt_exec(bt, saved ? tu->entry_saved : tu->entry);
+    note_live(bt, cell | (u32)LIVE_CELL, tu->rip, global);
+}
+
+/* -- Indirect targets
+ * -----------------------------------------------------------------------------
+ */
+
+void indirect_set(struct bt *bt, const struct tu *tu, bool global)
+{
+    unsigned set = tu->mode & MODE_SET_MASK;
+    unsigned slot = tu->rip & (INDIRECT_SLOTS - 1);
+    bt->hot->indirect[set][slot] = bt_exec(bt, tu->entry_indirect);
+    note_live(bt, set << INDIRECT_BITS | slot, tu->rip, global);
+}
+
+void indirect_enter_mode(struct bt *bt, u32 mode)
+{
+    unsigned set = mode & MODE_SET_MASK;
+    if (likely(bt->indirect_mode[set] == mode))
+        return;
+    forget_set(bt, set);
+    bt->indirect_mode[set] = mode;
+}

@@ -1,0 +1,133 @@
+/*
+ * The generated sequences around translations: the world switch between the monitor's C code
+ * and the guest's registers, and the callouts. A callout stores the guest's registers, calls a
+ * dispatch function on the monitor's stack, and goes on where that says; vector state stays in
+ * its registers unless the function sent it home (dispatch.c).
+ */
+#include "engine/bt/bt.h"
+
+#include <string.h>
+
+#include "base/ensure.h"
+
+/* What the System V ABI preserves. */
+static const u8 callee_saved[] = {RBX, RBP, R12, R13, R14, R15};
+
+static struct host_mem home(const struct bt *bt, unsigned reg)
+{
+    return bt_mem(bt, &bt->vcpu->cpu.gpr[reg]);
+}
+
+static bool in_register(unsigned reg)
+{
+    return reg != R10 && reg != R11;
+}
+
+/* From C: void enter(void). */
+static void make_enter(struct bt *bt, struct emit *e, const void *back)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(callee_saved); i++) {
+        unsigned reg = callee_saved[i];
+        if (reg >= 8)
+            emit_byte(e, 0x41);
+        emit_byte(e, 0x50 | (reg & 7));
+    }
+    /* Callouts call from here: RSP must be a multiple of 16. */
+    emit_lea(e, 8, RSP, mem_at(RSP, -8));
+    emit_store(e, bt_mem(bt, &bt->hot->host_rsp), RSP);
+    emit_load(e, RAX, bt_mem(bt, &bt->hot->resume));
+    emit_jump(e, back);
+}
+
+/* Back to C. */
+static void make_leave(struct emit *e)
+{
+    emit_lea(e, 8, RSP, mem_at(RSP, 8));
+    for (unsigned i = ARRAY_LEN(callee_saved); i--;) {
+        unsigned reg = callee_saved[i];
+        if (reg >= 8)
+            emit_byte(e, 0x41);
+        emit_byte(e, 0x58 | (reg & 7));
+    }
+    emit_byte(e, 0xc3);
+}
+
+/* xrstor64 of cpu.fpu, all three components. */
+static void put_vectors_restore(struct bt *bt, struct emit *e)
+{
+    emit_const(e, RDX, 0);
+    emit_const(e, RAX, XCR0_X87 | XCR0_SSE | XCR0_AVX);
+    emit_rm(e, 8, 0x0fae, 5, bt_mem(bt, &bt->vcpu->cpu.fpu));
+}
+
+/* Into the guest at RAX, from a callout or enter; RAX = 0: leave. */
+static void make_back(struct bt *bt, struct emit *e)
+{
+    emit_rr(e, 8, 0x85, RAX, RAX);
+    u8 *leave = emit_jump_if_later(e, CC_E);
+    emit_store(e, bt_mem(bt, &bt->hot->resume), RAX);
+    emit_rm(e, 4, 0x80, 7, bt_mem(bt, &bt->hot->vectors_home));
+    emit_byte(e, 0);
+    u8 *in_place = emit_jump_if_later(e, CC_E);
+    put_vectors_restore(bt, e);
+    emit_rm(e, 4, 0xc6, 0, bt_mem(bt, &bt->hot->vectors_home));
+    emit_byte(e, 0);
+    emit_bind(e, in_place, emit_here(e));
+    emit_load32(e, RAX, bt_mem(bt, &bt->hot->flags));
+    emit_flags_from_ax(e);
+    for (unsigned reg = 0; reg < 16; reg++) {
+        if (in_register(reg))
+            emit_load(e, reg, home(bt, reg));
+    }
+    emit_jump_mem(e, bt_mem(bt, &bt->hot->resume));
+    emit_bind(e, leave, emit_here(e));
+    make_leave(e);
+}
+
+/* const void *function(bt, r11, r10) */
+static const void *make_callout(struct bt *bt, struct emit *e, const void *back,
+                                const void *function, bool flags_saved)
+{
+    const void *start = emit_here(e);
+    for (unsigned reg = 0; reg < 16; reg++) {
+        if (in_register(reg))
+            emit_store(e, home(bt, reg), reg);
+    }
+    if (!flags_saved) {
+        emit_flags_to_ax(e);
+        emit_store32(e, bt_mem(bt, &bt->hot->flags), RAX);
+    }
+    emit_load(e, RSP, bt_mem(bt, &bt->hot->host_rsp));
+    emit_const(e, RDI, (u64)bt);
+    emit_move(e, RSI, R11);
+    emit_move(e, RDX, R10);
+    emit_const(e, RAX, (u64)function);
+    emit_rr(e, 4, 0xff, 2, RAX);
+    emit_jump(e, back);
+    return start;
+}
+
+bool stubs_make(struct bt *bt)
+{
+    struct emit e = {
+        .at = bt->memory.write + 64, /* offset 0 means none */
+        .end = bt->memory.write + 16384,
+        .to_exec = bt->memory.exec - bt->memory.write,
+    };
+    struct stubs *s = &bt->stubs;
+    const void *back = emit_here(&e);
+    make_back(bt, &e);
+    const void *enter = emit_here(&e);
+    memcpy(&s->enter, &enter, sizeof(enter));
+    make_enter(bt, &e, back);
+    for (unsigned saved = 0; saved < 2; saved++) {
+        s->exit_link[saved] = make_callout(bt, &e, back, dispatch_link, saved);
+        s->exit_cell[saved] = make_callout(bt, &e, back, dispatch_cell, saved);
+        s->simulate[saved] = make_callout(bt, &e, back, dispatch_simulate, saved);
+        s->stop[saved] = make_callout(bt, &e, back, dispatch_stop, saved);
+    }
+    s->exit_indirect = make_callout(bt, &e, back, dispatch_indirect, true);
+    ensure(!e.full);
+    bt->stubs_end = bt_offset(bt, emit_here(&e));
+    return true;
+}

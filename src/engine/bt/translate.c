@@ -1,0 +1,338 @@
+/*
+ * A run of guest instructions becomes a translation unit. In this file: finding the run, the
+ * life of its arithmetic flags, and the order of things; translate_mem.c and translate_flow.c
+ * have the instructions that access memory and that end a TU.
+ *
+ * A TU lies in one guest page and ends with the first instruction that may set RIP or change
+ * the mode. Each instruction changes guest state only after everything in it that can fault has
+ * been checked, so that the simulator can run it from its beginning instead.
+ */
+#include "engine/bt/translate.h"
+
+#include <string.h>
+
+#include "base/ensure.h"
+
+/* Host code of one TU at most, cold part included; checked once, before it is made. */
+#define TU_ROOM 16384
+
+/* -- Flags ------------------------------------------------------------------------------------
+ */
+
+static struct host_mem saved_flags(const struct translation *t)
+{
+    return bt_mem(t->bt, &t->bt->hot->flags);
+}
+
+void flags_save(struct translation *t, unsigned scratch)
+{
+    if (t->flags != FLAGS_HOST)
+        return;
+    emit_move(&t->e, scratch, RAX);
+    emit_flags_to_ax(&t->e);
+    emit_store32(&t->e, saved_flags(t), RAX);
+    emit_move(&t->e, RAX, scratch);
+    t->flags = FLAGS_BOTH;
+}
+
+void flags_clobber(struct translation *t)
+{
+    if (live_before(t))
+        flags_save(t, R11);
+    t->flags = FLAGS_SAVED;
+}
+
+void flags_restore(struct translation *t, u16 needed)
+{
+    if (!needed || t->flags != FLAGS_SAVED)
+        return;
+    struct host_mem spill = bt_mem(t->bt, &t->bt->hot->spill[0]);
+    emit_store(&t->e, spill, RAX);
+    emit_load32(&t->e, RAX, saved_flags(t));
+    emit_flags_from_ax(&t->e);
+    emit_load(&t->e, RAX, spill);
+    t->flags = FLAGS_BOTH;
+}
+
+/* -- Liveness ---------------------------------------------------------------------------------
+ */
+
+#define AHEAD 8
+
+/* Flags needed at `rip`, as far as a look at the same page tells. The page is watched, so its
+ * TUs die when what was seen changes. */
+static u16 live_at(const struct translation *t, u64 rip)
+{
+    u16 need = 0, open = FLAGS_STATUS;
+    u64 page = t->tu->rip & PAGE_MASK;
+    for (unsigned i = 0; i < AHEAD && open; i++) {
+        struct guest_insn g;
+        unsigned offset = (unsigned)(rip & ~PAGE_MASK);
+        if ((rip & PAGE_MASK) != page ||
+            !guest_decode(&t->bt->decoder, t->page + offset, PAGE_SIZE - offset, rip, &g))
+            break;
+        need |= g.flags_read & open;
+        open &= (u16)~g.flags_kill;
+        if (g.kind == GUEST_JUMP)
+            rip = g.imm;
+        else if (guest_ends(&g))
+            break;
+        else
+            rip += g.length;
+    }
+    return need | open;
+}
+
+static u16 live_at_end(const struct translation *t)
+{
+    const struct guest_insn *last = &t->insn[t->n - 1];
+    u64 next = last->rip + last->length;
+    switch (last->kind) {
+    case GUEST_JUMP:
+    case GUEST_CALL:
+        return live_at(t, last->imm);
+    case GUEST_JUMP_IF:
+    case GUEST_LOOP:
+        return live_at(t, last->imm) | live_at(t, next);
+    case GUEST_JUMP_TO:
+    case GUEST_CALL_TO:
+    case GUEST_RETURN:
+    case GUEST_SYSTEM:
+        return FLAGS_STATUS;
+    default:
+        return live_at(t, next);
+    }
+}
+
+static void find_live(struct translation *t)
+{
+    t->live[t->n] = live_at_end(t);
+    for (unsigned i = t->n; i--;)
+        t->live[i] = guest_flags_live(&t->insn[i], t->live[i + 1]);
+}
+
+/* -- Sites and cold code
+ * --------------------------------------------------------------------------
+ */
+
+struct site *site_here(struct translation *t, enum site_kind kind)
+{
+    const struct guest_insn *g = translation_insn(t);
+    struct bt *bt = t->bt;
+    struct site *site = &bt->sites[bt->n_sites++];
+    *site = (struct site){
+        .rip = g->rip,
+        .host = bt_offset(bt, emit_here(&t->e)),
+        .tu = t->tu_number,
+        .length = g->length,
+        .flags_saved = t->flags == FLAGS_SAVED,
+        .kind = (u8)kind,
+    };
+    return site;
+}
+
+void cold_add(struct translation *t, u8 *field, enum cold_kind kind, u32 number, bool saved)
+{
+    ensure(t->n_cold < TU_COLD);
+    t->cold[t->n_cold++] =
+        (struct cold){.field = field, .kind = (u8)kind, .number = number, .saved = saved};
+}
+
+static void put_cold(struct translation *t)
+{
+    struct bt *bt = t->bt;
+    for (unsigned i = 0; i < t->n_cold; i++) {
+        const struct cold *cold = &t->cold[i];
+        const u8 *here = emit_here(&t->e);
+        emit_bind(&t->e, cold->field, here);
+        emit_const(&t->e, R11, cold->number);
+        switch (cold->kind) {
+        case COLD_SITE:
+            emit_jump(&t->e, bt->stubs.simulate[cold->saved]);
+            break;
+        case COLD_LINK:
+            bt->links[cold->number].stub = bt_offset(bt, here);
+            emit_jump(&t->e, bt->stubs.exit_link[cold->saved]);
+            break;
+        case COLD_CELL:
+            emit_jump_mem(&t->e, bt_mem(bt, &bt->hot->cell[cold->number]));
+            break;
+        }
+    }
+}
+
+/* -- Instructions -----------------------------------------------------------------------------
+ */
+
+struct host_mem gpr_home(const struct translation *t, unsigned reg)
+{
+    return bt_mem(t->bt, &bt_cpu(t->bt)->gpr[reg]);
+}
+
+void translate_simulate(struct translation *t)
+{
+    flags_save(t, R11);
+    struct site *site = site_here(t, SITE_ACCESS);
+    emit_const(&t->e, R11, (u64)(site - t->bt->sites));
+    emit_jump(&t->e, t->bt->stubs.simulate[1]);
+    /* The callout comes back with the flags in both places. */
+    t->flags = FLAGS_BOTH;
+}
+
+static void translate_one(struct translation *t)
+{
+    const struct guest_insn *g = translation_insn(t);
+    switch (g->kind) {
+    case GUEST_SKIP:
+        break;
+    case GUEST_COPY:
+        translate_copy(t);
+        break;
+    case GUEST_ADDRESS:
+        translate_address(t);
+        break;
+    case GUEST_PUSH:
+        translate_push(t);
+        break;
+    case GUEST_POP:
+        translate_pop(t);
+        break;
+    case GUEST_LEAVE:
+        translate_leave(t);
+        break;
+    case GUEST_SIMULATE:
+        translate_simulate(t);
+        break;
+    case GUEST_SYSTEM:
+        translate_simulate(t);
+        t->ended = true;
+        break;
+    default:
+        translate_flow(t);
+        t->ended = true;
+    }
+}
+
+/* Slow paths of the instruction go on behind it. */
+static void set_resume(struct translation *t, u32 first_site)
+{
+    for (u32 i = first_site; i < t->bt->n_sites; i++)
+        t->bt->sites[i].resume = t->ended ? 0 : bt_offset(t->bt, emit_here(&t->e));
+}
+
+/* -- Entries ----------------------------------------------------------------------------------
+ */
+
+static void put_entries(struct translation *t)
+{
+    struct bt *bt = t->bt;
+    struct emit *e = &t->e;
+    struct tu *tu = t->tu;
+    tu->entry_indirect = bt_offset(bt, emit_here(e));
+    if (tu->rip == (u64)(s64)(s32)tu->rip) {
+        emit_compare_imm(e, R10, (s32)tu->rip);
+    } else {
+        emit_const(e, R11, tu->rip);
+        emit_rr(e, 8, 0x39, R11, R10);
+    }
+    emit_jump_if(e, CC_NE, bt->stubs.exit_indirect);
+    tu->entry_saved = bt_offset(bt, emit_here(e));
+    t->flags = FLAGS_SAVED;
+    flags_restore(t, tu->flags_in);
+    tu->entry = bt_offset(bt, emit_here(e));
+    t->flags = FLAGS_HOST;
+}
+
+/* -- The whole --------------------------------------------------------------------------------
+ */
+
+/* An instruction of a unit that the guest has not enabled raises #UD or #NM: the simulator
+ * knows which. */
+static bool unit_enabled(const struct guest_insn *g, u32 mode)
+{
+    static const u32 needs[] = {
+        [UNIT_X87] = MODE_X87, [UNIT_SSE] = MODE_SSE, [UNIT_AVX] = MODE_AVX};
+    return !g->unit || (mode & needs[g->unit]);
+}
+
+static void find_run(struct translation *t)
+{
+    u64 rip = t->tu->rip;
+    unsigned offset = (unsigned)(rip & ~PAGE_MASK);
+    while (t->n < TU_INSNS && offset < PAGE_SIZE) {
+        struct guest_insn *g = &t->insn[t->n];
+        if (!guest_decode(&t->bt->decoder, t->page + offset, PAGE_SIZE - offset, rip, g))
+            break;
+        if (!unit_enabled(g, t->tu->mode)) {
+            g->kind = GUEST_SYSTEM;
+            g->flags_read = FLAGS_STATUS;
+        }
+        t->n++;
+        offset += g->length;
+        rip += g->length;
+        if (guest_ends(g))
+            break;
+    }
+    t->tu->guest_size = (u16)(rip - t->tu->rip);
+    t->tu->insns = (u16)t->n;
+}
+
+static bool has_room(const struct bt *bt)
+{
+    return bt->used + TU_ROOM <= CACHE_SIZE && bt->n_tus + 1 < MAX_TUS &&
+           bt->n_links + 2 < MAX_LINKS && bt->n_sites + 4 * TU_INSNS < MAX_SITES &&
+           bt->n_cells + 2 < MAX_CELLS;
+}
+
+static void put_code(struct translation *t)
+{
+    find_live(t);
+    t->tu->flags_in = t->live[0];
+    put_entries(t);
+    for (t->now = 0; t->now < t->n; t->now++) {
+        u32 first_site = t->bt->n_sites;
+        translate_one(t);
+        set_resume(t, first_site);
+    }
+    if (!t->ended) {
+        t->now = t->n - 1;
+        translate_end(t, t->tu->rip + t->tu->guest_size);
+    }
+    put_cold(t);
+}
+
+struct tu *translate(struct bt *bt, const u8 *code, u64 rip, u32 mode, bool *full)
+{
+    struct translation t;
+    u8 page[PAGE_SIZE];
+    *full = !has_room(bt);
+    if (*full)
+        return NULL;
+    /* One look at memory that other processors may be writing. */
+    memcpy(page, (const void *)((u64)code & PAGE_MASK), PAGE_SIZE);
+    t.bt = bt;
+    t.page = page;
+    t.n = t.n_cold = 0;
+    t.ended = false;
+    t.tu_number = bt->n_tus;
+    t.tu = &bt->tus[t.tu_number];
+    *t.tu = (struct tu){.rip = rip, .code = code, .mode = mode, .start = bt->used};
+    t.e = (struct emit){
+        .at = bt->memory.write + bt->used,
+        .end = bt->memory.write + bt->used + TU_ROOM,
+        .to_exec = bt->memory.exec - bt->memory.write,
+    };
+    find_run(&t);
+    if (!t.n)
+        return NULL;
+    put_code(&t);
+    ensure(!t.e.full);
+    bt->used = bt_offset(bt, emit_here(&t.e));
+    t.tu->end = bt->used;
+    bt->stats.tus++;
+    bt->stats.insns += t.n;
+    bt->stats.guest_bytes += t.tu->guest_size;
+    bt->stats.host_bytes += t.tu->end - t.tu->start;
+    bt->n_tus++;
+    return t.tu;
+}

@@ -1,0 +1,90 @@
+/*
+ * What the parts of the translator share while they make one TU: the guest instructions, the
+ * host code so far, and where the arithmetic flags are at this point of it.
+ */
+#pragma once
+
+#include "engine/bt/bt.h"
+#include "engine/bt/rewrite.h"
+
+#define TU_INSNS 32
+#define TU_COLD  128
+
+/* Where the guest's arithmetic flags are. BOTH: the saved copy is valid too. SAVED: only there,
+ * if they are live at all: the host's were used for something else. */
+enum flags_place { FLAGS_HOST, FLAGS_BOTH, FLAGS_SAVED };
+
+enum cold_kind { COLD_SITE, COLD_LINK, COLD_CELL };
+
+/* Code to be put behind the TU: jumped to from `field`. */
+struct cold {
+    u8 *field;
+    u8 kind;
+    bool saved; /* flags are in bt->flags there */
+    u32 number; /* of the site, link or cell */
+};
+
+struct translation {
+    struct bt *bt;
+    struct emit e;
+    struct tu *tu;
+    u32 tu_number;
+    const u8 *page; /* bytes of the guest page, read once: a copy */
+    struct guest_insn insn[TU_INSNS];
+    u16 live[TU_INSNS + 1]; /* flags needed before each; the last: after the end */
+    unsigned n, now;        /* instructions; the one in progress */
+    enum flags_place flags;
+    struct cold cold[TU_COLD];
+    unsigned n_cold;
+    bool ended; /* control does not reach the code behind */
+};
+
+static inline const struct guest_insn *translation_insn(const struct translation *t)
+{
+    return &t->insn[t->now];
+}
+static inline u16 live_before(const struct translation *t)
+{
+    return t->live[t->now];
+}
+static inline u16 live_after(const struct translation *t)
+{
+    return t->live[t->now + 1];
+}
+
+/* -- Flags (translate.c) */
+/* Before host code that changes flags. */
+void flags_clobber(struct translation *t);
+/* Makes the host's flags the guest's, if any of `needed` counts. */
+void flags_restore(struct translation *t, u16 needed);
+/* For stubs that take them from bt->flags. `scratch`: a register that may be lost. */
+void flags_save(struct translation *t, unsigned scratch);
+
+/* -- Guest registers r10 and r11 (translate.c) */
+struct host_mem gpr_home(const struct translation *t, unsigned reg);
+
+/* -- Sites and cold code (translate.c) */
+struct site *site_here(struct translation *t, enum site_kind kind);
+void cold_add(struct translation *t, u8 *field, enum cold_kind kind, u32 number, bool saved);
+/* A callout to the simulator for the present instruction. */
+void translate_simulate(struct translation *t);
+
+/* -- Memory (translate_mem.c) */
+/*
+ * The check of the memory operand `g` names: afterwards r10 + r11 is the host address of its
+ * `size` bytes, or the slow path was taken. Flags must have been clobbered.
+ */
+void check_operand(struct translation *t, const struct guest_insn *g, unsigned size,
+                   bool write);
+/* The same for [reg + disp] through SS, 8 bytes. */
+void check_stack(struct translation *t, unsigned reg, s32 disp, bool write);
+void translate_copy(struct translation *t);
+void translate_address(struct translation *t);
+void translate_push(struct translation *t);
+void translate_pop(struct translation *t);
+void translate_leave(struct translation *t);
+
+/* -- Control flow (translate_flow.c) */
+void translate_flow(struct translation *t);
+/* Goes on at `rip`: the end of a TU that is no branch. */
+void translate_end(struct translation *t, u64 rip);

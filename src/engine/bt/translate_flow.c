@@ -1,0 +1,238 @@
+/*
+ * The ends of TUs. A direct exit to the same page is a jump that link.c patches; one to another
+ * page jumps through a cell, which is emptied when translations of addresses change; an
+ * indirect one jumps through the table of its mode's targets, and the TU found there compares
+ * the target.
+ *
+ * Where a loop may close, that is at backward and indirect branches, stands a poll of two
+ * loads: a kick makes the second one fault, and the guest stops before the branch. It costs
+ * neither flags nor a branch.
+ */
+#include "engine/bt/translate.h"
+
+#include "base/ensure.h"
+
+static bool canonical(u64 rip)
+{
+    return (u64)((s64)(rip << 16) >> 16) == rip;
+}
+
+static bool same_page(const struct translation *t, u64 rip)
+{
+    return (rip & PAGE_MASK) == (t->tu->rip & PAGE_MASK);
+}
+
+static void put_poll(struct translation *t)
+{
+    emit_load(&t->e, R11, bt_mem(t->bt, &t->bt->hot->poll));
+    site_here(t, SITE_POLL);
+    emit_load32(&t->e, R11, mem_at(R11, 0));
+}
+
+/* -- Direct exits
+ * -------------------------------------------------------------------------------
+ */
+
+/* The jump whose displacement is at `field` leads to `rip`. */
+static void exit_through(struct translation *t, u8 *field, u64 rip)
+{
+    struct bt *bt = t->bt;
+    bool saved = t->flags == FLAGS_SAVED;
+    if (same_page(t, rip)) {
+        u32 number = bt->n_links++;
+        bt->links[number] = (struct link){
+            .rip = rip,
+            .field = bt_offset(bt, field + t->e.to_exec),
+            .from = t->tu_number,
+            .saved = saved,
+        };
+        cold_add(t, field, COLD_LINK, number, saved);
+    } else {
+        cold_add(t, field, COLD_CELL, cell_get(bt, rip, t->tu->mode, saved), saved);
+    }
+}
+
+static void exit_to(struct translation *t, u64 rip)
+{
+    if (same_page(t, rip)) {
+        exit_through(t, emit_jump_later(&t->e), rip);
+        return;
+    }
+    struct bt *bt = t->bt;
+    u32 cell = cell_get(bt, rip, t->tu->mode, t->flags == FLAGS_SAVED);
+    emit_const(&t->e, R11, cell);
+    emit_jump_mem(&t->e, bt_mem(bt, &bt->hot->cell[cell]));
+}
+
+void translate_end(struct translation *t, u64 rip)
+{
+    exit_to(t, rip);
+}
+
+/* A branch back may close a loop without any other kind of exit in it. */
+static bool closes_loop(const struct guest_insn *g)
+{
+    return g->imm <= g->rip;
+}
+
+static void jump(struct translation *t)
+{
+    const struct guest_insn *g = translation_insn(t);
+    if (closes_loop(g))
+        put_poll(t);
+    exit_to(t, g->imm);
+}
+
+static void jump_if(struct translation *t)
+{
+    const struct guest_insn *g = translation_insn(t);
+    if (closes_loop(g))
+        put_poll(t);
+    flags_restore(t, FLAGS_STATUS);
+    unsigned condition =
+        g->bytes[g->opcode] == 0x0f ? g->bytes[g->opcode + 1] : g->bytes[g->opcode];
+    exit_through(t, emit_jump_if_later(&t->e, condition & 15), g->imm);
+    exit_to(t, g->rip + g->length);
+}
+
+/* These have only a short form: over the exit that is not taken. */
+static void loop(struct translation *t)
+{
+    const struct guest_insn *g = translation_insn(t);
+    struct emit *e = &t->e;
+    if (closes_loop(g))
+        put_poll(t);
+    flags_restore(t, g->flags_read);
+    if (g->adsize == 4)
+        emit_byte(e, 0x67);
+    emit_byte(e, g->bytes[g->opcode]);
+    emit_byte(e, 0);
+    u8 *over = e->at;
+    exit_to(t, g->rip + g->length);
+    if (!e->full)
+        over[-1] = (u8)(e->at - over);
+    exit_to(t, g->imm);
+}
+
+/* -- Calls, returns, indirect exits
+ * -----------------------------------------------------------------
+ */
+
+/* Pushes the return address; RSP moves when nothing can fault any more. */
+static void push_return(struct translation *t)
+{
+    const struct guest_insn *g = translation_insn(t);
+    struct emit *e = &t->e;
+    u64 next = g->rip + g->length;
+    check_stack(t, RSP, -8, true);
+    if (next == (u64)(s64)(s32)next) {
+        emit_store_imm(e, mem_sum(R10, R11, 0), (s32)next);
+    } else {
+        emit_lea(e, 8, R10, mem_sum(R10, R11, 0));
+        emit_const(e, R11, next);
+        emit_store(e, mem_at(R10, 0), R11);
+    }
+    emit_lea(e, 8, RSP, mem_at(RSP, -8));
+}
+
+static void call(struct translation *t)
+{
+    const struct guest_insn *g = translation_insn(t);
+    if (closes_loop(g))
+        put_poll(t);
+    flags_clobber(t);
+    push_return(t);
+    exit_to(t, g->imm);
+}
+
+/* To the target in r10; flags are saved. */
+static void exit_indirect(struct translation *t)
+{
+    struct bt *bt = t->bt;
+    const void **table = bt->hot->indirect[t->tu->mode & MODE_SET_MASK];
+    emit_bits(&t->e, R11, R10, 0, INDIRECT_BITS);
+    emit_jump_mem(&t->e, mem_gs_index(R11, bt_mem(bt, table).disp));
+}
+
+/* r10 := the target of an indirect jump or call. */
+static void load_target(struct translation *t)
+{
+    const struct guest_insn *g = translation_insn(t);
+    struct emit *e = &t->e;
+    if (g->memory) {
+        check_operand(t, g, 8, false);
+        emit_load(e, R10, mem_sum(R10, R11, 0));
+        return;
+    }
+    unsigned reg = (g->bytes[g->modrm] & 7) | (g->rex & 1 ? 8 : 0);
+    if (reg == R10 || reg == R11)
+        emit_load(e, R10, gpr_home(t, reg));
+    else
+        emit_move(e, R10, reg);
+}
+
+static void jump_to(struct translation *t)
+{
+    put_poll(t);
+    flags_clobber(t);
+    load_target(t);
+    exit_indirect(t);
+}
+
+static void call_to(struct translation *t)
+{
+    struct host_mem spill = bt_mem(t->bt, &t->bt->hot->spill[1]);
+    put_poll(t);
+    flags_clobber(t);
+    load_target(t);
+    emit_store(&t->e, spill, R10);
+    push_return(t);
+    emit_load(&t->e, R10, spill);
+    exit_indirect(t);
+}
+
+static void ret(struct translation *t)
+{
+    const struct guest_insn *g = translation_insn(t);
+    struct emit *e = &t->e;
+    put_poll(t);
+    flags_clobber(t);
+    check_stack(t, RSP, 0, false);
+    emit_load(e, R10, mem_sum(R10, R11, 0));
+    emit_lea(e, 8, RSP, mem_at(RSP, 8 + (s32)(u16)g->imm));
+    exit_indirect(t);
+}
+
+void translate_flow(struct translation *t)
+{
+    const struct guest_insn *g = translation_insn(t);
+    bool direct = g->kind == GUEST_JUMP || g->kind == GUEST_JUMP_IF || g->kind == GUEST_LOOP ||
+                  g->kind == GUEST_CALL;
+    if (direct && !canonical(g->imm)) {
+        translate_simulate(t); /* #GP(0) */
+        return;
+    }
+    switch (g->kind) {
+    case GUEST_JUMP:
+        jump(t);
+        break;
+    case GUEST_JUMP_IF:
+        jump_if(t);
+        break;
+    case GUEST_LOOP:
+        loop(t);
+        break;
+    case GUEST_CALL:
+        call(t);
+        break;
+    case GUEST_JUMP_TO:
+        jump_to(t);
+        break;
+    case GUEST_CALL_TO:
+        call_to(t);
+        break;
+    default:
+        ensure(g->kind == GUEST_RETURN);
+        ret(t);
+    }
+}
