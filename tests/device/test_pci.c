@@ -1,0 +1,243 @@
+/* PCI: configuration mechanism 1, BARs, capabilities, MSI-X, INTx. */
+#include "fixture.h"
+
+#define SLOT(n) (0x80000000u | (n) << 11)
+
+struct pci_test {
+    struct fixture *f;
+    struct full_board full;
+    unsigned slot;
+};
+
+static int setup(void **state)
+{
+    struct pci_test *t = test_calloc(1, sizeof(*t));
+    t->f = fixture_create(2);
+    fixture_add_ram(t->f, 2 * MiB);
+    full_board_init(&t->full, t->f);
+    t->slot = t->full.card.devfn >> 3;
+    out8(t->f, 0x21, 0xff); /* the 8259s stay out of it */
+    out8(t->f, 0xa1, 0xff);
+    for (unsigned i = 0; i < 2; i++)
+        vcpu_mmio_write(t->f->vcpus[i], gpa(LAPIC_ADDRESS + 0xf0), 4, 0x1ff);
+    *state = t;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct pci_test *t = *state;
+    fixture_destroy(t->f);
+    test_free(t);
+    return 0;
+}
+
+static u32 rd(struct pci_test *t, unsigned slot, unsigned reg)
+{
+    out32(t->f, 0xcf8, SLOT(slot) | (reg & 0xfc));
+    return in32(t->f, 0xcfc);
+}
+
+static void wr(struct pci_test *t, unsigned slot, unsigned reg, u32 value)
+{
+    out32(t->f, 0xcf8, SLOT(slot) | (reg & 0xfc));
+    out32(t->f, 0xcfc, value);
+}
+
+static int ack(struct pci_test *t, unsigned cpu)
+{
+    return t->f->vcpus[cpu]->apic_ops->acknowledge(t->f->vcpus[cpu]->apic);
+}
+
+static void test_mechanism(void **state)
+{
+    struct pci_test *t = *state;
+    out32(t->f, 0xcf8, 0x80000000);
+    assert_int_equal(in32(t->f, 0xcf8), 0x80000000);
+    assert_int_equal(in32(t->f, 0xcfc), 0x12378086);
+    assert_int_equal(in16(t->f, 0xcfe), 0x1237);
+    assert_int_equal(in8(t->f, 0xcfd), 0x80);
+    out8(t->f, 0xcf9, 0x00); /* another device's port */
+    assert_int_equal(in32(t->f, 0xcf8), 0x80000000);
+    out32(t->f, 0xcf8, 0x00000000); /* not enabled */
+    assert_int_equal(in32(t->f, 0xcfc), 0xffffffff);
+    assert_int_equal(rd(t, 31, 0), 0xffffffff); /* an empty slot */
+    out32(t->f, 0xcf8, 0x80010000);             /* another bus */
+    assert_int_equal(in32(t->f, 0xcfc), 0xffffffff);
+    out32(t->f, 0xcf8, SLOT(t->slot) | 0x100); /* another function */
+    assert_int_equal(in32(t->f, 0xcfc), 0xffffffff);
+    assert_int_equal(rd(t, 1, 0), 0x70008086);
+    assert_int_equal(rd(t, 1, 8) >> 8, 0x060100);
+}
+
+static void test_header(void **state)
+{
+    struct pci_test *t = *state;
+    assert_int_equal(rd(t, t->slot, 0x00), 0x10001af4);
+    wr(t, t->slot, 0x00, 0x12345678); /* read-only */
+    assert_int_equal(rd(t, t->slot, 0x00), 0x10001af4);
+    assert_int_equal(rd(t, t->slot, 0x08), 0x02000001);
+    assert_int_equal(rd(t, t->slot, 0x2c), 0x00011af4);
+    assert_int_equal(rd(t, t->slot, 0x3c) & 0xff00, 0x0100);
+    wr(t, t->slot, 0x04, 0xffffffff);
+    assert_int_equal(rd(t, t->slot, 0x04) & 0xffff, 0x0547);
+    /* One byte of four. */
+    out32(t->f, 0xcf8, SLOT(t->slot) | 0x3c);
+    out8(t->f, 0xcfc, 0x0b);
+    assert_int_equal(rd(t, t->slot, 0x3c) & 0xffff, 0x010b);
+}
+
+static void test_bar_sizing(void **state)
+{
+    struct pci_test *t = *state;
+    u32 old = rd(t, t->slot, 0x10);
+    wr(t, t->slot, 0x10, ~0u);
+    assert_int_equal(rd(t, t->slot, 0x10), 0xffffffe1);
+    wr(t, t->slot, 0x10, old);
+    wr(t, t->slot, 0x14, ~0u);
+    assert_int_equal(rd(t, t->slot, 0x14), 0xfffff000);
+    wr(t, t->slot, 0x18, ~0u);
+    wr(t, t->slot, 0x1c, ~0u);
+    assert_int_equal(rd(t, t->slot, 0x18), 0xffffc004);
+    assert_int_equal(rd(t, t->slot, 0x1c), 0xffffffff);
+    wr(t, t->slot, 0x20, ~0u); /* none */
+    assert_int_equal(rd(t, t->slot, 0x20), 0);
+    wr(t, t->slot, 0x30, ~0u); /* no ROM */
+    assert_int_equal(rd(t, t->slot, 0x30), 0);
+}
+
+static void test_bar_moves(void **state)
+{
+    struct pci_test *t = *state;
+    wr(t, t->slot, 0x04, 0x3);
+    wr(t, t->slot, 0x10, 0xd000);
+    assert_int_equal(in8(t->f, 0xd013), 0x13);
+    wr(t, t->slot, 0x10, 0xd101); /* bit 0 is not address */
+    assert_int_equal(in8(t->f, 0xd013), 0xff);
+    assert_int_equal(in8(t->f, 0xd113), 0x13);
+    wr(t, t->slot, 0x04, 0x2); /* I/O off */
+    assert_int_equal(in8(t->f, 0xd113), 0xff);
+    /* 64-bit, above 4 GiB. */
+    wr(t, t->slot, 0x18, 0);
+    wr(t, t->slot, 0x1c, 0x10);
+    assert_int_equal(bus_read(&t->f->board, BUS_MMIO, 0x1000000123, 8), 0x123);
+    wr(t, t->slot, 0x04, 0);
+    assert_int_equal(bus_read(&t->f->board, BUS_MMIO, 0x1000000123, 8), ~0ull);
+    /* Sizing with decoding on must not put the BAR over everything. */
+    wr(t, t->slot, 0x04, 0x3);
+    wr(t, t->slot, 0x14, ~0u);
+    assert_int_equal(bus_read(&t->f->board, BUS_MMIO, 0xfffff000, 4), 0xffffffff);
+    wr(t, t->slot, 0x10, 0); /* nor at zero: not assigned */
+    assert_int_equal(in8(t->f, 0x13), 0xff);
+}
+
+static void test_assign(void **state)
+{
+    struct pci_test *t = *state;
+    devices_reset(&t->f->board);
+    assert_int_equal(rd(t, t->slot, 0x10), 1);
+    pci_host_assign(t->full.pci);
+    u32 io = rd(t, t->slot, 0x10) & ~3u, mem = rd(t, t->slot, 0x18) & ~15u;
+    assert_in_range(io, PCI_IO_BASE, PCI_IO_END - 32);
+    assert_in_range(mem, PCI_MMIO_BASE, PCI_MMIO_END - 16 * KiB);
+    assert_int_equal(mem % (16 * KiB), 0);
+    assert_int_equal(rd(t, t->slot, 0x04) & 3, 3);
+    assert_int_equal(in8(t->f, (u16)(io + 7)), 7);
+    assert_int_equal(rd(t, t->slot, 0x3c) & 0xff,
+                     (unsigned)pci_host_irq(t->full.pci, t->slot, 0));
+}
+
+static u8 find_capability(struct pci_test *t, u8 id)
+{
+    u8 at = (u8)rd(t, t->slot, 0x34);
+    assert_true(rd(t, t->slot, 0x04) & 0x100000);
+    while (at && (rd(t, t->slot, at) & 0xff) != id)
+        at = (u8)(rd(t, t->slot, at) >> 8);
+    return at;
+}
+
+static void test_msix(void **state)
+{
+    struct pci_test *t = *state;
+    u8 cap = find_capability(t, PCI_CAP_MSIX);
+    assert_true(cap);
+    assert_int_equal(rd(t, t->slot, cap) >> 16, 3); /* four vectors */
+    assert_int_equal(rd(t, t->slot, cap + 4u), 1);
+    assert_int_equal(rd(t, t->slot, cap + 8u), 0x801);
+    u64 table = rd(t, t->slot, 0x14);
+    struct board *board = &t->f->board;
+    assert_int_equal(bus_read(board, BUS_MMIO, table + 2 * 16 + 12, 4), 1); /* masked */
+    bus_write(board, BUS_MMIO, table + 2 * 16, 4, 0xfee01000);
+    bus_write(board, BUS_MMIO, table + 2 * 16 + 8, 4, 0x4077);
+    pci_msix_notify(&t->full.card, 2); /* not enabled: nothing, not even pending */
+    wr(t, t->slot, cap, 0x80000000);
+    assert_true(pci_msix_enabled(&t->full.card));
+    assert_int_equal(bus_read(board, BUS_MMIO, table + 0x800, 8), 0);
+    pci_msix_notify(&t->full.card, 2);
+    assert_int_equal(bus_read(board, BUS_MMIO, table + 0x800, 8), 4);
+    assert_int_equal(ack(t, 1), -1);
+    bus_write(board, BUS_MMIO, table + 2 * 16 + 12, 4, 0); /* unmask: what waited comes */
+    assert_int_equal(ack(t, 1), 0x77);
+    assert_int_equal(bus_read(board, BUS_MMIO, table + 0x800, 8), 0);
+    wr(t, t->slot, cap, 0xc0000000); /* function mask */
+    vcpu_mmio_write(t->f->vcpus[1], gpa(LAPIC_ADDRESS + 0xb0), 4, 0);
+    pci_msix_notify(&t->full.card, 2);
+    assert_int_equal(ack(t, 1), -1);
+    wr(t, t->slot, cap, 0x80000000);
+    assert_int_equal(ack(t, 1), 0x77);
+    pci_msix_notify(&t->full.card, 0xffff); /* no vector */
+}
+
+static void route_pin(struct pci_test *t, unsigned pin, u32 low)
+{
+    bus_write(&t->f->board, BUS_MMIO, IOAPIC_ADDRESS, 4, 0x10 + 2 * pin);
+    bus_write(&t->f->board, BUS_MMIO, IOAPIC_ADDRESS + 0x10, 4, low);
+}
+
+static void test_intx(void **state)
+{
+    struct pci_test *t = *state;
+    int irq = pci_host_irq(t->full.pci, t->slot, 0);
+    assert_true(irq == 10 || irq == 11);
+    route_pin(t, (unsigned)irq, 0x8000 | 0x6a);
+    pci_set_intx(&t->full.card, true);
+    assert_int_equal(rd(t, t->slot, 0x04) >> 16 & 8, 8);
+    assert_int_equal(ack(t, 0), 0x6a);
+    vcpu_mmio_write(t->f->vcpus[0], gpa(LAPIC_ADDRESS + 0xb0), 4, 0);
+    assert_int_equal(ack(t, 0), 0x6a); /* a level */
+    wr(t, t->slot, 0x04, 0x403);       /* INTx disable */
+    vcpu_mmio_write(t->f->vcpus[0], gpa(LAPIC_ADDRESS + 0xb0), 4, 0);
+    assert_int_equal(ack(t, 0), -1);
+    /* Routed elsewhere by the PIIX3. */
+    wr(t, 1, 0x60, 0x05050505);
+    route_pin(t, 5, 0x8000 | 0x65);
+    wr(t, t->slot, 0x04, 0x3);
+    assert_int_equal(ack(t, 0), 0x65);
+    vcpu_mmio_write(t->f->vcpus[0], gpa(LAPIC_ADDRESS + 0xb0), 4, 0);
+    wr(t, 1, 0x60, 0x80808080); /* off */
+    assert_int_equal(pci_host_irq(t->full.pci, t->slot, 0), -1);
+    while (ack(t, 0) >= 0)
+        vcpu_mmio_write(t->f->vcpus[0], gpa(LAPIC_ADDRESS + 0xb0), 4, 0);
+    pci_set_intx(&t->full.card, false);
+}
+
+static void test_swizzle(void **state)
+{
+    struct pci_test *t = *state;
+    static const int expected[4] = {10, 10, 11, 11};
+    for (unsigned slot = 0; slot < 32; slot++)
+        for (unsigned pin = 0; pin < 4; pin++)
+            assert_int_equal(pci_host_irq(t->full.pci, slot, pin),
+                             expected[(slot + 3 + pin) % 4]);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_mechanism), TEST(test_header), TEST(test_bar_sizing), TEST(test_bar_moves),
+        TEST(test_assign),    TEST(test_msix),   TEST(test_intx),       TEST(test_swizzle),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,179 @@
+/* The small ones: keyboard controller, reset ports, debug ports, the paravirtual clock. */
+#include "fixture.h"
+
+#include <string.h>
+
+static int setup(void **state)
+{
+    struct fixture *f = fixture_create(2);
+    fixture_add_ram(f, 2 * MiB);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    fixture_destroy(*state);
+    return 0;
+}
+
+static void test_i8042(void **state)
+{
+    struct fixture *f = *state;
+    i8042_create(&f->board, fixture_line(f, 0), fixture_line(f, 1));
+    assert_int_equal(in8(f, 0x64), 0x10);
+    out8(f, 0x64, 0xaa);
+    assert_int_equal(in8(f, 0x64), 0x1d); /* OBF, SYS, command, not locked */
+    assert_int_equal(in8(f, 0x60), 0x55);
+    assert_int_equal(in8(f, 0x64), 0x1c);
+    out8(f, 0x64, 0xab);
+    assert_int_equal(in8(f, 0x60), 0x00);
+    out8(f, 0x64, 0x60);
+    out8(f, 0x60, 0x03); /* both interrupts */
+    out8(f, 0x64, 0x20);
+    assert_true(f->level[0]);
+    assert_int_equal(in8(f, 0x60), 0x03);
+    assert_false(f->level[0]);
+    out8(f, 0x60, 0xff); /* no keyboard: resend, time-out */
+    assert_int_equal(in8(f, 0x64) & 0x61, 0x41);
+    assert_int_equal(in8(f, 0x60), 0xfe);
+    out8(f, 0x64, 0xd4);
+    out8(f, 0x60, 0xff); /* no mouse */
+    assert_true(f->level[1]);
+    assert_false(f->level[0]);
+    assert_int_equal(in8(f, 0x64) & 0x61, 0x61);
+    assert_int_equal(in8(f, 0x60), 0xfe);
+    out8(f, 0x64, 0xd0);
+    assert_int_equal(in8(f, 0x60) & 3, 3); /* A20 on, not in reset */
+    assert_int_equal(f->requests, 0);
+    out8(f, 0x64, 0xfe);
+    assert_int_equal(f->request, BOARD_RESET);
+    assert_int_equal(f->requests, 1);
+    out8(f, 0x64, 0xff); /* pulses nothing */
+    assert_int_equal(f->requests, 1);
+    out8(f, 0x64, 0xd1);
+    out8(f, 0x60, 0x02);
+    assert_int_equal(f->requests, 2);
+}
+
+static void keyboard_write(void *opaque, u8 byte)
+{
+    i8042_receive(opaque, I8042_KEYBOARD, (u8)~byte);
+}
+
+static void test_ps2_device(void **state)
+{
+    struct fixture *f = *state;
+    struct i8042 *i8042 = i8042_create(&f->board, fixture_line(f, 0), fixture_line(f, 1));
+    i8042_attach(i8042, I8042_KEYBOARD, (struct ps2_device){keyboard_write, i8042});
+    assert_false(i8042_receive(i8042, I8042_KEYBOARD, 1)); /* switched off after reset */
+    out8(f, 0x60, 0xf0);
+    assert_int_equal(in8(f, 0x60), 0x0f);
+    unsigned taken = 0;
+    while (i8042_receive(i8042, I8042_KEYBOARD, (u8)taken))
+        taken++;
+    assert_in_range(taken, 16, 64);
+    for (unsigned i = 0; i < taken; i++)
+        assert_int_equal(in8(f, 0x60), i);
+    assert_int_equal(in8(f, 0x64) & 1, 0);
+}
+
+static void test_reset_ports(void **state)
+{
+    struct fixture *f = *state;
+    reset_control_create(&f->board);
+    assert_int_equal(in8(f, 0x92), 2);
+    out8(f, 0x92, 0);
+    assert_int_equal(in8(f, 0x92), 0);
+    assert_int_equal(f->requests, 0);
+    out8(f, 0x92, 3);
+    assert_int_equal(f->requests, 1);
+    out8(f, 0x92, 3); /* no rise */
+    assert_int_equal(f->requests, 1);
+    out8(f, RESET_PORT, 0x02);
+    assert_int_equal(f->requests, 1);
+    out8(f, RESET_PORT, RESET_VALUE);
+    assert_int_equal(f->requests, 2);
+    assert_int_equal(f->request, BOARD_RESET);
+}
+
+static void test_debug_ports(void **state)
+{
+    struct fixture *f = *state;
+    debug_exit_create(&f->board, 0xf4, 4);
+    debug_console_create(&f->board, 0xe9, &f->chardev);
+    out32(f, 0xf4, 0x10);
+    assert_int_equal(f->request, BOARD_EXIT);
+    assert_int_equal(f->exit_status, 0x21);
+    out8(f, 0xf4, 0);
+    assert_int_equal(f->exit_status, 1);
+    assert_int_equal(in8(f, 0xe9), 0xe9);
+    out8(f, 0xe9, '!');
+    assert_int_equal(f->output[0], '!');
+}
+
+struct pvclock_page {
+    u32 version, pad;
+    u64 tsc_timestamp, system_time;
+    u32 mul;
+    s8 shift;
+    u8 flags;
+};
+
+/* As a guest computes it. */
+static u64 pvclock_ns(const struct pvclock_page *page, u64 tsc)
+{
+    u64 delta = tsc - page->tsc_timestamp;
+    delta = page->shift >= 0 ? delta << page->shift : delta >> -page->shift;
+    return page->system_time + (u64)((u128)delta * page->mul >> 32);
+}
+
+static void test_pvclock(void **state)
+{
+    struct fixture *f = *state;
+    struct pvclock *pvclock = pvclock_create(&f->board);
+    struct vcpu *one = f->vcpus[1];
+    struct pvclock_page page, other;
+    u64 value;
+    one->cpu.tsc_offset = 777;
+    fixture_step(f, 5000000);
+    assert_false(pvclock_write_msr(pvclock, one, 0x10, 0));
+    assert_false(pvclock_write_msr(pvclock, one, MSR_KVM_SYSTEM_TIME, 0x3003));
+    assert_true(pvclock_write_msr(pvclock, one, MSR_KVM_SYSTEM_TIME, 0x3001));
+    assert_true(pvclock_read_msr(pvclock, one, MSR_KVM_SYSTEM_TIME, &value));
+    assert_int_equal(value, 0x3001);
+    ram_read(&f->board, gpa(0x3000), &page, sizeof(page));
+    assert_int_equal(page.version & 1, 0);
+    assert_int_equal(page.flags, 1);
+    for (unsigned i = 0; i < 10; i++) {
+        fixture_step(f, 123456789);
+        s64 error = (s64)(pvclock_ns(&page, f->now * 2 + 777) - f->now);
+        assert_in_range(error + 2, 0, 4);
+    }
+    /* All vCPUs are told the same line. */
+    assert_true(pvclock_write_msr(pvclock, f->vcpus[0], MSR_KVM_SYSTEM_TIME, 0x4001));
+    ram_read(&f->board, gpa(0x4000), &other, sizeof(other));
+    assert_int_equal(other.system_time, page.system_time);
+    assert_int_equal(other.tsc_timestamp + 777, page.tsc_timestamp);
+    u32 wall[3];
+    assert_true(pvclock_write_msr(pvclock, one, MSR_KVM_WALL_CLOCK, 0x5000));
+    ram_read(&f->board, gpa(0x5000), wall, sizeof(wall));
+    assert_int_equal(wall[0] & 1, 0);
+    assert_in_range(wall[1], FIXTURE_WALL - 1, FIXTURE_WALL);
+    pvclock_refresh(pvclock);
+    u32 version = page.version;
+    ram_read(&f->board, gpa(0x3000), &page, sizeof(page));
+    assert_true(page.version > version);
+    assert_int_equal(page.system_time, f->now);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_i8042),       TEST(test_ps2_device), TEST(test_reset_ports),
+        TEST(test_debug_ports), TEST(test_pvclock),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
