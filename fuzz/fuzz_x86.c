@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/ensure.h"
 #include "base/log.h"
@@ -18,6 +19,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+#define CODE_SIZE (64 * KiB)
+
 struct liar {
     struct x86_cpu cpu;
     struct x86_model model;
@@ -26,7 +29,8 @@ struct liar {
     size_t size;
     int locks;
     u8 page[2 * PAGE_SIZE]; /* what the software TLB finds */
-    u8 code[64];            /* what native_emit hands out; never run */
+    u8 *code; /* executable: thunks that cannot fault are run without ops->native */
+    size_t code_used;
 };
 
 static struct liar *liar_of(struct x86_cpu *c)
@@ -166,7 +170,12 @@ static bool liar_native(struct x86_cpu *c, const void *code, void *mem)
 
 static const void *liar_native_emit(struct x86_cpu *c, const void *bytes, unsigned size)
 {
-    return liar_bool(c) ? liar_of(c)->code + 16 : NULL;
+    struct liar *l = liar_of(c);
+    if (take_byte(l) % 8 == 1 || l->code_used + size > CODE_SIZE)
+        return NULL;
+    void *at = l->code + l->code_used;
+    l->code_used += align_up(size, 16);
+    return memcpy(at, bytes, size);
 }
 
 static void liar_ferr(struct x86_cpu *c, bool level) {}
@@ -225,7 +234,8 @@ static void set_state(struct liar *l, unsigned mode)
     u64 flags;
     take(l, &flags, sizeof(flags));
     c->rflags = (flags & 0x3f7fd5 & ~FLAG_VM) | FLAG_FIXED;
-    c->cr0 |= take_byte(l) & (CR0_MP | CR0_EM | CR0_TS | CR0_NE);
+    c->cr0 |= take_byte(l) & (CR0_MP | CR0_EM | CR0_TS);
+    c->cr0 |= CR0_NE;
     c->cr4 = CR4_OSFXSR | CR4_OSXSAVE | (take_byte(l) & 1 ? CR4_UMIP : 0);
     c->xcr0 = XCR0_X87 | XCR0_SSE | XCR0_AVX;
     if (mode >= 2) {
@@ -279,11 +289,15 @@ static bool step(struct liar *l)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct liar *l; /* large: one for the process */
+    static u8 *code;
     if (!l) {
         l = aligned_alloc(64, align_up(sizeof(*l), 64));
-        ensure(l);
+        code = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
+                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        ensure(l && code != MAP_FAILED);
     }
     memset(l, 0, sizeof(*l));
+    l->code = code;
     l->cpu.ops = &liar_ops;
     l->cpu.model = &l->model;
     l->cpu.log = &l->log;
