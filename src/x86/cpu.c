@@ -133,6 +133,7 @@ static void reset_common(struct x86_cpu *c)
 {
     u32 signature[4];
     memset(c->gpr, 0, sizeof(c->gpr));
+    c->zero = 0;
     c->rip = c->insn_rip = 0xfff0;
     c->rflags = FLAG_FIXED;
     reset_segments(c);

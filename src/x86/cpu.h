@@ -129,6 +129,7 @@ struct x86_cpu {
     u64 gpr[16];
     u64 rip;
     u64 rflags; /* complete and current after each instruction */
+    u64 zero;   /* always 0: what an address without base or index adds, see x86_ea */
     _Atomic u32 attention;
     u8 code_size;  /* 2, 4, 8: default operand mode of CS (derived) */
     u8 stack_size; /* 2, 4, 8: width of SP (derived) */

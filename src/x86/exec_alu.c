@@ -46,7 +46,7 @@ void exec_alu(struct x86_cpu *c, struct x86_insn *i)
         return;
     } else {
         struct rmw m;
-        u64 old = rmw_load(c, &m, operand_linear(c, i, n, ACCESS_WRITE), n);
+        u64 old = rmw_load_operand(c, &m, i, n);
         rmw_store(c, &m, n, alu_of(i)(old, b, n, &flags));
     }
     c->rflags = flags;
@@ -107,8 +107,7 @@ void exec_shift_double(struct x86_cpu *c, struct x86_insn *i)
     bool left = i->mnemonic == ZYDIS_MNEMONIC_SHLD;
     struct rmw m;
     bool memory = dst->kind == OPD_MEM;
-    u64 a = memory ? rmw_load(c, &m, operand_linear(c, i, n, ACCESS_WRITE), n)
-                   : operand_reg(c, dst, n);
+    u64 a = memory ? rmw_load_operand(c, &m, i, n) : operand_reg(c, dst, n);
     if (n == 2)
         value = left ? alu_shld_2((u16)a, (u16)b, count, &flags)
                      : alu_shrd_2((u16)a, (u16)b, count, &flags);
@@ -151,13 +150,12 @@ void exec_bit_test(struct x86_cpu *c, struct x86_insn *i)
         alu_bt(x86_load(c, i->seg, ea, n), bit, n, &c->rflags);
         return;
     }
-    struct gva la = x86_linear(c, i->seg, ea, n, ACCESS_WRITE);
     if (i->flags & INSN_LOCK) {
-        rmw_locked(c, la, n, alu_of(i), bit);
+        rmw_locked(c, x86_linear(c, i->seg, ea, n, ACCESS_WRITE), n, alu_of(i), bit);
         return;
     }
     struct rmw m;
-    u64 flags = c->rflags, old = rmw_load(c, &m, la, n);
+    u64 flags = c->rflags, old = rmw_load(c, &m, i->seg, ea, n);
     rmw_store(c, &m, n, alu_of(i)(old, bit, n, &flags));
     c->rflags = flags;
 }
@@ -199,12 +197,11 @@ void exec_xadd(struct x86_cpu *c, struct x86_insn *i)
         operand_set_reg(c, dst, n, sum);
         return;
     }
-    struct gva la = operand_linear(c, i, n, ACCESS_WRITE);
     if (i->flags & INSN_LOCK) {
-        old = rmw_locked(c, la, n, alu_add, b);
+        old = rmw_locked(c, operand_linear(c, i, n, ACCESS_WRITE), n, alu_add, b);
     } else {
         struct rmw m;
-        old = rmw_load(c, &m, la, n);
+        old = rmw_load_operand(c, &m, i, n);
         rmw_store(c, &m, n, alu_add(old, b, n, &flags));
         c->rflags = flags;
     }
@@ -224,7 +221,7 @@ void exec_cmpxchg(struct x86_cpu *c, struct x86_insn *i)
         rmw_compare_exchange(c, operand_linear(c, i, n, ACCESS_WRITE), n, &old, &desired);
     } else {
         struct rmw m;
-        old = rmw_load(c, &m, operand_linear(c, i, n, ACCESS_WRITE), n);
+        old = rmw_load_operand(c, &m, i, n);
         rmw_store(c, &m, n, old == expected ? desired : old);
     }
     alu_cmp(accumulator, old, n, &c->rflags);
@@ -277,7 +274,7 @@ enum alu_shape { SHAPE_RR, SHAPE_RI, SHAPE_RM, SHAPE_MR, SHAPE_MI, SHAPES };
     {                                                                                          \
         struct rmw m;                                                                          \
         u64 flags = c->rflags;                                                                 \
-        u64 value = rmw_load(c, &m, operand_linear(c, i, n, ACCESS_WRITE), n);                 \
+        u64 value = rmw_load_operand(c, &m, i, n);                                             \
         rmw_store(c, &m, n, alu_##name##_##n(value, b, &flags));                               \
         c->rflags = flags;                                                                     \
     }

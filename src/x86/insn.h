@@ -40,8 +40,9 @@ struct x86_operand {
 #define INSN_VEX   BIT(5)
 #define INSN_REX_W BIT(6)
 
-#define BASE_NONE 0xff
-#define BASE_RIP  0xfe
+/* Beyond the registers, as words of struct x86_cpu, see x86_ea. */
+#define BASE_RIP  16
+#define BASE_NONE 18
 
 struct x86_insn;
 typedef void x86_handler(struct x86_cpu *c, struct x86_insn *i);

@@ -3,6 +3,17 @@
  */
 #include "x86/mem.h"
 
+u64 x86_load_slow(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, unsigned size)
+{
+    return x86_load_linear(c, x86_linear(c, seg, offset, size, ACCESS_READ), size);
+}
+
+void x86_store_slow(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, unsigned size,
+                    u64 value)
+{
+    x86_store_linear(c, x86_linear(c, seg, offset, size, ACCESS_WRITE), size, value);
+}
+
 void x86_load_bytes(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, void *buf,
                     unsigned size)
 {

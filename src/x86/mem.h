@@ -17,20 +17,22 @@ static inline bool x86_canonical(u64 la)
     return (u64)((s64)(la << 16) >> 16) == la;
 }
 
-/* The effective address of the memory operand, cut to the address size (SDM vol. 1, 3.7.5). */
+/*
+ * The effective address of the memory operand, cut to the address size (SDM vol. 1, 3.7.5).
+ * Base and index need no test: RIP and a zero stand behind the registers.
+ */
 static inline u64 x86_ea(const struct x86_cpu *c, const struct x86_insn *i)
 {
-    u64 ea = (u64)i->disp;
-    if (i->base < 16)
-        ea += c->gpr[i->base];
-    else if (i->base == BASE_RIP)
-        ea += c->rip;
-    if (i->index < 16)
-        ea += c->gpr[i->index] << i->scale;
-    if (i->adsize == 8)
+    const u64 *regs = (const u64 *)c;
+    u64 ea = (u64)i->disp + regs[i->base] + (regs[i->index] << i->scale);
+    if (likely(i->adsize == 8))
         return ea;
     return i->adsize == 4 ? (u32)ea : (u16)ea;
 }
+
+_Static_assert(offsetof(struct x86_cpu, gpr) == 0, "x86_ea");
+_Static_assert(offsetof(struct x86_cpu, rip) == 8 * BASE_RIP, "x86_ea");
+_Static_assert(offsetof(struct x86_cpu, zero) == 8 * BASE_NONE, "x86_ea");
 
 /*
  * Segment limit, type, null and canonical checks (#GP(0), #SS(0)), alignment check (#AC), data
@@ -56,18 +58,56 @@ static inline void *x86_tlb_read(struct x86_cpu *c, struct gva la, unsigned size
     const struct x86_tlb *tlb = &c->tlb[c->tlb_index];
     unsigned slot = tlb_slot(la.v);
     u64 offset = la.v ^ tlb->read[slot];
-    if (likely(offset <= PAGE_SIZE - size))
-        return (void *)(tlb->page[slot] + offset);
-    return NULL;
+    if (unlikely(offset > PAGE_SIZE - size))
+        return NULL;
+    u64 host = tlb->page[slot] + offset;
+    if (!host) /* never: saves the caller its test */
+        __builtin_unreachable();
+    return (void *)host;
 }
 static inline void *x86_tlb_write(struct x86_cpu *c, struct gva la, unsigned size)
 {
     const struct x86_tlb *tlb = &c->tlb[c->tlb_index];
     unsigned slot = tlb_slot(la.v);
     u64 offset = la.v ^ tlb->write[slot];
-    if (likely(offset <= PAGE_SIZE - size))
-        return (void *)(tlb->page[slot] + offset);
-    return NULL;
+    if (unlikely(offset > PAGE_SIZE - size))
+        return NULL;
+    u64 host = tlb->page[slot] + offset;
+    if (!host) /* never: saves the caller its test */
+        __builtin_unreachable();
+    return (void *)host;
+}
+
+/* One access of 1, 2, 4 or 8 bytes to host memory: other vCPUs see aligned ones whole. */
+static inline u64 host_load(const void *p, unsigned size)
+{
+    switch (size) {
+    case 1:
+        return *(const volatile u8 *)p;
+    case 2:
+        return *(const volatile u16 *)p;
+    case 4:
+        return *(const volatile u32 *)p;
+    default:
+        return *(const volatile u64 *)p;
+    }
+}
+
+static inline void host_store(void *p, unsigned size, u64 value)
+{
+    switch (size) {
+    case 1:
+        *(volatile u8 *)p = (u8)value;
+        break;
+    case 2:
+        *(volatile u16 *)p = (u16)value;
+        break;
+    case 4:
+        *(volatile u32 *)p = (u32)value;
+        break;
+    default:
+        *(volatile u64 *)p = value;
+    }
 }
 
 /* Loads and stores of 1, 2, 4, 8 bytes at a linear address with the CPL's rights. */
@@ -75,52 +115,58 @@ static inline u64 x86_load_linear(struct x86_cpu *c, struct gva la, unsigned siz
 {
     u64 value = 0;
     const void *p = x86_tlb_read(c, la, size);
-    if (unlikely(!p)) {
-        c->ops->read(c, la, &value, size, AS_CPL);
-        return value;
-    }
-    switch (size) {
-    case 1:
-        return *(const u8 *)p;
-    case 2:
-        return *(const u16 *)p;
-    case 4:
-        return *(const u32 *)p;
-    default:
-        return *(const u64 *)p;
-    }
+    if (likely(p))
+        return host_load(p, size);
+    c->ops->read(c, la, &value, size, AS_CPL);
+    return value;
 }
 
 static inline void x86_store_linear(struct x86_cpu *c, struct gva la, unsigned size, u64 value)
 {
     void *p = x86_tlb_write(c, la, size);
-    if (unlikely(!p)) {
+    if (likely(p))
+        host_store(p, size, value);
+    else
         c->ops->write(c, la, &value, size, AS_CPL);
-        return;
-    }
-    switch (size) {
-    case 1:
-        *(u8 *)p = (u8)value;
-        break;
-    case 2:
-        *(u16 *)p = (u16)value;
-        break;
-    case 4:
-        *(u32 *)p = (u32)value;
-        break;
-    default:
-        *(u64 *)p = value;
-    }
+}
+
+/*
+ * The same at segment:offset. The whole hit path is inline: a flat segment and a tag that
+ * matches (which no address that is not canonical does); all else is behind one call.
+ */
+u64 x86_load_slow(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, unsigned size);
+void x86_store_slow(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, unsigned size,
+                    u64 value);
+
+/* Where a flat access hits: host address, else NULL. */
+static inline void *x86_flat_read(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset,
+                                  unsigned size)
+{
+    if (unlikely(!(c->flat[seg] & FLAT_READ)))
+        return NULL;
+    return x86_tlb_read(c, gva(offset + c->flat_base[seg]), size);
+}
+static inline void *x86_flat_write(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset,
+                                   unsigned size)
+{
+    if (unlikely(!(c->flat[seg] & FLAT_WRITE)))
+        return NULL;
+    return x86_tlb_write(c, gva(offset + c->flat_base[seg]), size);
 }
 
 static inline u64 x86_load(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, unsigned size)
 {
-    return x86_load_linear(c, x86_linear(c, seg, offset, size, ACCESS_READ), size);
+    const void *p = x86_flat_read(c, seg, offset, size);
+    return likely(p) ? host_load(p, size) : x86_load_slow(c, seg, offset, size);
 }
 static inline void x86_store(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, unsigned size,
                              u64 value)
 {
-    x86_store_linear(c, x86_linear(c, seg, offset, size, ACCESS_WRITE), size, value);
+    void *p = x86_flat_write(c, seg, offset, size);
+    if (likely(p))
+        host_store(p, size, value);
+    else
+        x86_store_slow(c, seg, offset, size, value);
 }
 
 /* Any size up to 64 bytes, for vectors, descriptors and state images. */

@@ -7,12 +7,22 @@
  */
 #include "x86/operand.h"
 
-u64 rmw_load_slow(struct x86_cpu *c, struct gva la, unsigned n)
+u64 rmw_load_slow(struct x86_cpu *c, struct rmw *m, enum x86_seg_reg seg, u64 offset,
+                  unsigned n)
 {
     u64 value = 0;
-    c->ops->probe(c, la, n, ACCESS_WRITE, AS_CPL);
-    c->ops->read(c, la, &value, n, AS_CPL);
+    m->la = x86_linear(c, seg, offset, n, ACCESS_WRITE);
+    m->host = x86_tlb_write(c, m->la, n);
+    if (m->host)
+        return host_load(m->host, n);
+    c->ops->probe(c, m->la, n, ACCESS_WRITE, AS_CPL);
+    c->ops->read(c, m->la, &value, n, AS_CPL);
     return value;
+}
+
+void rmw_store_slow(struct x86_cpu *c, const struct rmw *m, unsigned n, u64 value)
+{
+    c->ops->write(c, m->la, &value, n, AS_CPL);
 }
 
 /*

@@ -40,13 +40,13 @@ static inline struct gva operand_linear(struct x86_cpu *c, const struct x86_insn
 
 static inline u64 operand_load(struct x86_cpu *c, const struct x86_insn *i, unsigned n)
 {
-    return x86_load_linear(c, operand_linear(c, i, n, ACCESS_READ), n);
+    return x86_load(c, i->seg, x86_ea(c, i), n);
 }
 
 static inline void operand_store(struct x86_cpu *c, const struct x86_insn *i, unsigned n,
                                  u64 value)
 {
-    x86_store_linear(c, operand_linear(c, i, n, ACCESS_WRITE), n, value);
+    x86_store(c, i->seg, x86_ea(c, i), n, value);
 }
 
 /* The value of any integer operand; immediates are already extended. */
@@ -72,50 +72,27 @@ static inline void operand_set(struct x86_cpu *c, const struct x86_insn *i,
  * faults with W set), and one host access each way keeps aligned values whole.
  */
 struct rmw {
-    struct gva la;
     void *host; /* or NULL: through the ops */
+    struct gva la;
 };
 
-u64 rmw_load_slow(struct x86_cpu *c, struct gva la, unsigned n);
+u64 rmw_load_slow(struct x86_cpu *c, struct rmw *m, enum x86_seg_reg seg, u64 offset,
+                  unsigned n);
+void rmw_store_slow(struct x86_cpu *c, const struct rmw *m, unsigned n, u64 value);
 
-static inline u64 host_load(const void *p, unsigned n)
+static inline u64 rmw_load(struct x86_cpu *c, struct rmw *m, enum x86_seg_reg seg, u64 offset,
+                           unsigned n)
 {
-    switch (n) {
-    case 1:
-        return *(const volatile u8 *)p;
-    case 2:
-        return *(const volatile u16 *)p;
-    case 4:
-        return *(const volatile u32 *)p;
-    default:
-        return *(const volatile u64 *)p;
-    }
-}
-
-static inline void host_store(void *p, unsigned n, u64 value)
-{
-    switch (n) {
-    case 1:
-        *(volatile u8 *)p = (u8)value;
-        break;
-    case 2:
-        *(volatile u16 *)p = (u16)value;
-        break;
-    case 4:
-        *(volatile u32 *)p = (u32)value;
-        break;
-    default:
-        *(volatile u64 *)p = value;
-    }
-}
-
-static inline u64 rmw_load(struct x86_cpu *c, struct rmw *m, struct gva la, unsigned n)
-{
-    m->la = la;
-    m->host = x86_tlb_write(c, la, n);
+    m->host = x86_flat_write(c, seg, offset, n);
     if (likely(m->host))
         return host_load(m->host, n);
-    return rmw_load_slow(c, la, n);
+    return rmw_load_slow(c, m, seg, offset, n);
+}
+
+static inline u64 rmw_load_operand(struct x86_cpu *c, struct rmw *m, const struct x86_insn *i,
+                                   unsigned n)
+{
+    return rmw_load(c, m, i->seg, x86_ea(c, i), n);
 }
 
 static inline void rmw_store(struct x86_cpu *c, const struct rmw *m, unsigned n, u64 value)
@@ -123,7 +100,7 @@ static inline void rmw_store(struct x86_cpu *c, const struct rmw *m, unsigned n,
     if (likely(m->host))
         host_store(m->host, n, value);
     else
-        c->ops->write(c, m->la, &value, n, AS_CPL);
+        rmw_store_slow(c, m, n, value);
 }
 
 /*
