@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cli/plugs.h"
 #include "cli/words.h"
 #include "memory/pmap.h"
 
@@ -174,6 +175,12 @@ static bool set_nic(struct run_options *o, const char *value, struct error *err)
     return set_only_none("-nic", value, "there is no network yet", err);
 }
 
+static bool set_snapshot(struct run_options *o, const char *value, struct error *err)
+{
+    o->snapshot = true;
+    return true;
+}
+
 static bool set_no_reboot(struct run_options *o, const char *value, struct error *err)
 {
     o->vm.no_reboot = true;
@@ -211,16 +218,21 @@ static bool add_device(struct run_options *o, const char *value, struct error *e
     words_next(&list, &word);
     if (!word.value && !strcmp(word.key, "isa-debug-exit"))
         return set_debug_exit(o, list, err);
+    if (plugs_add_device(o, word.key, list, err))
+        return true;
+    if (err->text[0])
+        return false;
     if (!strncmp(word.key, "virtio", 6))
         return error_set(err, "-device: '%s' is not supported yet", word.key);
     static const char *const replaced[] = {"e1000", "e1000e", "rtl8139",    "ne2k_pci", "pcnet",
                                            "nvme",  "ahci",   "lsi53c895a", "ide-hd",   NULL};
     if (words_among(word.key, replaced))
         return error_set(err,
-                         "-device: '%s' is not supported; virtio devices will do its work, and "
-                         "are not there yet",
+                         "-device: '%s' is not supported; virtio devices do its work, as in "
+                         "-drive if=virtio and -nic user",
                          word.key);
-    return error_set(err, "-device: no device '%s'; there is isa-debug-exit", word.key);
+    return error_set(err, "-device: no device '%s'; there are isa-debug-exit and virtio-blk-pci",
+                     word.key);
 }
 
 static bool set_rtc(struct run_options *o, const char *value, struct error *err)
@@ -322,6 +334,9 @@ static const struct option table[] = {
     {"machine", "pc", set_machine, "the one machine there is; also accel=ENGINE"},
     {"M", "pc", set_machine, NULL},
     {"device", "DEVICE", add_device, "isa-debug-exit[,iobase=0xf4][,iosize=4]: a write of V ends doppel with status 2V+1"},
+    {"device", "DEVICE", add_device, "virtio-blk-pci,drive=ID[,serial=S][,num-queues=N]"},
+    {"drive", "file=F,format=raw", plugs_add_drive, "a disk, also format=qcow2; if=virtio (or none, with id=ID), readonly=on, snapshot=on,\n                           cache=writeback|none|writethrough|directsync|unsafe, discard=unmap"},
+    {"snapshot", NULL, set_snapshot, "keep what is written to disks in temporary files"},
     {"rtc", "base=BASE", set_rtc, "what the clock shows: utc (the default), localtime or YYYY-MM-DDTHH:MM:SS"},
     {"no-reboot", NULL, set_no_reboot, "end where the guest would reset"},
     {"name", "NAME", set_nothing, NULL},
@@ -352,11 +367,10 @@ static const struct {
     const char *name;
     const char *remedy;
 } unsupported[] = {
-    {"drive", "there are no disks yet; put files into the -initrd"},
-    {"hda", "there are no disks yet; put files into the -initrd"},
-    {"cdrom", "there are no disks yet; put files into the -initrd"},
-    {"blockdev", "there are no disks yet; put files into the -initrd"},
-    {"snapshot", "there are no disks yet"},
+    {"hda", "use -drive file=FILE,format=raw"},
+    {"hdb", "use -drive file=FILE,format=raw"},
+    {"cdrom", "use -drive file=FILE,format=raw,readonly=on"},
+    {"blockdev", "use -drive"},
     {"netdev", "there is no network yet; use -nic none"},
     {"bios", "there is no firmware start yet; use -kernel"},
     {"boot", "there is no firmware start yet; use -kernel"},
@@ -451,7 +465,7 @@ bool options_finish(struct run_options *options, struct error *err)
         terminals += vm->serial[i].kind == CHAR_STDIO;
     if (terminals > 1)
         return error_set(err, "-serial: only one serial line can have the terminal");
-    return true;
+    return plugs_finish(options, err);
 }
 
 void options_help(FILE *out)

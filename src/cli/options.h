@@ -17,6 +17,7 @@ struct run_options {
     bool serial_given;
     bool no_defaults;
     bool display_none;
+    bool snapshot; /* -snapshot: for every disk */
     bool stats;
     bool verbose;
     bool help;

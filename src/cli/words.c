@@ -38,23 +38,35 @@ bool words_size(const char *option, const char *text, u64 *bytes, struct error *
     return true;
 }
 
+/* The value at `from` up to a comma of its own; returns where it ends. */
+static const char *value_copy(char *text, size_t size, const char *from)
+{
+    size_t n = 0;
+    while (*from && (*from != ',' || from[1] == ',')) {
+        from += *from == ',';
+        if (n + 1 < size)
+            text[n++] = *from;
+        from++;
+    }
+    text[n] = 0;
+    return from;
+}
+
 bool words_next(const char **list, struct word *word)
 {
     const char *from = *list;
     if (!*from)
         return false;
-    size_t length = strcspn(from, ",");
     size_t key = strcspn(from, ",=");
-    *word = (struct word){0};
+    memset(word->key, 0, sizeof(word->key));
     memcpy(word->key, from, key < sizeof(word->key) - 1 ? key : sizeof(word->key) - 1);
-    if (key < length) {
-        size_t size = length - key - 1;
-        if (size > sizeof(word->text) - 1)
-            size = sizeof(word->text) - 1;
-        memcpy(word->text, from + key + 1, size);
+    word->value = NULL;
+    from += key;
+    if (*from == '=') {
+        from = value_copy(word->text, sizeof(word->text), from + 1);
         word->value = word->text;
     }
-    *list = from + length + (from[length] == ',');
+    *list = from + (*from == ',');
     return true;
 }
 
@@ -64,4 +76,20 @@ bool words_among(const char *text, const char *const *names)
         if (!strcmp(text, *names))
             return true;
     return false;
+}
+
+bool words_switch(const char *option, const char *text, bool *on, struct error *err)
+{
+    *on = !strcmp(text, "on");
+    if (!*on && strcmp(text, "off"))
+        return error_set(err, "%s: '%.100s' is neither on nor off", option, text);
+    return true;
+}
+
+bool words_copy(const char *option, const char *text, char *to, size_t size, struct error *err)
+{
+    if (strlen(text) >= size)
+        return error_set(err, "%s: '%.100s' is too long", option, text);
+    memcpy(to, text, strlen(text) + 1);
+    return true;
 }

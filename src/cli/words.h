@@ -13,14 +13,21 @@ bool words_size(const char *option, const char *text, u64 *bytes, struct error *
 
 /*
  * The next word of a list "word,key=value,..." at *list, which moves behind it. A word without
- * '=' has value NULL. False: the list is at its end. Words are cut at sizeof(key).
+ * '=' has value NULL; a value's own commas are doubled, as in QEMU. False: the list is at its
+ * end. Words are cut at sizeof(key) and sizeof(text), the longest path.
  */
 struct word {
     char key[64];
-    char text[256];
+    char text[4096];
     const char *value; /* text, or NULL */
 };
 bool words_next(const char **list, struct word *word);
 
 /* Whether text is one of the names in a list that ends with NULL. */
 bool words_among(const char *text, const char *const *names);
+
+/* "on" or "off"; false: *err names `option`. */
+bool words_switch(const char *option, const char *text, bool *on, struct error *err);
+
+/* Copies `text` into `to`; false: it is too long, and *err names `option`. */
+bool words_copy(const char *option, const char *text, char *to, size_t size, struct error *err);

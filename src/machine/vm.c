@@ -207,10 +207,18 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
     host_clock_init(&vm->clock, &vm->board.clock, &vm->loop, config->wall_offset);
     if (!make_chars(vm, err))
         return false;
+    *failure = VM_BAD_IMAGE;
+    if (!plugs_open(&vm->plugs, &config->plugs, &vm->board, &vm->loop, err))
+        return false;
     make_vcpus(vm);
+    *failure = VM_BAD_OPTION;
     board_lock(&vm->board);
     pc_create(&vm->pc, &vm->board, config, vm->chars, vm->model.phys_bits);
+    bool plugged = plugs_create(&vm->plugs, &config->plugs, &vm->board, vm->pc.pci, err);
     board_unlock(&vm->board);
+    if (!plugged)
+        return false;
+    *failure = VM_HOST_FAILED;
     if (!run_create(vm, err))
         return false;
     *failure = VM_BAD_IMAGE;
@@ -251,6 +259,7 @@ void vm_destroy(struct vm *vm)
     struct vcpu **vcpus = vm->board.vcpus;
     unsigned n_vcpus = vm->board.n_vcpus;
     board_destroy(&vm->board);
+    plugs_close(&vm->plugs);
     for (unsigned i = 0; i < n_vcpus; i++)
         free(vcpus[i]);
     free(vcpus);

@@ -12,6 +12,7 @@
 #include "engine/engine.h"
 #include "host/char/char.h"
 #include "host/loop.h"
+#include "machine/plugs.h"
 
 #define VM_MAX_CPUS    64
 #define VM_MAX_ENGINES 8
@@ -31,6 +32,7 @@ struct vm_config {
     struct char_config serial[VM_MAX_SERIAL];
     unsigned n_serial;
     bool no_reboot;
+    struct plugs_config plugs;
     bool debug_exit; /* the isa-debug-exit device, below */
     u16 debug_exit_base, debug_exit_size;
     s64 wall_offset; /* seconds: what the RTC shows beyond UTC */

@@ -30,6 +30,7 @@ struct vm {
     struct host_clock clock;
     struct kernel kernel;
     struct pc pc;
+    struct plugs plugs;
     struct char_back *chars[VM_MAX_SERIAL];
 
     enum board_request request; /* under the board lock */

@@ -1,0 +1,13 @@
+/* The options that plug disks, networks and virtio devices into the machine. */
+#pragma once
+
+#include "cli/options.h"
+
+/* -drive */
+bool plugs_add_drive(struct run_options *options, const char *value, struct error *err);
+/* -device virtio-...: `name` is the device's, `list` its properties. False with err->text
+ * empty: no such device. */
+bool plugs_add_device(struct run_options *options, const char *name, const char *list,
+                      struct error *err);
+/* What follows from all of them together. */
+bool plugs_finish(struct run_options *options, struct error *err);

@@ -1,0 +1,63 @@
+/* Disks, networks and other virtio devices, see plugs.h. */
+#include "machine/plugs.h"
+
+#include "device/virtio/blk.h"
+#include "host/block/back.h"
+
+/* A queue for each vCPU lets each submit without the others; beyond a few nobody gains. */
+#define BLK_MAX_AUTO_QUEUES 4
+
+bool plugs_open(struct plugs *plugs, const struct plugs_config *config, struct board *board,
+                struct loop *loop, struct error *err)
+{
+    for (unsigned i = 0; i < config->n_disks; i++) {
+        struct image *image = image_open(&config->disks[i].image, err);
+        if (!image)
+            return false;
+        plugs->disks[i] = block_back_create(board, image);
+    }
+    return true;
+}
+
+void plugs_close(struct plugs *plugs)
+{
+    for (unsigned i = 0; i < PLUGS_MAX_DISKS; i++)
+        block_back_destroy(plugs->disks[i]);
+}
+
+static bool create_blk(struct plugs *plugs, const struct plugs_config *config,
+                       const struct plug_config *device, struct board *board,
+                       struct pci_host *pci)
+{
+    const struct disk_config *disk = &config->disks[device->disk];
+    unsigned queues =
+        board->n_vcpus < BLK_MAX_AUTO_QUEUES ? board->n_vcpus : BLK_MAX_AUTO_QUEUES;
+    const struct virtio_blk_config blk = {
+        .block = block_back_block(plugs->disks[device->disk]),
+        .serial = disk->serial[0] ? disk->serial : NULL,
+        .queues = device->queues ? device->queues : queues,
+        .writeback = disk->image.cache.writeback,
+        .slot = device->slot,
+    };
+    return virtio_blk_create(board, pci, &blk);
+}
+
+bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct board *board,
+                  struct pci_host *pci, struct error *err)
+{
+    for (unsigned i = 0; i < config->n_devices; i++) {
+        const struct plug_config *device = &config->devices[i];
+        bool plugged = false;
+        switch (device->kind) {
+        case PLUG_BLK:
+            plugged = create_blk(plugs, config, device, board, pci);
+            break;
+        }
+        if (!plugged && device->slot >= 0)
+            return error_set(err, "-device: PCI slot %d is taken or does not exist",
+                             device->slot);
+        if (!plugged)
+            return error_set(err, "-device: the PCI bus is full");
+    }
+    return true;
+}
