@@ -11,6 +11,7 @@ void vcpu_init(struct vcpu *vcpu, struct board *board, unsigned index)
     memset(vcpu, 0, sizeof(*vcpu));
     vcpu->board = board;
     vcpu->index = index;
+    vcpu->cpu.apic_id = index;
     atomic_init(&vcpu->apic_page, ~0ull);
     pthread_mutex_init(&vcpu->wait_lock, NULL);
     pthread_cond_init(&vcpu->wait_cond, NULL);

@@ -189,6 +189,7 @@ struct x86_cpu {
      */
     const struct x86_ops *ops;
     const struct x86_model *model; /* CPUID and feature set; shared, const */
+    u32 apic_id;                   /* initial APIC id, in CPUID's topology leaves */
     struct log *log;
     u64 insns; /* instructions retired by semantics in C (statistics) */
 };

@@ -148,6 +148,12 @@ static inline bool x86_has(const struct x86_model *model, enum x86_feature featu
 bool x86_model_init(struct x86_model *model, const char *words, unsigned vcpus, u64 tsc_hz,
                     struct error *err);
 
+/* The second half of x86_model_init: leaves[] from the features (cpuid.c). */
+void x86_model_leaves(struct x86_model *model, unsigned vcpus);
+
+/* The frequency that LAPIC timers count at, as CPUID says: 1 GHz, KVM's figure. */
+#define X86_APIC_BUS_KHZ 1000000
+
 /* What CPUID answers on this processor now (OSXSAVE, APIC id, XCR0-dependent sizes,
  * out-of-range leaves). */
 void x86_cpuid(const struct x86_cpu *c, u32 leaf, u32 subleaf, u32 out[4]);
