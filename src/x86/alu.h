@@ -65,6 +65,17 @@ static inline u16 alu_ax(u64 flags)
         *flags = (*flags & ~FLAGS_STATUS) | alu_status(ax);                                    \
         return a;                                                                              \
     }
+/* INC and DEC, which keep CF: quicker than loading it. */
+#define ALU_KEEP_CF(name, insn, n, type, s, m)                                                 \
+    static inline type alu_##name##_##n(type a, type b, u64 *flags)                            \
+    {                                                                                          \
+        const u64 written = FLAGS_STATUS & ~FLAG_CF;                                           \
+        u16 ax;                                                                                \
+        (void)b;                                                                               \
+        __asm__(insn s " %" m "0" ALU_SAVE : "+r"(a), "=a"(ax) : : "cc");                      \
+        *flags = (*flags & ~written) | (alu_status(ax) & written);                             \
+        return a;                                                                              \
+    }
 /* Shift or rotate by CL: a count of zero keeps all flags, rotates keep four. */
 #define ALU_SHIFT(name, insn, n, type, s, m)                                                   \
     static inline type alu_##name##_##n(type a, type b, u64 *flags)                            \
@@ -164,8 +175,8 @@ ALU_EACH(ALU_PURE, cmp, "cmp")
 ALU_EACH(ALU_PURE, test, "test")
 ALU_EACH(ALU_FLAGS, adc, "adc")
 ALU_EACH(ALU_FLAGS, sbb, "sbb")
-ALU_EACH(ALU_UNARY, inc, "inc")
-ALU_EACH(ALU_UNARY, dec, "dec")
+ALU_EACH(ALU_KEEP_CF, inc, "inc")
+ALU_EACH(ALU_KEEP_CF, dec, "dec")
 ALU_EACH(ALU_UNARY, neg, "neg")
 ALU_EACH(ALU_UNARY, not, "not")
 ALU_EACH(ALU_SHIFT, rol, "rol")

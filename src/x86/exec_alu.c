@@ -131,11 +131,9 @@ void exec_bit_test(struct x86_cpu *c, struct x86_insn *i)
 {
     const struct x86_operand *dst = &i->opd[0], *src = &i->opd[1];
     unsigned n = dst->size;
+    /* BT writes no register: it keeps bits 63:32. */
     if (dst->kind != OPD_MEM) {
-        if (i->mnemonic == ZYDIS_MNEMONIC_BT) /* writes no register: keeps bits 63:32 */
-            exec_compare(c, i);
-        else
-            exec_alu(c, i);
+        (i->mnemonic == ZYDIS_MNEMONIC_BT ? exec_compare : exec_alu)(c, i);
         return;
     }
     u64 ea = x86_ea(c, i), bit = operand_get(c, i, src, n);
@@ -163,6 +161,24 @@ void exec_bit_test(struct x86_cpu *c, struct x86_insn *i)
 /* -- Exchanges ------------------------------------------------------------------------------
  */
 
+static u64 host_exchange(void *p, unsigned n, u64 value)
+{
+    switch (n) {
+    case 1:
+        __asm__ volatile("xchg %b0, %1" : "+r"(value), "+m"(*(u8 *)p) : : "memory");
+        return value;
+    case 2:
+        __asm__ volatile("xchg %w0, %1" : "+r"(value), "+m"(*(u16 *)p) : : "memory");
+        return value;
+    case 4:
+        __asm__ volatile("xchg %k0, %1" : "+r"(value), "+m"(*(u32 *)p) : : "memory");
+        return value;
+    default:
+        __asm__ volatile("xchg %q0, %1" : "+r"(value), "+m"(*(u64 *)p) : : "memory");
+        return value;
+    }
+}
+
 static u64 second(u64 a, u64 b, unsigned n, u64 *flags)
 {
     return b;
@@ -176,7 +192,11 @@ void exec_xchg(struct x86_cpu *c, struct x86_insn *i)
     unsigned n = a->size;
     u64 value = operand_reg(c, a, n), old;
     if (b->kind == OPD_MEM) {
-        old = rmw_locked(c, operand_linear(c, i, n, ACCESS_WRITE), n, second, value);
+        void *p = x86_flat_write(c, i->seg, x86_ea(c, i), n);
+        if (likely(p))
+            old = host_exchange(p, n, value);
+        else
+            old = rmw_locked(c, operand_linear(c, i, n, ACCESS_WRITE), n, second, value);
     } else {
         old = operand_reg(c, b, n);
         operand_set_reg(c, b, n, value);
@@ -305,6 +325,8 @@ HOT_SIZES(HOT_WRITERS, or)
 HOT_SIZES(HOT_WRITERS, and)
 HOT_SIZES(HOT_WRITERS, sub)
 HOT_SIZES(HOT_WRITERS, xor)
+HOT_SIZES(HOT_WRITERS, adc)
+HOT_SIZES(HOT_WRITERS, sbb)
 HOT_SIZES(HOT_LOOKERS, cmp)
 HOT_SIZES(HOT_LOOKERS, test)
 
@@ -358,8 +380,8 @@ struct hot_row {
     x86_handler *exec[4][SHAPES]; /* by log2 of the size */
 };
 static const struct hot_row hot_rows[] = {
-    ROW(ADD, add), ROW(OR, or),   ROW(AND, and),   ROW(SUB, sub),
-    ROW(XOR, xor), ROW(CMP, cmp), ROW(TEST, test),
+    ROW(ADD, add), ROW(OR, or),   ROW(AND, and), ROW(SUB, sub),   ROW(XOR, xor),
+    ROW(ADC, adc), ROW(SBB, sbb), ROW(CMP, cmp), ROW(TEST, test),
 };
 /* Shapes r and m. */
 static const struct hot_row hot_unary[] = {ROW_UNARY(INC, inc), ROW_UNARY(DEC, dec)};
@@ -369,6 +391,24 @@ static const struct hot_row hot_shifts[] = {
     ROW_SHIFT(SHR, shr),
     ROW_SHIFT(SAR, sar),
 };
+
+/* IMUL with two operands. */
+HOT_REG(imul2, rr, 4, operand_reg(c, &i->opd[1], 4))
+HOT_REG(imul2, rm, 4, operand_load(c, i, 4))
+HOT_REG(imul2, rr, 8, operand_reg(c, &i->opd[1], 8))
+HOT_REG(imul2, rm, 8, operand_load(c, i, 8))
+
+static void specialize_imul(struct x86_insn *i)
+{
+    unsigned n = i->opd[0].size;
+    bool memory = i->opd[1].kind == OPD_MEM;
+    if (i->opd[1].kind == OPD_NONE || i->opd[2].kind != OPD_NONE || n == 2)
+        return;
+    if (n == 4)
+        i->exec = memory ? imul2_4_rm : imul2_4_rr;
+    else
+        i->exec = memory ? imul2_8_rm : imul2_8_rr;
+}
 
 static int alu_shape(const struct x86_insn *i)
 {
@@ -400,6 +440,10 @@ void specialize_alu(struct x86_insn *i)
     bool memory = i->opd[0].kind == OPD_MEM;
     take(i, hot_rows, ARRAY_LEN(hot_rows), alu_shape(i));
     take(i, hot_unary, ARRAY_LEN(hot_unary), memory);
+    if (i->exec == exec_imul)
+        specialize_imul(i);
+    else if (i->exec == exec_bit_test && !memory)
+        i->exec = i->mnemonic == ZYDIS_MNEMONIC_BT ? exec_compare : exec_alu;
     if (!memory)
         take(i, hot_shifts, ARRAY_LEN(hot_shifts), i->opd[1].kind == OPD_IMM);
 }
