@@ -43,14 +43,7 @@ struct debug_exit *debug_exit_create(struct board *board, u16 base, u16 size)
     struct debug_exit *debug = calloc(1, sizeof(*debug));
     ensure(debug);
     debug->board = board;
-    debug->region = (struct bus_region){.name = "debug-exit",
-                                        .ops = &debug_exit_ops,
-                                        .opaque = debug,
-                                        .base = base,
-                                        .size = size,
-                                        .max_size = 4,
-                                        .space = BUS_PIO};
-    bus_add(board, &debug->region);
+    bus_add_ports(board, &debug->region, "debug-exit", base, size, 4, &debug_exit_ops, debug);
     device_add(board, &debug->device, &debug_exit_class, debug);
     return debug;
 }
@@ -96,14 +89,8 @@ struct debug_console *debug_console_create(struct board *board, u16 base,
     ensure(debug);
     debug->board = board;
     debug->chardev = chardev;
-    debug->region = (struct bus_region){.name = "debug-console",
-                                        .ops = &debug_console_ops,
-                                        .opaque = debug,
-                                        .base = base,
-                                        .size = 1,
-                                        .max_size = 1,
-                                        .space = BUS_PIO};
-    bus_add(board, &debug->region);
+    bus_add_ports(board, &debug->region, "debug-console", base, 1, 1, &debug_console_ops,
+                  debug);
     device_add(board, &debug->device, &debug_console_class, debug);
     return debug;
 }
