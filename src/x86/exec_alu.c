@@ -256,9 +256,10 @@ void exec_cmpxchg(struct x86_cpu *c, struct x86_insn *i)
 void exec_cmpxchg_pair(struct x86_cpu *c, struct x86_insn *i)
 {
     unsigned half = i->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B ? 8 : 4;
-    struct gva la = operand_linear(c, i, 2 * half, ACCESS_WRITE);
-    if (half == 8 && la.v & 15)
+    /* Misaligned is #GP, even where the address is #SS for another reason. */
+    if (half == 8 && (c->flat_base[i->seg] + x86_ea(c, i)) & 15)
         x86_raise_error(c, VEC_GP, 0);
+    struct gva la = operand_linear(c, i, 2 * half, ACCESS_WRITE);
     u64 expected[2] = {0}, desired[2] = {0};
     if (half == 8) {
         memcpy(expected, (u64[]){c->gpr[RAX], c->gpr[RDX]}, 16);

@@ -2,10 +2,20 @@
  * Near control flow: JMP, CALL, RET, Jcc, LOOP, JrCXZ. Targets are checked before anything is
  * stored, so that a fault leaves the stack alone.
  */
+#include "x86/model.h"
 #include "x86/operand.h"
 #include "x86/specialize.h"
 
 #include <Zydis/Zydis.h>
+
+/* Faults as a push of `size` bytes would. */
+static void stack_probe(struct x86_cpu *c, unsigned size)
+{
+    u64 sp = (x86_sp(c) - size) & bits_low(8 * c->stack_size);
+    struct gva la = x86_linear(c, SEG_SS, sp, size, ACCESS_WRITE);
+    if (!x86_tlb_write(c, la, size))
+        c->ops->probe(c, la, size, ACCESS_WRITE, AS_CPL);
+}
 
 /* Direct and indirect. */
 static u64 branch_target(struct x86_cpu *c, const struct x86_insn *i)
@@ -22,7 +32,12 @@ void exec_jmp(struct x86_cpu *c, struct x86_insn *i)
 
 void exec_call(struct x86_cpu *c, struct x86_insn *i)
 {
-    u64 target = branch_target(c, i);
+    u64 target =
+        i->opd[0].kind == OPD_IMM ? c->rip + i->imm : operand_get(c, i, &i->opd[0], i->opsize);
+    /* AMD's processors touch the stack before they look at the target. */
+    if (c->model->amd)
+        stack_probe(c, i->opsize);
+    target = x86_jump_target(c, target, i->opsize);
     x86_push(c, i->opsize, c->rip);
     c->rip = target;
 }

@@ -139,15 +139,17 @@ void exec_div(struct x86_cpu *c, struct x86_insn *i)
     x86_gpr_write(c, RAX, n, quotient);
 }
 
-/* -- Decimal adjustment (SDM vol. 2, AAA to DAS); 64-bit hosts cannot execute these ----------
+/*
+ * -- Decimal adjustment (SDM vol. 2, AAA to DAS); 64-bit hosts cannot execute these.
+ *
+ * The flags that the manuals leave undefined are those of the addition inside, as Zen has them:
+ * found by trying all operands.
  */
 
-static void decimal_flags(struct x86_cpu *c, u8 al, bool carry, bool adjust)
+static void set_carries(u64 *flags, bool carry, bool adjust)
 {
-    u64 flags = c->rflags;
-    alu_test_1(al, al, &flags); /* SF, ZF, PF; clears OF */
-    flags &= ~(FLAG_CF | FLAG_AF);
-    c->rflags = flags | (carry ? FLAG_CF : 0) | (adjust ? FLAG_AF : 0);
+    *flags &= ~(FLAG_CF | FLAG_AF);
+    *flags |= (carry ? FLAG_CF : 0) | (adjust ? FLAG_AF : 0);
 }
 
 /* AAA, AAS */
@@ -155,30 +157,27 @@ void exec_ascii_adjust(struct x86_cpu *c, struct x86_insn *i)
 {
     u16 ax = (u16)c->gpr[RAX];
     bool adjust = (ax & 15) > 9 || (c->rflags & FLAG_AF);
-    if (adjust)
-        ax = (u16)(i->mnemonic == ZYDIS_MNEMONIC_AAA ? ax + 0x106 : ax - 0x106);
-    ax &= 0xff0f;
-    x86_gpr_write(c, RAX, 2, ax);
-    decimal_flags(c, (u8)ax, adjust, adjust);
+    u16 by = adjust ? 0x106 : 0;
+    if (i->mnemonic == ZYDIS_MNEMONIC_AAA)
+        ax = alu_add_2(ax, by, &c->rflags);
+    else
+        ax = alu_sub_2(ax, by, &c->rflags);
+    set_carries(&c->rflags, adjust, adjust);
+    x86_gpr_write(c, RAX, 2, ax & 0xff0f);
 }
 
 /* DAA, DAS */
 void exec_decimal_adjust(struct x86_cpu *c, struct x86_insn *i)
 {
     bool add = i->mnemonic == ZYDIS_MNEMONIC_DAA;
-    u8 old = (u8)c->gpr[RAX], al = old;
-    bool carry = c->rflags & FLAG_CF, carry_out = false;
-    bool adjust = (old & 15) > 9 || (c->rflags & FLAG_AF);
-    if (adjust) {
-        carry_out = carry || (add ? old > 0xf9 : old < 6);
-        al = (u8)(add ? al + 6 : al - 6);
-    }
-    if (old > 0x99 || carry) {
-        al = (u8)(add ? al + 0x60 : al - 0x60);
-        carry_out = true;
-    }
+    u8 old = (u8)c->gpr[RAX];
+    bool carry = c->rflags & FLAG_CF;
+    bool adjust = (old & 15) > 9 || (c->rflags & FLAG_AF), high = old > 0x99 || carry;
+    u8 by = (adjust ? 6 : 0) + (high ? 0x60 : 0);
+    bool carry_out = high || (adjust && (add ? old > 0xf9 : old < 6));
+    u8 al = add ? alu_add_1(old, by, &c->rflags) : alu_sub_1(old, by, &c->rflags);
+    set_carries(&c->rflags, carry_out, adjust);
     x86_gpr_write(c, RAX, 1, al);
-    decimal_flags(c, al, carry_out, adjust);
 }
 
 void exec_aam(struct x86_cpu *c, struct x86_insn *i)
@@ -188,15 +187,15 @@ void exec_aam(struct x86_cpu *c, struct x86_insn *i)
         x86_raise(c, VEC_DE);
     u8 low = al % base;
     x86_gpr_write(c, RAX, 2, (u64)(al / base) << 8 | low);
-    decimal_flags(c, low, false, false);
+    alu_test_1(low, low, &c->rflags);
+    set_carries(&c->rflags, false, false);
 }
 
 void exec_aad(struct x86_cpu *c, struct x86_insn *i)
 {
     u16 ax = (u16)c->gpr[RAX];
-    u8 al = (u8)(ax + (ax >> 8) * (u8)i->imm);
-    x86_gpr_write(c, RAX, 2, al);
-    decimal_flags(c, al, false, false);
+    u8 product = (u8)((ax >> 8) * (u8)i->imm);
+    x86_gpr_write(c, RAX, 2, alu_add_1((u8)ax, product, &c->rflags));
 }
 
 void exec_crc32(struct x86_cpu *c, struct x86_insn *i)

@@ -156,8 +156,8 @@ static inline struct string_result string_one(struct x86_cpu *c, const struct x8
         x86_gpr_write(c, RAX, n, x86_load(c, i->seg, si, n));
         break;
     default:
+        b = x86_load(c, SEG_ES, di, n); /* CMPS faults at ES:rDI first */
         a = op == STRING_CMPS ? x86_load(c, i->seg, si, n) : x86_gpr_read(c, RAX, n);
-        b = x86_load(c, SEG_ES, di, n);
         alu_cmp(a, b, n, &result.flags);
         result.ended = string_ends(i, a, b);
     }

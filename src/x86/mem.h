@@ -46,7 +46,8 @@ static inline struct gva x86_linear(struct x86_cpu *c, enum x86_seg_reg seg, u64
 {
     if (likely(c->flat[seg] & (access == ACCESS_WRITE ? FLAT_WRITE : FLAT_READ))) {
         u64 la = offset + c->flat_base[seg];
-        if (likely(x86_canonical(la))) /* the slow path knows which of #GP and #SS it is */
+        /* The slow path knows which of #GP and #SS it is, and that 4 GiB segments end. */
+        if (likely(x86_canonical(la)) && likely((u32)la < 0xffffffc0u))
             return gva(la);
     }
     return x86_linear_slow(c, seg, offset, size, access);
