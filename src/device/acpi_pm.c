@@ -209,9 +209,22 @@ struct acpi_pm *acpi_pm_create(struct board *board, struct irq_line sci)
     pm->board = board;
     pm->sci = sci;
     pm->timer = (struct timer){.fire = acpi_pm_fire, .opaque = pm};
-    bus_add_ports(board, &pm->registers, "acpi-pm", ACPI_PM_BASE, 16, 1, &acpi_pm_ops, pm);
-    bus_add_ports(board, &pm->timer_region, "acpi-pm-timer", ACPI_PM_TMR, 4, 4,
-                  &acpi_pm_timer_ops, pm);
+    pm->registers = (struct bus_region){.name = "acpi-pm",
+                                        .ops = &acpi_pm_ops,
+                                        .opaque = pm,
+                                        .base = ACPI_PM_BASE,
+                                        .size = 16,
+                                        .max_size = 1,
+                                        .space = BUS_PIO};
+    pm->timer_region = (struct bus_region){.name = "acpi-pm-timer",
+                                           .ops = &acpi_pm_timer_ops,
+                                           .opaque = pm,
+                                           .base = ACPI_PM_TMR,
+                                           .size = 4,
+                                           .max_size = 4,
+                                           .space = BUS_PIO};
+    bus_add(board, &pm->registers);
+    bus_add(board, &pm->timer_region);
     device_add(board, &pm->device, &acpi_pm_class, pm);
     acpi_pm_reset(pm);
     return pm;

@@ -43,7 +43,14 @@ struct debug_exit *debug_exit_create(struct board *board, u16 base, u16 size)
     struct debug_exit *debug = calloc(1, sizeof(*debug));
     ensure(debug);
     debug->board = board;
-    bus_add_ports(board, &debug->region, "debug-exit", base, size, 4, &debug_exit_ops, debug);
+    debug->region = (struct bus_region){.name = "debug-exit",
+                                        .ops = &debug_exit_ops,
+                                        .opaque = debug,
+                                        .base = base,
+                                        .size = size,
+                                        .max_size = 4,
+                                        .space = BUS_PIO};
+    bus_add(board, &debug->region);
     device_add(board, &debug->device, &debug_exit_class, debug);
     return debug;
 }
@@ -89,8 +96,14 @@ struct debug_console *debug_console_create(struct board *board, u16 base,
     ensure(debug);
     debug->board = board;
     debug->chardev = chardev;
-    bus_add_ports(board, &debug->region, "debug-console", base, 1, 1, &debug_console_ops,
-                  debug);
+    debug->region = (struct bus_region){.name = "debug-console",
+                                        .ops = &debug_console_ops,
+                                        .opaque = debug,
+                                        .base = base,
+                                        .size = 1,
+                                        .max_size = 1,
+                                        .space = BUS_PIO};
+    bus_add(board, &debug->region);
     device_add(board, &debug->device, &debug_console_class, debug);
     return debug;
 }

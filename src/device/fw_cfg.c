@@ -268,8 +268,22 @@ struct fw_cfg *fw_cfg_create(struct board *board)
     struct fw_cfg *fw = calloc(1, sizeof(*fw));
     ensure(fw);
     fw->board = board;
-    bus_add_ports(board, &fw->ports, "fw_cfg", 0x510, 2, 2, &fw_cfg_ops, fw);
-    bus_add_ports(board, &fw->dma_region, "fw_cfg-dma", 0x514, 8, 4, &fw_cfg_dma_ops, fw);
+    fw->ports = (struct bus_region){.name = "fw_cfg",
+                                    .ops = &fw_cfg_ops,
+                                    .opaque = fw,
+                                    .base = 0x510,
+                                    .size = 2,
+                                    .max_size = 2,
+                                    .space = BUS_PIO};
+    fw->dma_region = (struct bus_region){.name = "fw_cfg-dma",
+                                         .ops = &fw_cfg_dma_ops,
+                                         .opaque = fw,
+                                         .base = 0x514,
+                                         .size = 8,
+                                         .max_size = 4,
+                                         .space = BUS_PIO};
+    bus_add(board, &fw->ports);
+    bus_add(board, &fw->dma_region);
     fw_cfg_add(fw, FW_CFG_SIGNATURE, "QEMU", 4);
     fw_cfg_add_int(fw, FW_CFG_ID, ID_TRADITIONAL | ID_DMA, 4);
     fw_cfg_add(fw, FW_CFG_FILE_DIR, &fw->directory, sizeof(fw->directory.count));

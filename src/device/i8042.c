@@ -282,9 +282,22 @@ struct i8042 *i8042_create(struct board *board, struct irq_line keyboard, struct
     i8042->board = board;
     i8042->irq[I8042_KEYBOARD] = keyboard;
     i8042->irq[I8042_AUX] = aux;
-    bus_add_ports(board, &i8042->data, "i8042-data", 0x60, 1, 1, &i8042_data_ops, i8042);
-    bus_add_ports(board, &i8042->command_port, "i8042-command", 0x64, 1, 1, &i8042_command_ops,
-                  i8042);
+    i8042->data = (struct bus_region){.name = "i8042-data",
+                                      .ops = &i8042_data_ops,
+                                      .opaque = i8042,
+                                      .base = 0x60,
+                                      .size = 1,
+                                      .max_size = 1,
+                                      .space = BUS_PIO};
+    i8042->command_port = (struct bus_region){.name = "i8042-command",
+                                              .ops = &i8042_command_ops,
+                                              .opaque = i8042,
+                                              .base = 0x64,
+                                              .size = 1,
+                                              .max_size = 1,
+                                              .space = BUS_PIO};
+    bus_add(board, &i8042->data);
+    bus_add(board, &i8042->command_port);
     device_add(board, &i8042->device, &i8042_class, i8042);
     i8042_reset(i8042);
     return i8042;

@@ -214,9 +214,6 @@ bool lapic_accept(struct lapic *lapic, enum apic_mode mode, u8 vector, bool leve
         vcpu_signal(lapic->vcpu, ATTN_NMI);
         return true;
     case APIC_INIT:
-        /* A start-up IPI that is still pending came before this and is void; one that comes
-         * after it counts, even if the vCPU sees both at once. */
-        vcpu_clear(lapic->vcpu, ATTN_SIPI);
         vcpu_signal(lapic->vcpu, ATTN_INIT);
         return true;
     case APIC_SIPI:

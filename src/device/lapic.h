@@ -7,8 +7,7 @@
  * INIT and SIPI reach the vCPU as attention bits. The run loop takes INIT first: x86_init,
  * apic_ops->init, and the vCPU then waits for SIPI, unless MSR_APIC_BASE has the BSP bit: that
  * one starts at the reset vector. It then takes ATTN_SIPI only while it waits for it, with
- * vcpu->sipi_vector, and drops it otherwise. Taking INIT does not lower ATTN_SIPI: both up
- * means that the start-up IPI came after. Each bit is lowered with vcpu_clear by the run
+ * vcpu->sipi_vector, and drops it otherwise. Each bit is lowered with vcpu_clear by the run
  * loop. NMI likewise; ATTN_INTR is lowered by the LAPIC alone.
  *
  * The timer counts bus clocks of 1 GHz, divided; in TSC-deadline mode it compares with the

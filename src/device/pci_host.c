@@ -229,9 +229,22 @@ struct pci_host *pci_host_create(struct board *board, struct gsi *gsi, struct ap
     host->board = board;
     host->gsi = gsi;
     host->apic_bus = bus;
-    bus_add_ports(board, &host->address_region, "pci-address", 0xcf8, 4, 4,
-                  &pci_host_address_ops, host);
-    bus_add_ports(board, &host->data_region, "pci-data", 0xcfc, 4, 4, &pci_host_data_ops, host);
+    host->address_region = (struct bus_region){.name = "pci-address",
+                                               .ops = &pci_host_address_ops,
+                                               .opaque = host,
+                                               .base = 0xcf8,
+                                               .size = 4,
+                                               .max_size = 4,
+                                               .space = BUS_PIO};
+    host->data_region = (struct bus_region){.name = "pci-data",
+                                            .ops = &pci_host_data_ops,
+                                            .opaque = host,
+                                            .base = 0xcfc,
+                                            .size = 4,
+                                            .max_size = 4,
+                                            .space = BUS_PIO};
+    bus_add(board, &host->address_region);
+    bus_add(board, &host->data_region);
     device_add(board, &host->device, &pci_host_class, host);
     pci_host_build_bridges(host);
     return host;

@@ -367,9 +367,23 @@ struct pic *pic_create(struct board *board, struct irq_line intr)
         struct chip_ports *ports = &pic->ports[i];
         ports->pic = pic;
         ports->index = i;
-        bus_add_ports(board, &ports->region, "pic", i ? 0xa0 : 0x20, 2, 1, &pic_ops, ports);
+        ports->region = (struct bus_region){.name = "pic",
+                                            .ops = &pic_ops,
+                                            .opaque = ports,
+                                            .base = i ? 0xa0 : 0x20,
+                                            .size = 2,
+                                            .max_size = 1,
+                                            .space = BUS_PIO};
+        bus_add(board, &ports->region);
     }
-    bus_add_ports(board, &pic->elcr, "elcr", 0x4d0, 2, 1, &pic_elcr_ops, pic);
+    pic->elcr = (struct bus_region){.name = "elcr",
+                                    .ops = &pic_elcr_ops,
+                                    .opaque = pic,
+                                    .base = 0x4d0,
+                                    .size = 2,
+                                    .max_size = 1,
+                                    .space = BUS_PIO};
+    bus_add(board, &pic->elcr);
     device_add(board, &pic->device, &pic_class, pic);
     pic_reset(pic);
     return pic;

@@ -482,8 +482,22 @@ struct pit *pit_create(struct board *board, struct irq_line irq)
     pit->board = board;
     pit->irq = irq;
     pit->timer = (struct timer){.fire = pit_fire, .opaque = pit};
-    bus_add_ports(board, &pit->ports, "pit", 0x40, 4, 1, &pit_ops, pit);
-    bus_add_ports(board, &pit->port61, "port61", 0x61, 1, 1, &pit_ops61, pit);
+    pit->ports = (struct bus_region){.name = "pit",
+                                     .ops = &pit_ops,
+                                     .opaque = pit,
+                                     .base = 0x40,
+                                     .size = 4,
+                                     .max_size = 1,
+                                     .space = BUS_PIO};
+    pit->port61 = (struct bus_region){.name = "port61",
+                                      .ops = &pit_ops61,
+                                      .opaque = pit,
+                                      .base = 0x61,
+                                      .size = 1,
+                                      .max_size = 1,
+                                      .space = BUS_PIO};
+    bus_add(board, &pit->ports);
+    bus_add(board, &pit->port61);
     device_add(board, &pit->device, &pit_class, pit);
     pit_reset(pit);
     return pit;

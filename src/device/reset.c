@@ -87,8 +87,22 @@ struct reset_control *reset_control_create(struct board *board)
     struct reset_control *reset = calloc(1, sizeof(*reset));
     ensure(reset);
     reset->board = board;
-    bus_add_ports(board, &reset->port92, "port92", 0x92, 1, 1, &reset_ops92, reset);
-    bus_add_ports(board, &reset->rc, "reset-control", RESET_PORT, 1, 1, &reset_ops_rc, reset);
+    reset->port92 = (struct bus_region){.name = "port92",
+                                        .ops = &reset_ops92,
+                                        .opaque = reset,
+                                        .base = 0x92,
+                                        .size = 1,
+                                        .max_size = 1,
+                                        .space = BUS_PIO};
+    reset->rc = (struct bus_region){.name = "reset-control",
+                                    .ops = &reset_ops_rc,
+                                    .opaque = reset,
+                                    .base = RESET_PORT,
+                                    .size = 1,
+                                    .max_size = 1,
+                                    .space = BUS_PIO};
+    bus_add(board, &reset->port92);
+    bus_add(board, &reset->rc);
     device_add(board, &reset->device, &reset_class, reset);
     reset_reset(reset);
     return reset;

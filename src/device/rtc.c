@@ -492,13 +492,20 @@ struct rtc *rtc_create(struct board *board, struct irq_line irq, struct irq_line
     rtc->nmi_mask = nmi_mask;
     rtc->periodic = (struct timer){.fire = rtc_fire_periodic, .opaque = rtc};
     rtc->second = (struct timer){.fire = rtc_fire_second, .opaque = rtc};
-    bus_add_ports(board, &rtc->region, "rtc", 0x70, 2, 1, &rtc_ops, rtc);
+    rtc->region = (struct bus_region){.name = "rtc",
+                                      .ops = &rtc_ops,
+                                      .opaque = rtc,
+                                      .base = 0x70,
+                                      .size = 2,
+                                      .max_size = 1,
+                                      .space = BUS_PIO};
     rtc->cmos[RTC_A] = A_DV_RUN | 6; /* 1,024 Hz */
     rtc->cmos[RTC_B] = B_24H;
     rtc->cmos[RTC_D] = D_VRT;
     rtc->base_ns = rtc_now(rtc);
     rtc->base_s = board->clock.wall ? board->clock.wall(board->clock.opaque) : 0;
     rtc->second_at = rtc->base_ns + NS_PER_S;
+    bus_add(board, &rtc->region);
     device_add(board, &rtc->device, &rtc_class, rtc);
     rtc_reset(rtc);
     return rtc;

@@ -419,12 +419,19 @@ struct serial *serial_create(struct board *board, u16 base, struct irq_line irq,
     serial->chardev = chardev;
     serial->irq = irq;
     serial->timeout = (struct timer){.fire = serial_timeout, .opaque = serial};
-    bus_add_ports(board, &serial->region, "serial", base, 8, 1, &serial_ops, serial);
+    serial->region = (struct bus_region){.name = "serial",
+                                         .ops = &serial_ops,
+                                         .opaque = serial,
+                                         .base = base,
+                                         .size = 8,
+                                         .max_size = 1,
+                                         .space = BUS_PIO};
     if (chardev) {
         chardev->can_receive = serial_can_receive;
         chardev->receive = serial_receive;
         chardev->front = serial;
     }
+    bus_add(board, &serial->region);
     device_add(board, &serial->device, &serial_class, serial);
     serial_reset(serial);
     return serial;

@@ -21,19 +21,6 @@ void bus_add(struct board *board, struct bus_region *region)
     bus_forget(bus);
 }
 
-void bus_add_ports(struct board *board, struct bus_region *region, const char *name, u64 base,
-                   u64 size, unsigned max_size, const struct bus_ops *ops, void *opaque)
-{
-    *region = (struct bus_region){.name = name,
-                                  .ops = ops,
-                                  .opaque = opaque,
-                                  .base = base,
-                                  .size = size,
-                                  .max_size = max_size,
-                                  .space = BUS_PIO};
-    bus_add(board, region);
-}
-
 void bus_remove(struct board *board, struct bus_region *region)
 {
     struct bus *bus = &board->bus;

@@ -57,9 +57,5 @@ struct board;
 void bus_add(struct board *board, struct bus_region *region);
 void bus_remove(struct board *board, struct bus_region *region);
 
-/* Fills in a region of I/O ports and adds it. */
-void bus_add_ports(struct board *board, struct bus_region *region, const char *name, u64 base,
-                   u64 size, unsigned max_size, const struct bus_ops *ops, void *opaque);
-
 u64 bus_read(struct board *board, enum bus_space space, u64 addr, unsigned size);
 void bus_write(struct board *board, enum bus_space space, u64 addr, unsigned size, u64 value);

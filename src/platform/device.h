@@ -77,8 +77,7 @@ void device_buffer_free(struct device_buffer *buffer);
  *
  * device_load takes one record at the head of `data` and returns its length; 0: it is cut
  * short, of another device or version, or the device refused the state (the device then needs a
- * reset). The bytes may be hostile. All under the board lock. Before saving, clock_run: an
- * expiry that is due but has not fired is not part of the state.
+ * reset). The bytes may be hostile. All under the board lock.
  */
 void device_save(const struct device *device, struct device_buffer *out);
 size_t device_load(struct device *device, const void *data, size_t len);

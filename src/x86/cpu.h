@@ -150,6 +150,7 @@ struct x86_cpu {
     /* -- Vector state ------------------------------------------------------------------------
      */
     struct x86_fpu fpu;
+    u16 fcs, fds; /* selectors of the last x87 instruction and operand: 32-bit images hold them */
 
     /* -- System ------------------------------------------------------------------------------
      */

@@ -77,6 +77,14 @@ void exec_mask_store(struct x86_cpu *c, struct x86_insn *i)
     store_selected(c, i, mask, source, (unsigned)i->imm);
 }
 
+/* What a mask of zeroes may fault on is left to implementations: AMD's touch the whole range.
+ */
+static void check_range(struct x86_cpu *c, struct x86_insn *i)
+{
+    if (c->model->amd)
+        native_image_probe(c, i, i->mem_size, ACCESS_WRITE);
+}
+
 /* MASKMOVDQU: source, mask; to DS:rDI. */
 void exec_maskmov(struct x86_cpu *c, struct x86_insn *i)
 {
@@ -84,16 +92,16 @@ void exec_maskmov(struct x86_cpu *c, struct x86_insn *i)
         native_check_avx(c);
     else
         native_check_sse(c);
+    check_range(c, i);
     store_selected(c, i, c->fpu.xmm[i->opd[1].reg], c->fpu.xmm[i->opd[0].reg], 1);
 }
 
 void exec_maskmovq(struct x86_cpu *c, struct x86_insn *i)
 {
     native_check_mmx(c);
-    unsigned top = (c->fpu.fsw >> 11) & 7;
-    store_selected(c, i, c->fpu.st[(i->opd[1].reg - top) & 7],
-                   c->fpu.st[(i->opd[0].reg - top) & 7], 1);
-    native_enter_mmx(c);
+    native_enter_mmx(c); /* stays even when a store faults */
+    check_range(c, i);
+    store_selected(c, i, c->fpu.st[i->opd[1].reg], c->fpu.st[i->opd[0].reg], 1);
 }
 
 /*

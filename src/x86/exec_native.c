@@ -64,13 +64,20 @@ void native_enter_mmx(struct x86_cpu *c)
     c->fpu.ftw = 0xff;
 }
 
+static void check_misaligned(struct x86_cpu *c, const struct x86_insn *i)
+{
+    if (i->native_flags & NATIVE_ALIGN || i->flags & INSN_VEX || !(c->fpu.mxcsr & MXCSR_MM))
+        x86_raise_error(c, VEC_GP, 0);
+}
+
 struct gva native_address(struct x86_cpu *c, struct x86_insn *i, unsigned size,
                           enum x86_access access)
 {
-    struct gva la = x86_linear(c, i->seg, x86_ea(c, i), size, access);
-    if (i->flags & INSN_ALIGN && unlikely(la.v & (size - 1)))
-        x86_raise_error(c, VEC_GP, 0);
-    return la;
+    u64 ea = x86_ea(c, i);
+    /* Before the other checks: an operand beyond #SS is #GP when it is also misaligned. */
+    if (i->flags & INSN_ALIGN && unlikely((c->seg[i->seg].base + ea) & (size - 1)))
+        check_misaligned(c, i);
+    return x86_linear(c, i->seg, ea, size, access);
 }
 
 /* The memory operand of an instruction in progress: RAM itself, or the copy. */
@@ -86,7 +93,8 @@ static inline void operand_open(struct operand *o, struct x86_cpu *c, struct x86
     bool store = i->native_flags & NATIVE_STORE;
     o->la = native_address(c, i, i->mem_size, store ? ACCESS_WRITE : ACCESS_READ);
     o->p = store ? x86_tlb_write(c, o->la, i->mem_size) : x86_tlb_read(c, o->la, i->mem_size);
-    if (likely(o->p))
+    /* With MXCSR.MM the guest may misalign what the host, without it, must not. */
+    if (likely(o->p) && likely(!(i->flags & INSN_ALIGN) || !(o->la.v & 15)))
         return;
     o->p = o->copy;
     if (store)
@@ -176,7 +184,6 @@ static bool x87_stored(const struct x86_cpu *c)
 
 /*
  * The pointers to the last instruction are the guest's, not the thunk's (SDM vol. 1, 8.1.8).
- * Selectors are not kept, as on processors that report their deprecation.
  */
 void exec_native_x87(struct x86_cpu *c, struct x86_insn *i)
 {
@@ -198,8 +205,13 @@ void exec_native_x87(struct x86_cpu *c, struct x86_insn *i)
     bool linear = !x86_protected(c) || x86_v86(c);
     c->fpu.fip = c->insn_rip + (linear ? c->seg[SEG_CS].base : 0);
     c->fpu.fdp = fdp;
+    if (!x86_has(c->model, FEAT_NO_FCS_FDS)) {
+        c->fcs = c->seg[SEG_CS].sel;
+        if (i->mem_size)
+            c->fds = c->seg[i->seg].sel;
+    }
     c->fpu.fop = i->imm2;
-    c->fpu.mxcsr_mask = MXCSR_MASK;
+    c->fpu.mxcsr_mask = native_mxcsr_mask(c);
 }
 
 /* -- Images larger than one access -----------------------------------------------------------

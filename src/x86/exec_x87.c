@@ -29,6 +29,7 @@ static void init(struct x86_cpu *c)
     c->fpu.fop = 0;
     c->fpu.fip = 0;
     c->fpu.fdp = 0;
+    c->fcs = c->fds = 0;
 }
 
 /* The full tag word; the abridged one tells only empty from not empty. */
@@ -78,10 +79,18 @@ static unsigned env_size(const struct x86_insn *i)
     return i->opsize == 2 ? 14 : 28;
 }
 
+/* Words, as the processor moves them: faults come where its do. */
+static void env_load(struct x86_cpu *c, struct x86_insn *i, u8 *buf)
+{
+    unsigned n = env_size(i);
+    for (unsigned at = 0; at < n; at += n / 7)
+        native_image_load(c, i, at, buf + at, n / 7);
+}
+
 static void env_pack(const struct x86_cpu *c, const struct x86_insn *i, u8 *buf)
 {
     const struct x86_fpu *f = &c->fpu;
-    u32 word[7] = {f->fcw, f->fsw, full_tags(f), (u32)f->fip, 0, (u32)f->fdp, 0};
+    u32 word[7] = {f->fcw, f->fsw, full_tags(f), (u32)f->fip, c->fcs, (u32)f->fdp, c->fds};
     u32 fop = f->fop & 0x7ff;
     if (linear_pointers(c)) {
         unsigned high = i->opsize == 2 ? 0xf : 0xffff;
@@ -90,7 +99,7 @@ static void env_pack(const struct x86_cpu *c, const struct x86_insn *i, u8 *buf)
         word[5] = (u16)f->fdp;
         word[6] = ((u32)(f->fdp >> 16) & high) << 12;
     } else {
-        word[4] = fop << 16;
+        word[4] |= fop << 16;
     }
     for (unsigned k = 0; k < 7; k++) {
         u16 half = (u16)word[k];
@@ -102,6 +111,13 @@ static void env_pack(const struct x86_cpu *c, const struct x86_insn *i, u8 *buf)
             word[k] |= linear_pointers(c) && k == 6 ? 0 : 0xffff0000;
         memcpy(buf + 4 * k, &word[k], 4);
     }
+}
+
+static void keep_selectors(struct x86_cpu *c, u16 fcs, u16 fds)
+{
+    bool none = x86_has(c->model, FEAT_NO_FCS_FDS);
+    c->fcs = none ? 0 : fcs;
+    c->fds = none ? 0 : fds;
 }
 
 static void env_unpack(struct x86_cpu *c, const struct x86_insn *i, const u8 *buf)
@@ -127,6 +143,7 @@ static void env_unpack(struct x86_cpu *c, const struct x86_insn *i, const u8 *bu
         f->fip = word[3];
         f->fdp = word[5];
         f->fop = i->opsize == 2 ? 0 : (word[4] >> 16) & 0x7ff;
+        keep_selectors(c, (u16)word[4], (u16)word[6]);
     }
     update_es(f);
 }
@@ -185,7 +202,8 @@ void exec_fnstenv(struct x86_cpu *c, struct x86_insn *i)
     u8 env[28];
     native_check_x87(c);
     env_pack(c, i, env);
-    x86_store_bytes(c, i->seg, x86_ea(c, i), env, env_size(i));
+    native_image_probe(c, i, 2, ACCESS_WRITE);
+    native_image_store(c, i, 0, env, env_size(i));
     c->fpu.fcw |= FSW_EXCEPTIONS;
     update_es(&c->fpu);
 }
@@ -195,7 +213,7 @@ void exec_fldenv(struct x86_cpu *c, struct x86_insn *i)
     u8 env[28];
     native_check_x87(c);
     native_check_mf(c);
-    x86_load_bytes(c, i->seg, x86_ea(c, i), env, env_size(i));
+    env_load(c, i, env);
     env_unpack(c, i, env);
 }
 
@@ -204,6 +222,7 @@ void exec_fnsave(struct x86_cpu *c, struct x86_insn *i)
     u8 image[28 + 80];
     unsigned n = env_size(i);
     native_check_x87(c);
+    native_image_probe(c, i, 2, ACCESS_WRITE);
     native_image_probe(c, i, n + 80, ACCESS_WRITE);
     env_pack(c, i, image);
     for (unsigned r = 0; r < 8; r++)
@@ -218,7 +237,10 @@ void exec_frstor(struct x86_cpu *c, struct x86_insn *i)
     unsigned n = env_size(i);
     native_check_x87(c);
     native_check_mf(c);
-    native_image_load(c, i, 0, image, n + 80);
+    /* In the pieces that the processor loads: faults come as its do. */
+    env_load(c, i, image);
+    for (unsigned r = 0; r < 8; r++)
+        native_image_load(c, i, n + 10 * r, image + n + 10 * r, 10);
     env_unpack(c, i, image);
     for (unsigned r = 0; r < 8; r++)
         memcpy(c->fpu.st[r], image + n + 10 * r, 10);

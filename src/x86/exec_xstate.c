@@ -44,7 +44,7 @@ u64 native_xinuse(const struct x86_cpu *c)
 
 static void check_mxcsr(struct x86_cpu *c, u32 value)
 {
-    if (value & ~MXCSR_MASK)
+    if (value & ~native_mxcsr_mask(c))
         x86_raise_error(c, VEC_GP, 0);
 }
 
@@ -95,12 +95,20 @@ void exec_vzeroall(struct x86_cpu *c, struct x86_insn *i)
 /* -- The legacy region -----------------------------------------------------------------------
  */
 
-static void check_alignment(struct x86_cpu *c, struct x86_insn *i, unsigned align,
-                            enum x86_access access)
+/* XSAVE's address is #GP when misaligned even where it is #SS or #GP for other reasons. */
+static void check_alignment(struct x86_cpu *c, struct x86_insn *i, unsigned align)
 {
-    struct gva la = x86_linear(c, i->seg, x86_ea(c, i), 1, access);
-    if (la.v & (align - 1))
+    if ((c->seg[i->seg].base + x86_ea(c, i)) & (align - 1))
         x86_raise_error(c, VEC_GP, 0);
+}
+
+/*
+ * AMD's processors save the pointers to the last instruction only while an exception is
+ * pending, and zeroes otherwise (APM vol. 2, 11.4.4).
+ */
+static bool drops_pointers(const struct x86_cpu *c, u16 fsw)
+{
+    return c->model->amd && !(fsw & FSW_ES);
 }
 
 /* With REX.W the pointers are 64 bits; else 32 bits and a selector, which reads as zero. */
@@ -109,9 +117,11 @@ static void pack_x87(const struct x86_cpu *c, const struct x86_insn *i, struct x
     memcpy(to, &c->fpu, offsetof(struct x86_fpu, mxcsr));
     to->reserved0 = 0;
     if (!(i->flags & INSN_REX_W)) {
-        to->fip = (u32)to->fip;
-        to->fdp = (u32)to->fdp;
+        to->fip = (u32)to->fip | (u64)c->fcs << 32;
+        to->fdp = (u32)to->fdp | (u64)c->fds << 32;
     }
+    if (drops_pointers(c, c->fpu.fsw))
+        to->fop = to->fip = to->fdp = 0;
     memcpy(to->st, c->fpu.st, sizeof(to->st));
     for (unsigned r = 0; r < 8; r++)
         memset(to->st[r] + 10, 0, 6);
@@ -129,6 +139,11 @@ static void unpack_x87(struct x86_cpu *c, const struct x86_insn *i, const struct
     f->fop = from->fop & 0x7ff;
     f->fip = wide ? from->fip : (u32)from->fip;
     f->fdp = wide ? from->fdp : (u32)from->fdp;
+    bool none = wide || x86_has(c->model, FEAT_NO_FCS_FDS);
+    c->fcs = none ? 0 : (u16)(from->fip >> 32);
+    c->fds = none ? 0 : (u16)(from->fdp >> 32);
+    if (drops_pointers(c, f->fsw))
+        f->fop = f->fip = f->fdp = c->fcs = c->fds = 0;
     memcpy(f->st, from->st, sizeof(f->st));
     for (unsigned r = 0; r < 8; r++)
         memset(f->st[r] + 10, 0, 6);
@@ -139,6 +154,7 @@ static void init_x87(struct x86_cpu *c)
     memset(&c->fpu, 0, offsetof(struct x86_fpu, mxcsr));
     memset(c->fpu.st, 0, sizeof(c->fpu.st));
     c->fpu.fcw = FCW_DEFAULT;
+    c->fcs = c->fds = 0;
 }
 
 static void check_fxsr(struct x86_cpu *c, struct x86_insn *i, enum x86_access access)
@@ -147,7 +163,8 @@ static void check_fxsr(struct x86_cpu *c, struct x86_insn *i, enum x86_access ac
         x86_raise(c, c->model->amd ? VEC_NM : VEC_UD);
     if (c->cr0 & CR0_TS)
         x86_raise(c, VEC_NM);
-    check_alignment(c, i, 16, access);
+    x86_linear(c, i->seg, x86_ea(c, i), 1, access);
+    check_alignment(c, i, 16);
 }
 
 /* Fast FXSAVE leaves the XMM registers alone (AMD APM vol. 2, 11.4.4). */
@@ -163,7 +180,7 @@ void exec_fxsave(struct x86_cpu *c, struct x86_insn *i)
     native_image_probe(c, i, LEGACY_SIZE, ACCESS_WRITE);
     pack_x87(c, i, &image);
     image.mxcsr = c->fpu.mxcsr;
-    image.mxcsr_mask = MXCSR_MASK;
+    image.mxcsr_mask = native_mxcsr_mask(c);
     unsigned n = skips_xmm(c) ? 0 : 16 * vector_registers(c);
     memcpy(image.xmm, c->fpu.xmm, n);
     native_image_store(c, i, 0, &image, offsetof(struct x86_fpu, xmm) + n);
@@ -189,7 +206,8 @@ static void check_xsave(struct x86_cpu *c, struct x86_insn *i, enum x86_access a
         x86_raise(c, VEC_UD);
     if (c->cr0 & CR0_TS)
         x86_raise(c, VEC_NM);
-    check_alignment(c, i, 64, access);
+    check_alignment(c, i, 64);
+    x86_linear(c, i->seg, x86_ea(c, i), 1, access);
 }
 
 static u64 requested(const struct x86_cpu *c)
@@ -208,7 +226,7 @@ static void store_components(struct x86_cpu *c, struct x86_insn *i, u64 which, b
         native_image_store(c, i, offsetof(struct x86_fpu, st), image.st, sizeof(image.st));
     }
     if (mxcsr) {
-        u32 pair[2] = {c->fpu.mxcsr, MXCSR_MASK};
+        u32 pair[2] = {c->fpu.mxcsr, native_mxcsr_mask(c)};
         native_image_store(c, i, offsetof(struct x86_fpu, mxcsr), pair, sizeof(pair));
     }
     if (which & XCR0_SSE)

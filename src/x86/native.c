@@ -133,10 +133,11 @@ struct shape {
     const ZydisDecodedOperand *mem;
 };
 
+/* The escape opcodes, whatever set they came with: FISTTP is SSE3's, FCOMI the Pentium Pro's.
+ */
 static bool is_x87(const ZydisDecodedInstruction *z)
 {
-    return z->meta.isa_ext == ZYDIS_ISA_EXT_X87 || z->meta.isa_set == ZYDIS_ISA_SET_SSE3X87 ||
-           z->meta.isa_set == ZYDIS_ISA_SET_FCMOV;
+    return z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (z->opcode & 0xf8) == 0xd8;
 }
 
 /*
@@ -576,12 +577,15 @@ static bool available(const struct x86_cpu *c, const ZydisDecodedInstruction *z)
  */
 
 /* Must a 16- or 32-byte memory operand be aligned? SDM vol. 2, 2.4. */
-static bool must_align(const ZydisDecodedInstruction *z, const struct shape *s, unsigned size)
+static bool must_align(const struct x86_cpu *c, const ZydisDecodedInstruction *z,
+                       const struct shape *s, unsigned size)
 {
     if (z->meta.exception_class == ZYDIS_EXCEPTION_CLASS_AVX1)
         return true;
     if (s->vex || s->x87 || size != 16)
         return false;
+    if (z->meta.isa_set == ZYDIS_ISA_SET_SHA) /* Zen does not ask for it, whatever APM says */
+        return !c->model->amd;
     switch (z->mnemonic) {
     case ZYDIS_MNEMONIC_MOVUPS:
     case ZYDIS_MNEMONIC_MOVUPD:
@@ -597,8 +601,8 @@ static bool must_align(const ZydisDecodedInstruction *z, const struct shape *s, 
     }
 }
 
-static void lower_memory(const ZydisDecodedInstruction *z, const struct shape *s,
-                         struct x86_insn *i)
+static void lower_memory(const struct x86_cpu *c, const ZydisDecodedInstruction *z,
+                         const struct shape *s, struct x86_insn *i)
 {
     if (!s->mem)
         return;
@@ -607,7 +611,7 @@ static void lower_memory(const ZydisDecodedInstruction *z, const struct shape *s
         i->native_flags |= NATIVE_LOAD;
     if (s->mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
         i->native_flags |= NATIVE_STORE;
-    if (must_align(z, s, i->mem_size))
+    if (must_align(c, z, s, i->mem_size))
         i->flags |= INSN_ALIGN;
 }
 
@@ -669,7 +673,7 @@ enum x86_decode_result native_lower(struct x86_cpu *c, const ZydisDecodedInstruc
     shape_init(&s, z, operands);
     if (s.vex)
         i->flags |= INSN_VEX;
-    lower_memory(z, &s, i);
+    lower_memory(c, z, &s, i);
     lower_operands(z, operands, i);
     if (s.mmx_read | s.mmx_write)
         i->native_flags |= NATIVE_MMX;

@@ -42,11 +42,17 @@ static inline const struct native_head *native_head(const void *code)
 #define NATIVE_MXCSR BIT(2) /* runs with the guest's MXCSR: may raise #XM */
 #define NATIVE_MMX   BIT(3) /* names an MMX register: x87 checks, TOP := 0, all tags valid */
 #define NATIVE_ZERO  BIT(4) /* plain moves: bits above the datum, up to 127, become zero */
-#define NATIVE_ALIGN BIT(5) /* non-temporal and aligned moves: as INSN_ALIGN */
+#define NATIVE_ALIGN BIT(5) /* INSN_ALIGN even with MXCSR.MM: the aligned moves */
 
-/* The MXCSR bits that exist (SDM vol. 1, 10.2.3); AMD's misaligned mode is not offered. */
-#define MXCSR_MASK    0xffffu
 #define MXCSR_DEFAULT 0x1f80u
+/* AMD's misaligned mode: no alignment rule for operands of arithmetic (APM vol. 2, 11.2). */
+#define MXCSR_MM BIT(17)
+/* The MXCSR bits that exist (SDM vol. 1, 10.2.3). */
+static inline u32 native_mxcsr_mask(const struct x86_cpu *c)
+{
+    return x86_has(c->model, FEAT_MISALIGNSSE) ? (u32)MXCSR_MM | 0xffff : 0xffff;
+}
+
 /* x87 control and status word, SDM vol. 1, 8.1 */
 #define FCW_DEFAULT    0x37fu
 #define FSW_EXCEPTIONS 0x3fu
