@@ -1,0 +1,206 @@
+/*
+ * oracle --seed S --count N [--only MNEMONIC,...] [--verbose]: runs N random sequences on the
+ * bare processor and on x86/, and reports every disagreement, minimised. Status 0: all agree.
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "oracle.h"
+
+#define BATCH          128u
+#define MAX_MISMATCHES 10u
+
+struct options {
+    u64 seed, count;
+    const char *only;
+    bool verbose;
+};
+
+struct totals {
+    u64 sequences, faults, lost, mismatches;
+};
+
+struct arena {
+    struct runner *runners[RUNNERS];
+    struct job *jobs[2]; /* one batch runs while the next is made */
+    struct job *trial;
+};
+
+static void run_both(struct arena *a, struct job *jobs, unsigned count)
+{
+    for (unsigned k = 0; k < RUNNERS; k++)
+        a->runners[k]->start(a->runners[k]->opaque, jobs, count);
+    for (unsigned k = 0; k < RUNNERS; k++)
+        a->runners[k]->finish(a->runners[k]->opaque);
+}
+
+static bool agree(const struct job *job, bool print)
+{
+    return states_agree(&job->sequence, &job->out[BARE], &job->out[SIM], print);
+}
+
+/* Replaces instruction `k` by NOPs, which keeps branches right. */
+static void blank(struct sequence *q, unsigned k)
+{
+    unsigned at = 0;
+    for (unsigned j = 0; j < k; j++)
+        at += q->length[j];
+    memset(q->code + at, 0x90, q->length[k]);
+}
+
+static void minimise(struct arena *a, struct job *job)
+{
+    for (unsigned k = 0; k < job->sequence.n; k++) {
+        memcpy(a->trial, job, sizeof(*job));
+        blank(&a->trial->sequence, k);
+        run_both(a, a->trial, 1);
+        if (!agree(a->trial, false))
+            memcpy(job, a->trial, sizeof(*job));
+    }
+    run_both(a, job, 1);
+}
+
+static void print_state(const struct job *job)
+{
+    const struct state *s = &job->in;
+    for (unsigned k = 0; k < (job->sequence.code_size == 8 ? 16 : 8); k++)
+        printf("  gpr%-2u %016llx%s", k, (unsigned long long)s->gpr[k], k % 4 == 3 ? "\n" : "");
+    printf("  rflags %llx fcw %x fsw %x ftw %x mxcsr %x\n", (unsigned long long)s->rflags,
+           s->fpu.fcw, s->fpu.fsw, s->fpu.ftw, s->fpu.mxcsr);
+}
+
+static void report(struct arena *a, struct job *job, u64 number)
+{
+    printf("\nsequence %llu, %u-bit code:\n", (unsigned long long)number,
+           job->sequence.code_size * 8);
+    sequence_print(&job->sequence);
+    agree(job, true);
+    minimise(a, job);
+    printf(" minimised:\n");
+    sequence_print(&job->sequence);
+    print_state(job);
+    agree(job, true);
+}
+
+static void account(struct arena *a, const struct options *o, struct forms *forms,
+                    struct job *job, struct totals *t)
+{
+    t->sequences++;
+    t->faults += job->out[BARE].outcome == OUTCOME_FAULT;
+    t->lost += job->out[BARE].outcome == OUTCOME_LOST || job->out[SIM].outcome == OUTCOME_LOST;
+    for (unsigned k = 0; k < job->sequence.n; k++)
+        forms->list[job->sequence.form[k]].runs++;
+    if (o->verbose) {
+        printf("%llu:\n", (unsigned long long)t->sequences);
+        sequence_print(&job->sequence);
+    }
+    if (agree(job, false))
+        return;
+    if (t->mismatches++ < MAX_MISMATCHES)
+        report(a, job, t->sequences);
+}
+
+static void print_coverage(const struct forms *forms)
+{
+    unsigned tested = 0, missed = 0, excluded = 0;
+    u8 seen[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {0};
+    for (unsigned k = 0; k < forms->count; k++) {
+        const struct form *f = &forms->list[k];
+        if (f->excluded) {
+            excluded++;
+            continue;
+        }
+        tested += f->runs > 0;
+        missed += f->runs == 0;
+        seen[f->mnemonic] |= f->runs ? 2 : 1;
+    }
+    unsigned covered = 0, uncovered = 0;
+    for (unsigned m = 0; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++) {
+        covered += seen[m] >= 2;
+        uncovered += seen[m] == 1;
+    }
+    printf("forms covered: %u, not covered: %u, excluded: %u\n", tested, missed, excluded);
+    printf("mnemonics covered: %u, not covered: %u", covered, uncovered);
+    for (unsigned m = 0; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++)
+        if (seen[m] == 1)
+            printf(" %s", ZydisMnemonicGetString(m));
+    printf("\n");
+}
+
+static int run(const struct options *o)
+{
+    struct arena a = {.runners = {bare_runner(), sim_runner()}};
+    struct forms forms;
+    struct random random;
+    struct totals t = {0};
+    /* Both batches in one mapping, made before the child is. */
+    a.jobs[0] = bare_alloc((2 * BATCH + 1) * sizeof(struct job));
+    a.jobs[1] = a.jobs[0] + BATCH;
+    a.trial = a.jobs[0] + 2 * BATCH;
+    forms_init(&forms, o->only);
+    bool any = false;
+    for (unsigned k = 0; k < forms.count; k++)
+        any |= !forms.list[k].excluded;
+    if (!any) {
+        fprintf(stderr, "oracle: no such mnemonic: %s\n", o->only);
+        return 2;
+    }
+    random_seed(&random, o->seed);
+    printf("seed %llu\n", (unsigned long long)o->seed);
+
+    unsigned now = 0, count = 0;
+    for (u64 left = o->count; left || count;) {
+        unsigned next = left < BATCH ? (unsigned)left : BATCH;
+        if (count)
+            a.runners[BARE]->start(a.runners[BARE]->opaque, a.jobs[now], count);
+        for (unsigned k = 0; k < next; k++)
+            generate(&forms, &random, &a.jobs[!now][k]);
+        if (count) {
+            a.runners[SIM]->start(a.runners[SIM]->opaque, a.jobs[now], count);
+            for (unsigned k = 0; k < RUNNERS; k++)
+                a.runners[k]->finish(a.runners[k]->opaque);
+        }
+        for (unsigned k = 0; k < count; k++)
+            account(&a, o, &forms, &a.jobs[now][k], &t);
+        left -= next;
+        count = next;
+        now = !now;
+    }
+    printf("sequences: %llu, ended by a fault: %llu, lost: %llu, disagreements: %llu\n",
+           (unsigned long long)t.sequences, (unsigned long long)t.faults,
+           (unsigned long long)t.lost, (unsigned long long)t.mismatches);
+    print_coverage(&forms);
+    return t.mismatches != 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option words[] = {{"seed", required_argument, NULL, 's'},
+                                          {"count", required_argument, NULL, 'c'},
+                                          {"only", required_argument, NULL, 'o'},
+                                          {"verbose", no_argument, NULL, 'v'},
+                                          {0}};
+    struct options o = {.seed = (u64)time(NULL), .count = 200000};
+    for (int c; (c = getopt_long(argc, argv, "", words, NULL)) != -1;) {
+        switch (c) {
+        case 's':
+            o.seed = strtoull(optarg, NULL, 0);
+            break;
+        case 'c':
+            o.count = strtoull(optarg, NULL, 0);
+            break;
+        case 'o':
+            o.only = optarg;
+            break;
+        case 'v':
+            o.verbose = true;
+            break;
+        default:
+            return 2;
+        }
+    }
+    return run(&o);
+}
