@@ -332,6 +332,26 @@ static bool may_fault(const ZydisDecodedInstruction *z, u8 group)
  * ----------------------------------------------------------
  */
 
+/* MOV has forms for segment, control and debug registers: anything but plain registers. */
+static bool names_system_register(const ZydisDecodedInstruction *z,
+                                  const ZydisDecodedOperand *operands)
+{
+    for (unsigned i = 0; i < z->operand_count_visible; i++) {
+        if (operands[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
+            continue;
+        switch (ZydisRegisterGetClass(operands[i].reg.value)) {
+        case ZYDIS_REGCLASS_GPR8:
+        case ZYDIS_REGCLASS_GPR16:
+        case ZYDIS_REGCLASS_GPR32:
+        case ZYDIS_REGCLASS_GPR64:
+            break;
+        default:
+            return true;
+        }
+    }
+    return false;
+}
+
 static void refine(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *operands,
                    struct guest_insn *g)
 {
@@ -366,15 +386,12 @@ static void refine(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
             g->kind = GUEST_SIMULATE;
         break;
     case GUEST_COPY:
-        /* A register bit offset reaches beyond the operand; segment registers are sensitive. */
+        /* A register bit offset reaches beyond the operand. */
         if (z->meta.category == ZYDIS_CATEGORY_BITBYTE && memory &&
             operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
             g->kind = GUEST_SIMULATE;
-        for (unsigned i = 0; i < z->operand_count_visible; i++) {
-            if (operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-                ZydisRegisterGetClass(operands[i].reg.value) == ZYDIS_REGCLASS_SEGMENT)
-                g->kind = GUEST_SYSTEM;
-        }
+        if (rules[z->mnemonic].group == GROUP_INTEGER && names_system_register(z, operands))
+            g->kind = GUEST_SYSTEM;
         break;
     }
 }
