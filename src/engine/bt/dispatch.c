@@ -48,9 +48,14 @@ static const void *go(struct bt *bt, u32 place)
     return bt_exec(bt, place);
 }
 
+static bool pending(const struct bt *bt, u32 mask)
+{
+    return atomic_load_explicit(&bt->vcpu->cpu.attention, memory_order_relaxed) & mask;
+}
+
 static bool attention(const struct bt *bt)
 {
-    return unlikely(atomic_load_explicit(&bt->vcpu->cpu.attention, memory_order_relaxed));
+    return unlikely(pending(bt, ~0u));
 }
 
 u32 bt_mode(const struct x86_cpu *c)
@@ -151,12 +156,14 @@ const void *dispatch(struct bt *bt)
         }
         u32 mode = bt_mode(c);
         struct tu *tu = mode == MODE_NONE ? NULL : find_tu(bt, mode);
-        if (likely(tu) && !attention(bt)) {
+        /* What the vCPU has done to itself comes first. What others want and could not be
+         * served just now, as an interrupt while IF is clear, waits. */
+        if (unlikely(pending(bt, ATTN_STATE)))
+            continue;
+        if (likely(tu)) {
             indirect_enter_mode(bt, mode);
             return go(bt, tu->entry);
         }
-        if (attention(bt))
-            continue;
         bt->stats.steps++;
         vectors_home(bt);
         sim_step(bt->vcpu);
