@@ -2,11 +2,7 @@
  * Decode and execute with a world that lies: memory faults or answers whatever the input says,
  * ports, MSRs and thunks too. No input may crash, hang or trip a sanitizer, and the laws of
  * faults must hold (RIP at the instruction, locks released).
- *
- * With libFuzzer (-fsanitize=fuzzer, FUZZ_LIBFUZZER defined) the engine brings the input; else
- * main() makes it: fuzz_x86 [runs [seed]].
  */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,7 +13,7 @@
 #include "x86/mem.h"
 #include "x86/model.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 
 #define CODE_SIZE (64 * KiB)
 
@@ -286,55 +282,36 @@ static bool step(struct liar *l)
     return c->activity == CPU_RUNNING;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* Large, so one for the process, with what no input changes. */
+static struct liar *liar_new(void)
 {
-    static struct liar *l; /* large: one for the process */
-    static u8 *code;
-    if (!l) {
-        l = aligned_alloc(64, align_up(sizeof(*l), 64));
-        code = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
-                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        ensure(l && code != MAP_FAILED);
-    }
-    memset(l, 0, sizeof(*l));
-    l->code = code;
+    struct error err;
+    struct liar *l = aligned_alloc(64, align_up(sizeof(*l), 64));
+    ensure(l);
+    l->code = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
+                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ensure(l->code != MAP_FAILED);
+    ensure(x86_model_init(&l->model, "max", 1, 1000000000, &err));
+    return l;
+}
+
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
+{
+    static struct liar *l;
+    if (!l)
+        l = liar_new();
+    memset(&l->cpu, 0, sizeof(l->cpu));
     l->cpu.ops = &liar_ops;
     l->cpu.model = &l->model;
     l->cpu.log = &l->log;
+    l->log.mask = 0;
     l->data = data;
     l->size = size;
-    struct error err;
-    ensure(x86_model_init(&l->model, "max", 1, 1000000000, &err));
+    l->locks = 0;
+    l->code_used = 0;
     l->model.amd = take_byte(l) & 1;
     set_state(l, take_byte(l) % 5);
     for (unsigned n = 0; n < 32 && step(l); n++)
         ;
     return 0;
 }
-
-#ifndef FUZZ_LIBFUZZER
-static u64 next_random(u64 *state)
-{
-    u64 z = *state += 0x9e3779b97f4a7c15;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-}
-
-int main(int argc, char **argv)
-{
-    u64 runs = argc > 1 ? strtoull(argv[1], NULL, 0) : 20000;
-    u64 state = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
-    u64 input[160];
-    for (u64 n = 0; n < runs; n++) {
-        u64 seed = state;
-        for (size_t k = 0; k < ARRAY_LEN(input); k++)
-            input[k] = next_random(&state);
-        if (getenv("FUZZ_VERBOSE"))
-            fprintf(stderr, "seed %#llx\n", (unsigned long long)seed);
-        LLVMFuzzerTestOneInput((const u8 *)input, next_random(&state) % sizeof(input));
-    }
-    printf("%llu runs\n", (unsigned long long)runs);
-    return 0;
-}
-#endif

@@ -216,9 +216,9 @@ struct fake *fake_new(unsigned code_size, bool use_tlb)
     c->ops = &fake_ops;
     c->model = &f->model;
     c->log = &f->log;
-    memset(f->model.features, 0xff, sizeof(f->model.features));
-    f->model.phys_bits = 40;
-    f->model.xcr0_mask = XCR0_X87 | XCR0_SSE | XCR0_AVX;
+    struct error err;
+    ensure(x86_model_init(&f->model, "max", 1, 1000000000, &err));
+    f->model.amd = false;
     f->native = mmap(NULL, FAKE_NATIVE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     ensure(f->native != MAP_FAILED);

@@ -36,8 +36,8 @@ struct fake {
 
 /*
  * A fresh processor in protected mode (64-bit mode for code_size 8) at CPL 0 with flat segments
- * and every feature. `use_tlb`: the software TLB holds all of memory, else every access goes
- * through the ops.
+ * and every feature of the host, of Intel's make. `use_tlb`: the software TLB holds all of
+ * memory, else every access goes through the ops.
  */
 struct fake *fake_new(unsigned code_size, bool use_tlb);
 void fake_free(struct fake *f);
