@@ -183,9 +183,8 @@ static void test_mode1(void **state)
     ticks(f, 100);
     assert_true(out2(f)); /* waits for its trigger */
     out8(f, 0x61, 1);
-    ticks(f, 1);
     assert_false(out2(f));
-    ticks(f, 19);
+    ticks(f, 20);
     assert_false(out2(f));
     ticks(f, 1);
     assert_true(out2(f));
