@@ -615,10 +615,12 @@ static void lapic_reset_registers(struct lapic *lapic)
     lapic_timer_arm(lapic);
 }
 
+/* What the processor sees of MSR_APIC_BASE. Its own thread writes that, or it stands still. */
 static void lapic_update_page(struct lapic *lapic)
 {
     bool xapic = lapic_enabled(lapic) && !lapic_x2apic(lapic);
     atomic_store(&lapic->vcpu->apic_page, xapic ? lapic->apic_base & PAGE_MASK : ~0ull);
+    lapic->vcpu->cpu.apic_off = !lapic_enabled(lapic);
 }
 
 /* 10.12.5: the state is EN and EXTD; x2APIC is left only by disabling, and disabled only by way

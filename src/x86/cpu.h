@@ -150,7 +150,8 @@ struct x86_cpu {
     /* -- Vector state ------------------------------------------------------------------------
      */
     struct x86_fpu fpu;
-    u16 fcs, fds; /* selectors of the last x87 instruction and operand: 32-bit images hold them */
+    u16 fcs,
+        fds; /* selectors of the last x87 instruction and operand: 32-bit images hold them */
 
     /* -- System ------------------------------------------------------------------------------
      */
@@ -191,6 +192,7 @@ struct x86_cpu {
     const struct x86_ops *ops;
     const struct x86_model *model; /* CPUID and feature set; shared, const */
     u32 apic_id;                   /* initial APIC id, in CPUID's topology leaves */
+    bool apic_off; /* disabled in MSR_APIC_BASE: CPUID shows none (SDM vol. 3, 10.4.3) */
     struct log *log;
     u64 insns; /* instructions retired by semantics in C (statistics) */
 };

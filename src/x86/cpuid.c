@@ -232,6 +232,8 @@ static void adjust(const struct x86_cpu *c, u32 leaf, u32 subleaf, u32 out[4])
     switch (leaf) {
     case 1:
         out[1] |= c->apic_id << 24;
+        if (c->apic_off)
+            out[3] &= ~(1u << (FEAT_APIC & 31));
         if (c->cr4 & CR4_OSXSAVE)
             out[2] |= 1u << (FEAT_OSXSAVE & 31);
         break;
@@ -248,6 +250,8 @@ static void adjust(const struct x86_cpu *c, u32 leaf, u32 subleaf, u32 out[4])
         /* Intel shows SYSCALL to 64-bit code only. */
         if (!c->model->amd && !x86_64bit(c))
             out[3] &= ~(1u << (FEAT_SYSCALL & 31));
+        if (c->apic_off) /* AMD repeats the bit; Intel's is zero already */
+            out[3] &= ~(1u << (FEAT_APIC & 31));
         break;
     case 0x8000001e:
         out[0] = c->apic_id;

@@ -416,8 +416,10 @@ static void test_base_transitions(void **state)
     assert_int_equal(atomic_load(&t->f->vcpus[0]->apic_page), ~0ull);
     assert_false(wrmsr(t, 0, MSR_APIC_BASE, on)); /* x2APIC -> xAPIC */
     assert_true(wrmsr(t, 0, MSR_APIC_BASE, base));
+    assert_true(t->f->vcpus[0]->cpu.apic_off);
     assert_false(wrmsr(t, 0, MSR_APIC_BASE, x2)); /* disabled -> x2APIC */
     assert_true(wrmsr(t, 0, MSR_APIC_BASE, on));
+    assert_false(t->f->vcpus[0]->cpu.apic_off);
     assert_int_equal(rd(t, 0, SVR), 0xff); /* its state was lost */
     assert_true(wrmsr(t, 0, MSR_APIC_BASE, (on & ~PAGE_MASK) | 0xfed00000));
     assert_int_equal(atomic_load(&t->f->vcpus[0]->apic_page), 0xfed00000);
