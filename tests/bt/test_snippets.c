@@ -1,0 +1,143 @@
+/*
+ * Short pieces of guest code, each run on the simulator and on the translator from the same
+ * state: registers, flags, vector state and all of memory must come out equal. Each piece ends
+ * with HLT, or in the handler of an exception, which halts too.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "fixture.h"
+
+struct snippet {
+    const char *name;
+    const u8 *start, *end;
+};
+
+#define SNIPPETS(X)                                                                            \
+    X(registers, "mov $5, %eax; add %rcx, %rax; lea 3(%rax,%rdx,4), %rdi; imul $7, %rdi, %r8;" \
+                 "xchg %r8, %r10; add %r11, %r10; bswap %r11; shl $3, %r9; setc %r11b;"        \
+                 "movzbl %r10b, %ebp; cmovc %r10, %r15; popcnt %r11, %r11; hlt")               \
+    X(loads, "mov 8(%rbx), %rax; mov (%r10), %rcx; mov 16(%r11), %r10;"                        \
+             "movzwl 6(%rsi), %r11d; movsbq (%rbx), %r9; mov %fs:8, %rdx; mov %gs:16, %ebp;"   \
+             "movb 5(%rsi), %ah; mov (%rsi), %bl; hlt")                                        \
+    X(stores,                                                                                  \
+      "mov %rax, (%rbx); mov %r10, 8(%rbx); mov %r11d, (%r10); movw $7, 16(%rbx);"             \
+      "movb %ah, 24(%rbx); movb %ch, 25(%rsi); mov %r11, %gs:32; movq $-5, (%rsi); hlt")       \
+    X(modify, "add %rax, (%rbx); adc %rcx, 8(%rbx); sbb %r10, (%rsi); incl 4(%rbx);"           \
+              "xadd %r11, (%rsi); xchg %r10, 16(%rbx); lock cmpxchg %r11, (%rsi);"             \
+              "negq (%rsi); notb (%rbx); shll %cl, 32(%rbx); rcrq $3, 40(%rbx);"               \
+              "lock addl $1, 48(%rbx); btsl $3, 56(%rbx); btq %rcx, 64(%rbx); hlt")            \
+    X(flags_over_access, "cmp %rax, %rcx; mov (%rbx), %rdx; setb %r8b; mov (%rsi), %r9;"       \
+                         "seto %dl; adc 8(%rbx), %rax; mov %rax, (%rbx); sbb %r12, %r12;"      \
+                         "lahf; mov 8(%rsi), %rcx; pushfq; pop %r14; hlt")                     \
+    X(counts, "xor %ecx, %ecx; cmp $3, %eax; shl %cl, %rdx; setb %r8b; mov $5, %ecx;"          \
+              "mov (%rbx), %rax; shr %cl, %rax; setc %r9b; rol $3, %rax; setz %r12b; hlt")     \
+    X(stack, "push %rax; push $-3; push (%rbx); push %r10; push %rsp; push %r11; pop %rcx;"    \
+             "pop %r10; pop %r11; pop 8(%rbx); push %rbp; mov %rsp, %rbp; sub $32, %rsp;"      \
+             "mov %rax, -8(%rbp); leave; pop %rdx; pop %rdi; hlt")                             \
+    X(calls, "mov $3, %r12d; 1: call 2f; dec %r12; jnz 1b; lea 3f(%rip), %rax; call *%rax;"    \
+             "lea 3f(%rip), %r10; call *%r10; push %rax; call *(%rsp); pop %rax;"              \
+             "jmp 4f; 2: add $7, %r13; ret; 3: sub $9, %r14; ret $0; 4: hlt")                  \
+    X(loops, "xor %eax, %eax; mov $1000, %ecx; 1: add %rcx, %rax; loop 1b; mov $77, %ecx;"     \
+             "2: lea 1(%rax), %rax; cmp $50, %ecx; loopne 2b; xor %ecx, %ecx; jrcxz 3f;"       \
+             "ud2; 3: mov $100, %ecx; 4: imul $3, %rax; sub $1, %ecx; jnz 4b; hlt")            \
+    X(table_jump, "lea 5f(%rip), %rbx; xor %r12d, %r12d; 1: mov %r12d, %eax; and $1, %eax;"    \
+                  "movslq (%rbx,%rax,4), %rax; add %rbx, %rax; jmp *%rax;"                     \
+                  "2: add $3, %r13; jmp 4f; 3: xor $5, %r13; 4: inc %r12; cmp $9, %r12;"       \
+                  "jne 1b; hlt; 5: .long 2b-5b, 3b-5b")                                        \
+    X(strings, "lea 0x100(%rbx), %rdi; mov $37, %ecx; rep movsb; mov $9, %ecx; rep stosq;"     \
+               "mov %rbx, %rsi; lodsq; mov $20, %ecx; repne scasb; cmpsl; movsq; hlt")         \
+    X(page_cross,                                                                              \
+      "mov 0xefc(%rbx), %rax; add $0x0efd, %rbx; mov %rax, (%rbx); add %rax, (%rbx);"          \
+      "mov %rsp, %rcx; lea 0x1003(%rsp), %rsp; andq $-4096, %rsp; lea 4(%rsp), %rsp;"          \
+      "push %rax; pop %rdx; mov %rcx, %rsp; hlt")                                              \
+    X(sse,                                                                                     \
+      "movups (%rbx), %xmm0; movups 16(%rbx), %xmm9; pxor %xmm0, %xmm9; movaps %xmm9, %xmm3;"  \
+      "movups %xmm3, 32(%rbx); movd %xmm3, %r10d; movq %r11, %xmm4; paddd (%rsi), %xmm4;"      \
+      "cvtsi2sd %r11, %xmm5; addsd %xmm5, %xmm5; movsd %xmm5, (%rbx); ucomisd 8(%rbx), %xmm5;" \
+      "cvttsd2si %xmm5, %r10; hlt")                                                            \
+    X(avx,                                                                                     \
+      "vmovups (%rbx), %ymm1; vpaddd 32(%rbx), %ymm1, %ymm12; vmovups %ymm12, (%r10);"         \
+      "vextracti128 $1, %ymm12, 64(%rbx); andn (%rbx), %r11, %rax; shlx %rcx, (%rsi), %r10;"   \
+      "rorx $5, (%r11), %r11; vbroadcastss (%rsi), %ymm15; vzeroupper; hlt")                   \
+    X(x87, "fninit; fld1; fldpi; fadd %st(1), %st; fstpl (%rbx); fldl 8(%rbx); fstp %st(0);"   \
+           "fildl (%rsi); fistpll 16(%rbx); fnstcw 24(%rbx); fstpt 32(%rbx); hlt")             \
+    X(fault_read, "mov $0x400008, %edx; mov $1, %ecx; add $5, %ecx; mov (%rdx), %rax; hlt")    \
+    X(fault_write, "mov $0x400008, %edx; push %rdx; mov %rdx, (%rdx); hlt")                    \
+    X(fault_cross, "mov $0x3ffffc, %edx; mov %rdx, (%rdx); hlt")                               \
+    X(fault_push_memory, "mov $0x401004, %esp; push %rax; nop; hlt")                           \
+    X(fault_call, "mov $0x401000, %esp; call 1f; 1: hlt")                                      \
+    X(fault_target, "mov $0x400010, %eax; jmp *%rax; hlt")                                     \
+    X(fault_canonical, "mov $1, %rax; shl $63, %rax; mov (%rax), %rcx; hlt")                   \
+    X(divide, "mov $100, %eax; cltd; mov $7, %ecx; div %ecx; mov %edx, %esi; xor %ecx, %ecx;"  \
+              "cmp %eax, %eax; idiv %ecx; hlt")                                                \
+    X(misaligned, "stc; movaps 1(%rbx), %xmm1; hlt")                                           \
+    X(undefined, "stc; ud2; hlt")                                                              \
+    X(single, "sti; cli; mov %cs, %eax; mov %ss, %ebx; rdtsc; xor %eax, %eax; xor %edx, %edx;" \
+              "smsw %ecx; str %edx; hlt")                                                      \
+    X(self_modify, "lea 1f+2(%rip), %rax; movl $77, (%rax); nop; jmp 1f; .p2align 4;"          \
+                   "1: mov $11, %r12; inc %r13; cmp $2, %r14; je 2f; mov $2, %r14d;"           \
+                   "movl $99, 3+1b(%rip); jmp 1b; 2: hlt")                                     \
+    X(absolute, "mov 0x200010, %eax; mov %eax, 0x200020; movabs 0x200030, %rax; addr32 mov "   \
+                "(%ebx), %ecx;"                                                                \
+                "lea 1f(%rip), %r10; 1: hlt")                                                  \
+    X(exchange, "mov %rax, %r12; mov %rdx, %r13; mov (%rbx), %rax; mov 8(%rbx), %rdx;"         \
+                "and $-16, %rbx; lock cmpxchg16b (%rbx); cmpxchg8b (%rsi); hlt")
+
+#define DEFINE(name, text)                                                                     \
+    extern const u8 start_##name[], end_##name[];                                              \
+    __asm__(".pushsection .rodata\nstart_" #name ":\n" text "\nend_" #name ":\n."              \
+            "popsection\n");
+SNIPPETS(DEFINE)
+
+static const struct snippet snippets[] = {
+#define ROW(name, text) {#name, start_##name, end_##name},
+    SNIPPETS(ROW)};
+
+static struct guest *run(const struct engine *engine, const struct snippet *s, u64 base,
+                         u64 seed)
+{
+    struct guest *g = guest_create(engine, seed);
+    guest_write(g, base, s->start, (u64)(s->end - s->start));
+    g->vcpu->cpu.rip = base;
+    assert_int_equal(guest_run(g), EXIT_HALTED);
+    return g;
+}
+
+static void compare(const struct snippet *s, u64 base, u64 seed)
+{
+    struct guest *sim = run(&sim_engine, s, base, seed);
+    struct guest *bt = run(&bt_engine, s, base, seed);
+    const char *difference = guest_compare(sim, bt, 0);
+    if (difference)
+        fail_msg("%s at %#llx, seed %llu: %s", s->name, (unsigned long long)base,
+                 (unsigned long long)seed, difference);
+    guest_destroy(bt);
+    guest_destroy(sim);
+}
+
+static void test_same_as_simulator(void **state)
+{
+    const struct snippet *s = *state;
+    /* At a page's start; crossing a page at many places; in the upper half. */
+    for (u64 seed = 1; seed < 4; seed++) {
+        compare(s, CODE, seed);
+        compare(s, KERNEL + CODE, seed);
+        for (u64 back = 1; back < 100; back += 9)
+            compare(s, CODE + PAGE_SIZE - back, seed);
+    }
+}
+
+int main(void)
+{
+    struct CMUnitTest tests[ARRAY_LEN(snippets)];
+    for (unsigned i = 0; i < ARRAY_LEN(snippets); i++)
+        tests[i] = (struct CMUnitTest){.name = snippets[i].name,
+                                       .test_func = test_same_as_simulator,
+                                       .initial_state = (void *)&snippets[i]};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
