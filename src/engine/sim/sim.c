@@ -329,13 +329,13 @@ static void step(struct x86_cpu *c)
         return;
     bool trap = c->rflags & FLAG_TF;
     /* The shadows cover exactly this instruction, which may cast new ones. */
-    c->sti_shadow = c->ss_shadow = false;
+    c->sti_shadow = c->ss_shadow = c->no_step = false;
     c->rflags &= ~FLAG_RF;
     x86_attend(c);
     run_found(c, 1);
     if (c->ss_shadow)
         return;
-    if (trap)
+    if (trap && !c->no_step)
         c->pending_db |= DR6_BS;
     if (c->pending_db)
         x86_deliver_debug(c);
