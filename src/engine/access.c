@@ -37,6 +37,8 @@ static struct place resolve(struct x86_cpu *c, struct gva la, enum x86_access ac
     enum x86_tlb_index set = set_of(c, as);
     struct walk_result page;
     u32 error;
+    if (!x86_canonical(la.v))
+        x86_raise_error(c, VEC_GP, 0);
     if (!walk(c, pmap, la, tlb_access(c, set, access), &page, &error))
         x86_raise_pf(c, la, error);
     struct gfn f = gpa_to_gfn(page.gpa);

@@ -226,8 +226,15 @@ static u32 xsave_size(const struct x86_cpu *c)
     return XSAVE_HEADER_END + (c->xcr0 & XCR0_AVX ? XSAVE_AVX_SIZE : 0);
 }
 
+/* A local APIC that APIC_BASE switches off is not shown. */
+static bool apic_is_off(struct x86_cpu *c)
+{
+    u64 base;
+    return c->ops && c->ops->rdmsr(c, MSR_APIC_BASE, &base) && !(base & BIT(11));
+}
+
 /* What depends on this processor and its registers. */
-static void adjust(const struct x86_cpu *c, u32 leaf, u32 subleaf, u32 out[4])
+static void adjust(struct x86_cpu *c, u32 leaf, u32 subleaf, u32 out[4])
 {
     switch (leaf) {
     case 1:
@@ -236,6 +243,8 @@ static void adjust(const struct x86_cpu *c, u32 leaf, u32 subleaf, u32 out[4])
             out[3] &= ~(1u << (FEAT_APIC & 31));
         if (c->cr4 & CR4_OSXSAVE)
             out[2] |= 1u << (FEAT_OSXSAVE & 31);
+        if (apic_is_off(c))
+            out[3] &= ~(1u << (FEAT_APIC & 31));
         break;
     case 0xb:
     case 0x1f:
@@ -262,7 +271,7 @@ static void adjust(const struct x86_cpu *c, u32 leaf, u32 subleaf, u32 out[4])
     }
 }
 
-void x86_cpuid(const struct x86_cpu *c, u32 leaf, u32 subleaf, u32 out[4])
+void x86_cpuid(struct x86_cpu *c, u32 leaf, u32 subleaf, u32 out[4])
 {
     leaf = clamp(c->model, leaf);
     const struct x86_cpuid_leaf *l = find(c->model, leaf, subleaf);

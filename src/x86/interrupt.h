@@ -17,6 +17,7 @@
  *    IRET that clear TF still trap; those that set TF do not yet.)
  *    A shadow that was up before the instruction ends now; one that the instruction raised
  *    holds until after the next: pending_db waits with ss_shadow.
+ *    A load of SS in the shadow of another casts none.
  *  - If it faulted: x86_deliver_fault(), which also drops pending_db and the shadows.
  *  - Then pending_db unless ss_shadow, NMI unless nmi_blocked or ss_shadow, interrupts if IF
  *    and no shadow.

@@ -157,4 +157,4 @@ void x86_model_leaves(struct x86_model *model, unsigned vcpus);
 
 /* What CPUID answers on this processor now (OSXSAVE, APIC id, XCR0-dependent sizes,
  * out-of-range leaves). */
-void x86_cpuid(const struct x86_cpu *c, u32 leaf, u32 subleaf, u32 out[4]);
+void x86_cpuid(struct x86_cpu *c, u32 leaf, u32 subleaf, u32 out[4]);

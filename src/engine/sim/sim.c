@@ -318,21 +318,27 @@ static bool breakpoint_fault(struct x86_cpu *c)
     if (!hits)
         return false;
     c->insn_rip = c->rip;
-    c->pending_db = hits;
+    c->pending_db |= hits;
     x86_deliver_debug(c);
     return true;
 }
 
 static void step(struct x86_cpu *c)
 {
+    if (c->pending_db && !c->ss_shadow) {
+        x86_deliver_debug(c);
+        return;
+    }
     if (breakpoint_fault(c))
         return;
-    bool trap = c->rflags & FLAG_TF;
+    bool trap = c->rflags & FLAG_TF, shadowed = c->ss_shadow;
     /* The shadows cover exactly this instruction, which may cast new ones. */
     c->sti_shadow = c->ss_shadow = c->no_step = false;
     c->rflags &= ~FLAG_RF;
     x86_attend(c);
     run_found(c, 1);
+    /* Of two loads of SS in a row only the first casts one (SDM vol. 3, 6.8.3). */
+    c->ss_shadow &= !shadowed;
     if (c->ss_shadow)
         return;
     if (trap && !c->no_step)
