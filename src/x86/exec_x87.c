@@ -202,7 +202,7 @@ void exec_fnstenv(struct x86_cpu *c, struct x86_insn *i)
     u8 env[28];
     native_check_x87(c);
     env_pack(c, i, env);
-    native_image_probe(c, i, 2, ACCESS_WRITE);
+    native_image_probe(c, i, env_size(i) / 7, ACCESS_WRITE);
     native_image_store(c, i, 0, env, env_size(i));
     c->fpu.fcw |= FSW_EXCEPTIONS;
     update_es(&c->fpu);
@@ -222,7 +222,7 @@ void exec_fnsave(struct x86_cpu *c, struct x86_insn *i)
     u8 image[28 + 80];
     unsigned n = env_size(i);
     native_check_x87(c);
-    native_image_probe(c, i, 2, ACCESS_WRITE);
+    native_image_probe(c, i, n / 7, ACCESS_WRITE);
     native_image_probe(c, i, n + 80, ACCESS_WRITE);
     env_pack(c, i, image);
     for (unsigned r = 0; r < 8; r++)

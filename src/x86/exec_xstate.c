@@ -127,6 +127,12 @@ static void pack_x87(const struct x86_cpu *c, const struct x86_insn *i, struct x
         memset(to->st[r] + 10, 0, 6);
 }
 
+/* Pointers have 48 bits in the processor. */
+static u64 canonical(u64 la)
+{
+    return (u64)((s64)(la << 16) >> 16);
+}
+
 static void unpack_x87(struct x86_cpu *c, const struct x86_insn *i, const struct x86_fpu *from)
 {
     struct x86_fpu *f = &c->fpu;
@@ -137,13 +143,11 @@ static void unpack_x87(struct x86_cpu *c, const struct x86_insn *i, const struct
         f->fsw |= FSW_ES | FSW_B;
     f->ftw = from->ftw;
     f->fop = from->fop & 0x7ff;
-    f->fip = wide ? from->fip : (u32)from->fip;
-    f->fdp = wide ? from->fdp : (u32)from->fdp;
+    f->fip = wide ? canonical(from->fip) : (u32)from->fip;
+    f->fdp = wide ? canonical(from->fdp) : (u32)from->fdp;
     bool none = wide || x86_has(c->model, FEAT_NO_FCS_FDS);
     c->fcs = none ? 0 : (u16)(from->fip >> 32);
     c->fds = none ? 0 : (u16)(from->fdp >> 32);
-    if (drops_pointers(c, f->fsw))
-        f->fop = f->fip = f->fdp = c->fcs = c->fds = 0;
     memcpy(f->st, from->st, sizeof(f->st));
     for (unsigned r = 0; r < 8; r++)
         memset(f->st[r] + 10, 0, 6);
@@ -163,7 +167,7 @@ static void check_fxsr(struct x86_cpu *c, struct x86_insn *i, enum x86_access ac
         x86_raise(c, c->model->amd ? VEC_NM : VEC_UD);
     if (c->cr0 & CR0_TS)
         x86_raise(c, VEC_NM);
-    x86_linear(c, i->seg, x86_ea(c, i), 1, access);
+    x86_linear(c, i->seg, x86_ea(c, i), 16, access);
     check_alignment(c, i, 16);
 }
 
@@ -190,6 +194,7 @@ void exec_fxrstor(struct x86_cpu *c, struct x86_insn *i)
 {
     struct x86_fpu image;
     check_fxsr(c, i, ACCESS_READ);
+    native_image_load(c, i, 0, &image, 16); /* where faults come first */
     native_image_load(c, i, 0, &image, LEGACY_SIZE);
     check_mxcsr(c, image.mxcsr);
     unpack_x87(c, i, &image);
@@ -317,6 +322,7 @@ static void restore(struct x86_cpu *c, struct x86_insn *i, u64 allowed, bool sup
     u64 header[8], rfbm = requested(c) & allowed;
     unsigned n = 16 * vector_registers(c);
 
+    native_image_load(c, i, 0, &area, 16); /* where faults come first */
     native_image_load(c, i, HEADER, header, sizeof(header));
     check_header(c, header, allowed, supervisor);
     bool compact = header[1] & XCOMP_COMPACT;
