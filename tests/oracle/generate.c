@@ -423,11 +423,69 @@ static void link_branches(struct random *r, struct sequence *q,
     }
 }
 
+/*
+ * What FXRSTOR and XRSTOR accept is rare among random bytes: good images begin at multiples of
+ * 1 KiB, and pointers mostly point there.
+ */
+static void plant_images(struct random *r, struct state *s, unsigned code_size)
+{
+    for (unsigned at = 0; at < WINDOW_SIZE; at += 1024) {
+        u32 mxcsr = (u32)random_next(r) & (random_percent(r, 10) ? 0x2ffffu : 0xffff);
+        u64 header[8] = {random_below(r, 8)};
+        if (random_percent(r, 40))
+            header[1] = BIT(63) | header[0] | random_below(r, 8);
+        if (random_percent(r, 20))
+            header[random_below(r, 8)] ^= BIT(random_below(r, 64));
+        if (random_percent(r, 95))
+            memcpy(s->memory + at + 24, &mxcsr, 4);
+        memcpy(s->memory + at + 512, header, sizeof(header));
+    }
+    for (unsigned k = 0; k < (code_size == 8 ? 16 : 8); k++)
+        if (is_pointer(s, k) && k != RSP && random_percent(r, 80))
+            s->gpr[k] = align_down(s->gpr[k], 1024);
+    if (random_percent(r, 80)) { /* XRSTOR's request */
+        s->gpr[RAX] = random_below(r, 8);
+        s->gpr[RDX] = 0;
+    }
+}
+
+static bool is_restore(ZydisMnemonic m)
+{
+    return m == ZYDIS_MNEMONIC_XRSTOR || m == ZYDIS_MNEMONIC_XRSTOR64;
+}
+
+/* Which components are in use after XRSTOR, the processor may see larger than they are: what
+ * XSAVE answers then is its own. */
+static bool is_save(const ZydisDecodedInstruction *z)
+{
+    return (z->meta.category == ZYDIS_CATEGORY_XSAVE ||
+            z->meta.category == ZYDIS_CATEGORY_XSAVEOPT) &&
+           !is_restore(z->mnemonic);
+}
+
+static bool fits(const ZydisDecodedInstruction *insns, unsigned n,
+                 const ZydisDecodedInstruction *z)
+{
+    for (unsigned k = 0; k < n; k++)
+        if ((is_restore(insns[k].mnemonic) && is_save(z)) ||
+            (is_restore(z->mnemonic) && is_save(&insns[k])))
+            return false;
+    return true;
+}
+
+static bool restores_state(const ZydisDecodedInstruction *insns, unsigned n)
+{
+    for (unsigned k = 0; k < n; k++)
+        if (is_restore(insns[k].mnemonic) || insns[k].mnemonic == ZYDIS_MNEMONIC_FXRSTOR ||
+            insns[k].mnemonic == ZYDIS_MNEMONIC_FXRSTOR64)
+            return true;
+    return false;
+}
+
 static bool saves_state(const ZydisDecodedInstruction *insns, unsigned n)
 {
     for (unsigned k = 0; k < n; k++)
-        if (insns[k].meta.category == ZYDIS_CATEGORY_XSAVE ||
-            insns[k].meta.category == ZYDIS_CATEGORY_XSAVEOPT)
+        if (is_save(&insns[k]))
             return true;
     return false;
 }
@@ -450,8 +508,8 @@ void generate(struct forms *forms, struct random *r, struct job *job)
             generate_state(r, &job->in, q->code_size);
         }
         if (!generate_insn(r, f, &job->in, CODE_BASE + q->bytes, q->code + q->bytes,
-                           &insns[q->n])) {
-            f->failed++;
+                           &insns[q->n]) ||
+            !fits(insns, q->n, &insns[q->n])) {
             want -= want > 1;
             if (!q->n)
                 q->code_size = 0;
@@ -462,6 +520,8 @@ void generate(struct forms *forms, struct random *r, struct job *job)
         q->bytes += q->length[q->n++];
     }
     link_branches(r, q, insns);
+    if (restores_state(insns, q->n))
+        plant_images(r, &job->in, q->code_size);
     if (saves_state(insns, q->n)) /* an AVX state of zeroes may or may not be in use */
         job->in.fpu.ymm_hi[15][0] |= 1;
 }

@@ -113,8 +113,7 @@ struct form {
     u8 length; /* VEX.L */
     u8 modrm;
     bool excluded;
-    u64 runs;   /* sequences that hold it */
-    u64 failed; /* attempts to make one that gave something else */
+    u64 runs; /* sequences that hold it */
 };
 
 struct forms {
