@@ -230,8 +230,7 @@ static void set_state(struct liar *l, unsigned mode)
     u64 flags;
     take(l, &flags, sizeof(flags));
     c->rflags = (flags & 0x3f7fd5 & ~FLAG_VM) | FLAG_FIXED;
-    c->cr0 |= take_byte(l) & (CR0_MP | CR0_EM | CR0_TS);
-    c->cr0 |= CR0_NE;
+    c->cr0 |= take_byte(l) & (CR0_MP | CR0_EM | CR0_TS | CR0_NE);
     c->cr4 = CR4_OSFXSR | CR4_OSXSAVE | (take_byte(l) & 1 ? CR4_UMIP : 0);
     c->xcr0 = XCR0_X87 | XCR0_SSE | XCR0_AVX;
     if (mode >= 2) {

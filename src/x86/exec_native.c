@@ -110,16 +110,41 @@ static inline void operand_close(struct operand *o, struct x86_cpu *c, struct x8
 }
 
 /* Only unmasked exceptions can make the host's unit trap; then the trampoline must watch. */
-static inline void run(struct x86_cpu *c, struct x86_insn *i, void *mem)
+static inline bool attempt(struct x86_cpu *c, struct x86_insn *i, void *mem)
 {
     native_code *code = i->native;
-    if (i->native_flags & NATIVE_MXCSR &&
-        unlikely((c->fpu.mxcsr & MXCSR_MASKS) != MXCSR_MASKS)) {
-        if (!c->ops->native(c, i->native, mem))
-            x86_raise(c, c->cr4 & CR4_OSXMMEXCPT ? VEC_XM : VEC_UD);
+    if (i->native_flags & NATIVE_MXCSR && unlikely((c->fpu.mxcsr & MXCSR_MASKS) != MXCSR_MASKS))
+        return c->ops->native(c, i->native, mem);
+    code(c, mem);
+    return true;
+}
+
+static inline void run(struct x86_cpu *c, struct x86_insn *i, void *mem)
+{
+    if (unlikely(!attempt(c, i, mem)))
+        x86_raise(c, c->cr4 & CR4_OSXMMEXCPT ? VEC_XM : VEC_UD);
+}
+
+/*
+ * For what uses x87 registers: with CR0.NE clear it runs even while an unmasked exception is
+ * pending (native_refuse_mf). The host must not trap on that, so it sees all masked.
+ */
+static inline void run_x87(struct x86_cpu *c, struct x86_insn *i, void *mem)
+{
+    struct x86_fpu *f = &c->fpu;
+    if (likely(!(f->fsw & FSW_ES))) {
+        run(c, i, mem);
         return;
     }
-    code(c, mem);
+    u16 fcw = f->fcw;
+    f->fcw |= FSW_EXCEPTIONS;
+    f->fsw &= (u16) ~(FSW_ES | FSW_B);
+    bool done = attempt(c, i, mem);
+    f->fcw = fcw;
+    if (f->fsw & ~fcw & FSW_EXCEPTIONS)
+        f->fsw |= FSW_ES | FSW_B;
+    if (!done)
+        x86_raise(c, c->cr4 & CR4_OSXMMEXCPT ? VEC_XM : VEC_UD);
 }
 
 static inline void run_operand(struct x86_cpu *c, struct x86_insn *i)
@@ -158,7 +183,7 @@ static inline void run_mmx(struct x86_cpu *c, struct x86_insn *i)
     if (i->mem_size)
         operand_open(&o, c, i);
     native_enter_mmx(c);
-    run(c, i, o.p);
+    run_x87(c, i, o.p);
 }
 
 void exec_native_mmx(struct x86_cpu *c, struct x86_insn *i)
@@ -196,11 +221,11 @@ void exec_native_x87(struct x86_cpu *c, struct x86_insn *i)
         if (!x86_protected(c) || x86_v86(c))
             fdp += c->seg[i->seg].base;
         operand_open(&o, c, i);
-        run(c, i, o.p);
+        run_x87(c, i, o.p);
         if (x87_stored(c))
             operand_close(&o, c, i);
     } else {
-        run(c, i, NULL);
+        run_x87(c, i, NULL);
     }
     bool linear = !x86_protected(c) || x86_v86(c);
     c->fpu.fip = c->insn_rip + (linear ? c->seg[SEG_CS].base : 0);

@@ -139,7 +139,10 @@ static const void *fake_native_emit(struct x86_cpu *c, const void *bytes, unsign
     return at;
 }
 
-static void fake_ferr(struct x86_cpu *c, bool level) {}
+static void fake_ferr(struct x86_cpu *c, bool level)
+{
+    fake_of(c)->ferr_calls += level;
+}
 
 static bool fake_ignne(struct x86_cpu *c)
 {

@@ -27,6 +27,7 @@ struct fake {
     bool refuse_atomic; /* ops->atomic answers NULL: the bus lock is used */
     unsigned locks;     /* lock_begin less lock_end */
     unsigned lock_calls;
+    unsigned ferr_calls;
     /* The executable area of native_emit. */
     u8 *native;
     size_t native_used;
