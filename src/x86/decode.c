@@ -92,7 +92,16 @@ static u8 address_reg(ZydisRegister reg)
     return (u8)(reg - range->first + range->reg);
 }
 
-static void lower_memory(struct x86_insn *i, const ZydisDecodedOperand *o)
+/* SIB without a base but with a 32-bit displacement; Zydis 4.0 takes R13D for the base there
+ * when the address size is 32 in 64-bit code. */
+static bool sib_has_no_base(const ZydisDecodedInstruction *z)
+{
+    return z->attributes & ZYDIS_ATTRIB_HAS_SIB && z->raw.modrm.mod == 0 &&
+           z->raw.sib.base == 5;
+}
+
+static void lower_memory(struct x86_insn *i, const ZydisDecodedInstruction *z,
+                         const ZydisDecodedOperand *o)
 {
     i->disp = o->mem.disp.value;
     i->base = address_reg(o->mem.base);
@@ -100,6 +109,10 @@ static void lower_memory(struct x86_insn *i, const ZydisDecodedOperand *o)
     i->scale = o->mem.scale ? (u8)__builtin_ctz(o->mem.scale) : 0;
     if (o->mem.segment != ZYDIS_REGISTER_NONE)
         i->seg = (u8)(o->mem.segment - ZYDIS_REGISTER_ES);
+    if (sib_has_no_base(z)) {
+        i->base = BASE_NONE;
+        i->disp = z->raw.disp.value;
+    }
 }
 
 static void lower_immediate(struct x86_insn *i, const ZydisDecodedOperand *o, bool first)
@@ -130,7 +143,7 @@ static void lower_operands(struct x86_insn *i, const ZydisDecodedInstruction *z,
         }
         case ZYDIS_OPERAND_TYPE_MEMORY:
             out->kind = OPD_MEM;
-            lower_memory(i, o);
+            lower_memory(i, z, o);
             break;
         case ZYDIS_OPERAND_TYPE_IMMEDIATE:
             out->kind = OPD_IMM;
@@ -149,8 +162,8 @@ static void lower_operands(struct x86_insn *i, const ZydisDecodedInstruction *z,
 }
 
 /*
- * 66 on near branches of 64-bit code: Intel ignores it, AMD obeys it (unless REX.W is there too)
- * and cuts RIP to 16 bits. Zydis knows only those with a 32-bit displacement.
+ * 66 on near branches of 64-bit code: Intel ignores it, AMD obeys it (unless REX.W is there
+ * too) and cuts RIP to 16 bits. Zydis knows only those with a 32-bit displacement.
  */
 static void lower_amd_branch(struct x86_insn *i, const ZydisDecodedInstruction *z)
 {
@@ -195,7 +208,7 @@ static void lower_xlat(struct x86_insn *i, const ZydisDecodedInstruction *z,
 {
     for (unsigned k = 0; k < z->operand_count; k++)
         if (ops[k].type == ZYDIS_OPERAND_TYPE_MEMORY)
-            lower_memory(i, &ops[k]);
+            lower_memory(i, z, &ops[k]);
 }
 
 /* -- Handlers -------------------------------------------------------------------------------

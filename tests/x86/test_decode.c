@@ -57,6 +57,12 @@ static void test_operands(void **state)
     assert_int_equal(i.base, BASE_NONE);
     assert_true(i.disp == 0x0807060504030201);
 
+    /* mov r14d, [edx + disp32]: SIB without a base whatever REX.B says */
+    i = DECODE(f, 0x67, 0x45, 0x8b, 0x34, 0x15, 0x10, 0x0e, 0xaa, 0x45);
+    assert_int_equal(i.base, BASE_NONE);
+    assert_int_equal(i.index, RDX);
+    assert_int_equal(i.disp, 0x45aa0e10);
+
     i = DECODE(f, 0xc8, 0x34, 0x12, 0x05); /* enter */
     assert_int_equal(i.imm, 0x1234);
     assert_int_equal(i.imm2, 5);
