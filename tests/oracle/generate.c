@@ -253,17 +253,25 @@ static unsigned pick_base(struct random *r, const struct state *s, unsigned code
 
 /* ModRM, SIB and displacement of a memory operand; sets REX.X and B in *rex. */
 static void put_memory(struct writer *w, struct random *r, const struct form *f,
-                       const struct state *s, unsigned reg, unsigned modrm_at, u8 *rex)
+                       const struct state *s, unsigned reg, u8 *rex)
 {
     unsigned base = pick_base(r, s, f->code_size), mod = random_below(r, 3);
     unsigned index = random_below(r, f->code_size == 8 ? 16 : 8);
     bool sib = form_is_gather(f) || (base & 7) == 4 || random_percent(r, 15);
     s32 disp = (s32)random_below(r, 128) - 64;
-    (void)modrm_at;
 
     if (!form_is_gather(f) && random_percent(r, 10)) {
         /* [rip + disp32] in 64-bit code, [disp32] in 32-bit; the target is patched in later. */
         put(w, (u8)(reg << 3 | 5));
+        for (unsigned k = 0; k < 4; k++)
+            put(w, 0);
+        return;
+    }
+    if (!form_is_gather(f) && random_percent(r, 3)) {
+        /* [index * scale + disp32] */
+        *rex |= (u8)((f->code_size == 8 ? random_below(r, 2) : 0) | (index >> 3) << 1);
+        put(w, (u8)(reg << 3 | 4));
+        put(w, (u8)(random_below(r, 4) << 6 | (index & 7) << 3 | 5));
         for (unsigned k = 0; k < 4; k++)
             put(w, 0);
         return;
@@ -338,7 +346,7 @@ static void attempt(struct writer *w, struct random *r, const struct form *f,
     if (plain || (!f->vex && random_percent(r, 10)))
         reg = (f->modrm >> 3) & 7;
     if (memory) {
-        put_memory(&tail, r, f, s, reg, 0, &rex);
+        put_memory(&tail, r, f, s, reg, &rex);
     } else {
         unsigned rm = plain ? f->modrm & 7 : random_below(r, 8);
         rex |= mode64 ? (u8)random_below(r, 2) : 0;
@@ -381,8 +389,8 @@ static void aim(struct random *r, const ZydisDecodedInstruction *z, u8 *bytes, u
     bool modrm = z->attributes & ZYDIS_ATTRIB_HAS_MODRM;
     if (random_percent(r, 5))
         return;
-    if (modrm && z->raw.modrm.mod == 0 && z->raw.modrm.rm == 5 && z->raw.disp.size == 32) {
-        bool relative = z->attributes & ZYDIS_ATTRIB_IS_RELATIVE;
+    if (modrm && z->raw.modrm.mod == 0 && z->raw.disp.size == 32) {
+        bool relative = z->raw.modrm.rm == 5 && z->machine_mode == ZYDIS_MACHINE_MODE_LONG_64;
         u64 target = random_pointer(r);
         patch(bytes, z->raw.disp.offset, 32, (s64)(target - (relative ? rip + z->length : 0)));
     } else if (!modrm && z->raw.disp.size >= 32) { /* MOV with moffs */

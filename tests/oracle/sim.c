@@ -112,7 +112,8 @@ static const void *op_native_emit(struct x86_cpu *c, const void *bytes, unsigned
 {
     struct sim *s = sim_of(c);
     u64 at = align_up(s->thunks_used, 16);
-    ensure(at + size <= s->thunks.size);
+    if (at + size > s->thunks.size)
+        return NULL;
     memcpy(s->thunks.write + at, bytes, size);
     s->thunks_used = at + size;
     return s->thunks.exec + at;
@@ -215,8 +216,9 @@ static void step(struct sim *s)
     check(c, c->rip, 1, ACCESS_EXEC);
     u64 offset = c->rip - CODE_BASE;
     unsigned left = (unsigned)(PAGE_SIZE - offset);
-    ensure(x86_decode(c, s->code + offset, left < 15 ? left : 15, c->code_size, &i) ==
-           DECODE_OK);
+    while (x86_decode(c, s->code + offset, left < 15 ? left : 15, c->code_size, &i) ==
+           DECODE_FULL)
+        s->thunks_used = 0;
     x86_execute(c, &i);
 }
 
