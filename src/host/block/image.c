@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "host/block/qcow2.h"
 #include "host/block/raw.h"
 
 static const struct {
@@ -39,10 +40,40 @@ bool image_format_parse(enum image_format *format, const char *word)
     return true;
 }
 
+#define MAX_DEPTH 64 /* of backing files: a loop ends here */
+
+struct image *image_open_backing(const struct image_config *config, unsigned depth,
+                                 struct error *err)
+{
+    if (depth > MAX_DEPTH) {
+        error_set(err, "'%.300s': more than %d backing files", config->path, MAX_DEPTH);
+        return NULL;
+    }
+    struct image *file = raw_open(config, err);
+    if (!file || config->format == IMAGE_RAW)
+        return file;
+    return qcow2_open(file, config, depth, err);
+}
+
+static struct image *open_snapshot(const struct image_config *config, struct error *err)
+{
+    struct image_config base = *config;
+    base.read_only = true;
+    struct image *backing = image_open_backing(&base, 0, err);
+    if (!backing)
+        return NULL;
+    struct image *file = raw_temporary(err);
+    if (!file) {
+        image_close(backing);
+        return NULL;
+    }
+    return qcow2_overlay(file, backing, err);
+}
+
 struct image *image_open(const struct image_config *config, struct error *err)
 {
-    struct image *image = raw_open(config, err);
-    return image;
+    return config->snapshot && !config->read_only ? open_snapshot(config, err)
+                                                  : image_open_backing(config, 0, err);
 }
 
 void image_close(struct image *image)

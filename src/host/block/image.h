@@ -57,6 +57,9 @@ struct image_config {
 
 /* Opens the stack that the configuration names. NULL: *err says why. */
 struct image *image_open(const struct image_config *config, struct error *err);
+/* The same as the backing file of `depth` others. */
+struct image *image_open_backing(const struct image_config *config, unsigned depth,
+                                 struct error *err);
 void image_close(struct image *image);
 
 /* "raw", "qcow2"; "writeback", "none", "writethrough", "directsync", "unsafe". False: unknown.
