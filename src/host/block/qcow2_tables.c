@@ -51,23 +51,34 @@ struct qcow2_table *qcow2_table_cached(struct qcow2 *q, u64 offset)
     return NULL;
 }
 
-/* A slot for `offset`, empty, the longest unused of its set. */
-static int slot_take(struct qcow2 *q, u64 offset, struct qcow2_table **slot)
+static struct qcow2_table *oldest_of(struct qcow2_table *set)
 {
-    struct qcow2_table *set = set_of(q, offset), *oldest = set;
+    struct qcow2_table *oldest = set;
     for (unsigned way = 1; way < QCOW2_WAYS; way++)
         if (set[way].used < oldest->used)
             oldest = &set[way];
-    if (oldest->dirty) {
+    return oldest;
+}
+
+/* A slot for `offset`, the longest unused of its set, empty; or the one that it has got into
+ * meanwhile. */
+static int slot_take(struct qcow2 *q, u64 offset, struct qcow2_table **slot)
+{
+    struct qcow2_table *oldest = oldest_of(set_of(q, offset));
+    /* A commit may itself load and change tables, in this set too: it frees clusters. */
+    while (oldest->dirty) {
         int error = qcow2_commit(q);
         if (error)
             return error;
+        oldest = oldest_of(set_of(q, offset));
     }
+    *slot = qcow2_table_cached(q, offset);
+    if (*slot)
+        return 0;
     if (!oldest->data)
         oldest->data = malloc(qcow2_cluster_size(q));
     ensure(oldest->data);
     oldest->offset = 0;
-    oldest->dirty = false;
     oldest->used = ++q->clock;
     *slot = oldest;
     return 0;
@@ -82,7 +93,7 @@ int qcow2_table(struct qcow2 *q, u64 offset, bool refcounts, struct qcow2_table 
     if (!offset || qcow2_in_cluster(q, offset))
         return EIO;
     int error = slot_take(q, offset, table);
-    if (!error)
+    if (!error && !(*table)->offset)
         error = image_read(q->file, offset, (*table)->data, qcow2_cluster_size(q));
     if (error)
         return error;
