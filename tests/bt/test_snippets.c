@@ -72,6 +72,7 @@ struct snippet {
     X(fault_push_memory, "mov $0x401004, %esp; push %rax; nop; hlt")                           \
     X(fault_call, "mov $0x401000, %esp; call 1f; 1: hlt")                                      \
     X(fault_target, "mov $0x400010, %eax; jmp *%rax; hlt")                                     \
+    X(fault_branch, "mov $1, %rax; shl $63, %rax; push %rax; ret; hlt")                          \
     X(fault_canonical, "mov $1, %rax; shl $63, %rax; mov (%rax), %rcx; hlt")                   \
     X(divide, "mov $100, %eax; cltd; mov $7, %ecx; div %ecx; mov %edx, %esi; xor %ecx, %ecx;"  \
               "cmp %eax, %eax; idiv %ecx; hlt")                                                \
@@ -85,6 +86,7 @@ struct snippet {
     X(absolute, "mov 0x200010, %eax; mov %eax, 0x200020; movabs 0x200030, %rax; addr32 mov "   \
                 "(%ebx), %ecx;"                                                                \
                 "lea 1f(%rip), %r10; 1: hlt")                                                  \
+    X(far_return, "mov %cs, %eax; push %rax; lea 1f(%rip), %rax; push %rax; lretq; 1: hlt")    \
     X(exchange, "mov %rax, %r12; mov %rdx, %r13; mov (%rbx), %rax; mov 8(%rbx), %rdx;"         \
                 "and $-16, %rbx; lock cmpxchg16b (%rbx); cmpxchg8b (%rsi); hlt")
 

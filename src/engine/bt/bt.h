@@ -92,8 +92,9 @@ struct site {
     u8 length;      /* of the guest instruction */
     u8 flags_saved; /* arithmetic flags are in bt->flags (or dead), else in the host's */
     u8 kind;        /* enum site_kind */
+    s32 stack;      /* SITE_EXIT: by how much RSP was moved */
 };
-enum site_kind { SITE_ACCESS, SITE_POLL };
+enum site_kind { SITE_ACCESS, SITE_POLL, SITE_EXIT };
 
 #define MAX_TUS        (1u << 17)
 #define MAX_LINKS      (1u << 18)
@@ -117,6 +118,7 @@ struct bt_hot {
     u64 spill[2];
     u64 host_rsp;   /* the monitor's stack while in the guest */
     u64 resume;     /* where the return stub jumps */
+    u64 exit_site;  /* the indirect branch taken last: it may turn out to fault */
     u64 *poll_trap; /* an unmapped page */
     u64 poll_word;
     bool vectors_home; /* vector state is in cpu.fpu, not in the registers */
@@ -192,6 +194,11 @@ static inline const void *bt_exec(const struct bt *bt, u32 offset)
 static inline u32 bt_offset(const struct bt *bt, const void *exec)
 {
     return (u32)((const u8 *)exec - bt->memory.exec);
+}
+
+static inline bool bt_canonical(u64 rip)
+{
+    return (u64)((s64)(rip << 16) >> 16) == rip;
 }
 
 /* The present mode of the guest, or MODE_NONE. */

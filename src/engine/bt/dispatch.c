@@ -209,9 +209,25 @@ const void *dispatch_cell(struct bt *bt, u64 number)
     return go(bt, tu->entry);
 }
 
+/* An indirect branch to an address that is none: back to its beginning, where the simulator
+ * lets it fault. */
+static const void *refuse_target(struct bt *bt)
+{
+    const struct site *site = &bt->sites[bt->hot->exit_site];
+    struct x86_cpu *c = bt_cpu(bt);
+    flags_in(bt);
+    c->rip = site->rip;
+    c->gpr[RSP] -= (u64)(s64)site->stack;
+    vectors_home(bt);
+    sim_step(bt->vcpu);
+    return dispatch(bt);
+}
+
 const void *dispatch_indirect(struct bt *bt, u64 unused, u64 target)
 {
     bt->stats.indirect_misses++;
+    if (!bt_canonical(target))
+        return refuse_target(bt);
     u32 mode = bt_mode(bt_cpu(bt));
     struct tu *tu = follow(bt, target, mode);
     if (!tu || attention(bt))

@@ -102,9 +102,9 @@ void emit_const(struct emit *e, unsigned reg, u64 value)
     }
 }
 
-void emit_store_imm(struct emit *e, struct host_mem mem, s32 value)
+void emit_store_imm(struct emit *e, unsigned size, struct host_mem mem, s32 value)
 {
-    emit_rm(e, 8, 0xc7, 0, mem);
+    emit_rm(e, size, 0xc7, 0, mem);
     emit_u32(e, (u32)value);
 }
 

@@ -98,8 +98,8 @@ static inline void emit_xor(struct emit *e, unsigned reg, struct host_mem mem)
 
 /* The shortest form; flags stay. */
 void emit_const(struct emit *e, unsigned reg, u64 value);
-/* mov qword [mem], sign-extended imm32 */
-void emit_store_imm(struct emit *e, struct host_mem mem, s32 value);
+/* The value is sign-extended to `size`, 4 or 8. */
+void emit_store_imm(struct emit *e, unsigned size, struct host_mem mem, s32 value);
 void emit_compare_imm(struct emit *e, unsigned reg, s32 value);
 /* `count` bits of `from` from bit `first` on, of its lower 32; sets flags. Needs BMI1: one
  * cycle where a shift and a mask take two. */

@@ -355,8 +355,9 @@ static bool names_system_register(const ZydisDecodedInstruction *z,
 static void refine(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *operands,
                    struct guest_insn *g)
 {
-    bool memory = operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY;
-    bool segment = operands[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+    bool any = z->operand_count_visible;
+    bool memory = any && operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY;
+    bool segment = any && operands[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
                    ZydisRegisterGetClass(operands[0].reg.value) == ZYDIS_REGCLASS_SEGMENT;
     bool near = z->meta.branch_type != ZYDIS_BRANCH_TYPE_FAR;
     switch (g->kind) {
@@ -466,8 +467,7 @@ bool guest_decode(const struct guest_decoder *d, const u8 *bytes, unsigned size,
     find_shape(&z, g);
     find_flags(&z, operands, g);
     bool plain = find_operands(&z, operands, g);
-    if (z.operand_count_visible)
-        refine(&z, operands, g);
+    refine(&z, operands, g);
     if (z.mnemonic == ZYDIS_MNEMONIC_LEA)
         lower_lea(g);
     else if (g->kind == GUEST_COPY && g->memory &&

@@ -12,11 +12,6 @@
 
 #include "base/ensure.h"
 
-static bool canonical(u64 rip)
-{
-    return (u64)((s64)(rip << 16) >> 16) == rip;
-}
-
 static bool same_page(const struct translation *t, u64 rip)
 {
     return (rip & PAGE_MASK) == (t->tu->rip & PAGE_MASK);
@@ -126,7 +121,7 @@ static void push_return(struct translation *t)
     u64 next = g->rip + g->length;
     check_stack(t, RSP, -8, true);
     if (next == (u64)(s64)(s32)next) {
-        emit_store_imm(e, mem_sum(R10, R11, 0), (s32)next);
+        emit_store_imm(e, 8, mem_sum(R10, R11, 0), (s32)next);
     } else {
         emit_lea(e, 8, R10, mem_sum(R10, R11, 0));
         emit_const(e, R11, next);
@@ -145,10 +140,14 @@ static void call(struct translation *t)
     exit_to(t, g->imm);
 }
 
-/* To the target in r10; flags are saved. */
-static void exit_indirect(struct translation *t)
+/* To the target in r10; flags are saved. A target that is not canonical makes the branch itself
+ * fault (#GP), which the miss finds out: it undoes the `stack` bytes that RSP was moved by. */
+static void exit_indirect(struct translation *t, s32 stack)
 {
     struct bt *bt = t->bt;
+    struct site *site = site_here(t, SITE_EXIT);
+    site->stack = stack;
+    emit_store_imm(&t->e, 4, bt_mem(bt, &bt->hot->exit_site), (s32)(site - bt->sites));
     const void **table = bt->hot->indirect[t->tu->mode & MODE_SET_MASK];
     emit_bits(&t->e, R11, R10, 0, INDIRECT_BITS);
     emit_jump_mem(&t->e, mem_gs_index(R11, bt_mem(bt, table).disp));
@@ -176,7 +175,7 @@ static void jump_to(struct translation *t)
     put_poll(t);
     flags_clobber(t);
     load_target(t);
-    exit_indirect(t);
+    exit_indirect(t, 0);
 }
 
 static void call_to(struct translation *t)
@@ -188,7 +187,7 @@ static void call_to(struct translation *t)
     emit_store(&t->e, spill, R10);
     push_return(t);
     emit_load(&t->e, R10, spill);
-    exit_indirect(t);
+    exit_indirect(t, -8);
 }
 
 static void ret(struct translation *t)
@@ -199,8 +198,9 @@ static void ret(struct translation *t)
     flags_clobber(t);
     check_stack(t, RSP, 0, false);
     emit_load(e, R10, mem_sum(R10, R11, 0));
-    emit_lea(e, 8, RSP, mem_at(RSP, 8 + (s32)(u16)g->imm));
-    exit_indirect(t);
+    s32 popped = 8 + (s32)(u16)g->imm;
+    emit_lea(e, 8, RSP, mem_at(RSP, popped));
+    exit_indirect(t, popped);
 }
 
 void translate_flow(struct translation *t)
@@ -208,7 +208,7 @@ void translate_flow(struct translation *t)
     const struct guest_insn *g = translation_insn(t);
     bool direct = g->kind == GUEST_JUMP || g->kind == GUEST_JUMP_IF || g->kind == GUEST_LOOP ||
                   g->kind == GUEST_CALL;
-    if (direct && !canonical(g->imm)) {
+    if (direct && !bt_canonical(g->imm)) {
         translate_simulate(t); /* #GP(0) */
         return;
     }

@@ -234,7 +234,7 @@ void translate_push(struct translation *t)
     }
     check_stack(t, RSP, -8, true);
     if (immediate) {
-        emit_store_imm(e, checked, (s32)g->imm);
+        emit_store_imm(e, 8, checked, (s32)g->imm);
     } else if (g->memory || freed_reg(reg)) {
         fold(t);
         emit_load(e, R11, g->memory ? spill : gpr_home(t, reg));
