@@ -46,6 +46,9 @@ static void run(struct vm_thread *thread)
 {
     struct vcpu *vcpu = thread->vcpu;
     const struct engine *engine = vcpu->engine;
+    /* Engines look at what the processor is doing only when something wants attention. */
+    if (vcpu->cpu.activity != CPU_RUNNING)
+        x86_attend(&vcpu->cpu);
     vcpu_enter_guest(vcpu);
     enum engine_exit exit = engine->enter(vcpu);
     vcpu_leave_guest(vcpu);

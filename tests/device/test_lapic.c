@@ -215,6 +215,11 @@ static void test_ipi_modes(void **state)
     assert_int_equal(attention(t, 1), ATTN_SIPI);
     assert_int_equal(atomic_load(&t->f->vcpus[1]->sipi_vector), 0x9a);
     assert_int_equal(attention(t, 2), 0);
+    /* INIT voids a start-up IPI before it, but not one after it. */
+    wr(t, 0, ICR_LOW, 0x4500);
+    assert_int_equal(attention(t, 1), ATTN_INIT);
+    wr(t, 0, ICR_LOW, 0x4600 | 0x9b);
+    assert_int_equal(attention(t, 1), ATTN_INIT | ATTN_SIPI);
 }
 
 static void test_logical(void **state)

@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""Boots an unmodified Debian kernel to a shell that runs script.sh and powers off.
+
+usage: tests/boot/boot.py ENGINE GUEST [--cpus N] [--doppel PATH] [--guests DIR] [--timeout S]
+
+ENGINE is one of Doppel's, or qemu (which shows that guest and script are right). GUEST is cloud,
+generic or i386, as tools/guest.sh makes them. Skipped (77) when the guest is not there.
+"""
+import argparse
+import os
+import re
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import guests  # noqa: E402
+
+SKIPPED = 77
+MACHINES = {"cloud": "x86_64", "generic": "x86_64", "i386": "i686"}
+
+
+def problems(result, guest, cpus, checks):
+    """What is wrong with the boot, one line each."""
+    if result.status is None:
+        yield "no end within %.0f s" % result.seconds
+    elif result.status != 0:
+        yield "exit status %d" % result.status
+    found = re.search(r"^kernel (\S+) (\S+) processors (\d+)$", result.output, re.MULTILINE)
+    if not found:
+        yield "the script did not start"
+    elif found.group(2) != MACHINES[guest] or int(found.group(3)) != cpus:
+        yield "the guest is " + found.group(0)
+    for name in checks:
+        if "check %s ok\n" % name not in result.output:
+            yield "check %s failed" % name
+    if "script done\n" not in result.output:
+        yield "the script did not end"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("engine")
+    parser.add_argument("guest", choices=MACHINES)
+    parser.add_argument("--cpus", type=int, default=1)
+    parser.add_argument("--memory", default="512M")
+    parser.add_argument("--doppel", default="build/doppel")
+    parser.add_argument("--guests", default="build/guest")
+    parser.add_argument("--append", default="")
+    parser.add_argument("--timeout", type=float, default=300)
+    args = parser.parse_args()
+
+    kernel = os.path.join(args.guests, args.guest, "vmlinuz")
+    base = os.path.join(args.guests, args.guest, "initrd")
+    if not (os.path.exists(kernel) and os.path.exists(base)):
+        print("SKIP: no guest '%s'; `make guests` makes it" % args.guest)
+        return SKIPPED
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "script.sh"), "rb") as file:
+        script = file.read()
+    checks = re.findall(r"^check (\w+) ", script.decode(), re.MULTILINE)
+    with tempfile.TemporaryDirectory() as directory:
+        initrd = guests.make_initrd(base, os.path.join(directory, "initrd"),
+                                    {"script": (script, True)})
+        words = guests.command(args.engine, args.doppel, kernel, initrd,
+                               "console=ttyS0 " + args.append, args.memory, args.cpus)
+        result = guests.boot(words, args.timeout)
+    wrong = list(problems(result, args.guest, args.cpus, checks))
+    if wrong:
+        print(result.output)
+        print(result.errors)
+    for line in wrong:
+        print("not ok - " + line)
+    print("%s %s, %d processor(s), engine %s: %.1f s" % (
+        "not ok -" if wrong else "ok -", args.guest, args.cpus, args.engine, result.seconds))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

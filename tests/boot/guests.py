@@ -1,0 +1,69 @@
+"""Starting Linux guests in tests and measurements: command lines and initial RAM disks."""
+import os
+import shutil
+import struct
+import subprocess
+import time
+
+
+def cpio_entry(name, data, mode, inode):
+    """One newc record (cpio(5)): header in hexadecimal, name and data padded to four bytes."""
+    name = name.encode() + b"\0"
+    fields = (inode, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name), 0)
+    record = b"070701" + b"".join(b"%08X" % field for field in fields) + name
+    record += b"\0" * (-len(record) % 4)
+    return record + data + b"\0" * (-len(data) % 4)
+
+
+def archive(files):
+    """A cpio archive of {name: (data, executable)}: the kernel unpacks it over the one before."""
+    parts = [cpio_entry(name, data, 0o100755 if executable else 0o100644, i + 1)
+             for i, (name, (data, executable)) in enumerate(files.items())]
+    return b"".join(parts) + cpio_entry("TRAILER!!!", b"", 0, 0)
+
+
+def make_initrd(base, path, files):
+    """Copies the guest's RAM disk to `path` with files added, as `archive` takes them."""
+    shutil.copyfile(base, path)
+    with open(path, "ab") as file:
+        file.write(b"\0" * (-os.path.getsize(path) % 4))
+        file.write(archive(files))
+    return path
+
+
+def command(engine, doppel, kernel, initrd, append, memory="512M", cpus=1, extra=()):
+    """The command line that boots a guest on an engine of Doppel, or on `qemu` (TCG)."""
+    words = ["-kernel", kernel, "-m", memory, "-smp", str(cpus), "-nographic", "-no-reboot",
+             "-append", append]
+    if initrd:
+        words += ["-initrd", initrd]
+    words += list(extra)
+    if engine == "qemu":
+        return ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-nic", "none", "-vga",
+                "none"] + words
+    return [doppel, "run", "-accel", engine] + words
+
+
+class Result:
+    """What a guest did: exit status (None: timed out), console output, stderr, seconds."""
+
+    def __init__(self, status, output, errors, seconds):
+        self.status = status
+        self.output = output
+        self.errors = errors
+        self.seconds = seconds
+
+
+def boot(words, timeout, stdin=subprocess.DEVNULL):
+    start = time.monotonic()
+    with subprocess.Popen(words, stdin=stdin, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:
+        try:
+            output, errors = process.communicate(timeout=timeout)
+            status = process.returncode
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, errors = process.communicate()
+            status = None
+    return Result(status, output.decode(errors="replace").replace("\r", ""),
+                  errors.decode(errors="replace"), time.monotonic() - start)
