@@ -92,7 +92,9 @@ static void env_pack(const struct x86_cpu *c, const struct x86_insn *i, u8 *buf)
     const struct x86_fpu *f = &c->fpu;
     u32 word[7] = {f->fcw, f->fsw, full_tags(f), (u32)f->fip, c->fcs, (u32)f->fdp, c->fds};
     u32 fop = f->fop & 0x7ff;
+    unsigned ones = 0x47; /* doublewords whose reserved upper half is written as ones */
     if (linear_pointers(c)) {
+        ones = 0x2f;
         unsigned high = i->opsize == 2 ? 0xf : 0xffff;
         word[3] = (u16)f->fip;
         word[4] = ((u32)(f->fip >> 16) & high) << 12 | fop;
@@ -107,8 +109,8 @@ static void env_pack(const struct x86_cpu *c, const struct x86_insn *i, u8 *buf)
             memcpy(buf + 2 * k, &half, 2);
             continue;
         }
-        if (k < 3 || k == 6)
-            word[k] |= linear_pointers(c) && k == 6 ? 0 : 0xffff0000;
+        if (ones & BIT(k))
+            word[k] |= 0xffff0000;
         memcpy(buf + 4 * k, &word[k], 4);
     }
 }
