@@ -7,6 +7,7 @@
 #include "device/acpi_pm.h"
 #include "device/apic_bus.h"
 #include "device/debug.h"
+#include "device/fpu_error.h"
 #include "device/i8042.h"
 #include "device/ioapic.h"
 #include "device/lapic.h"
@@ -22,6 +23,7 @@
 #define IRQ_COM1     4
 #define IRQ_RTC      8
 #define IRQ_AUX      12
+#define IRQ_FPU      13
 #define ACPI_TABLES  0xe0000u /* where guests look for the RSDP (ACPI 6.4, 5.2.5.1) */
 
 static const struct {
@@ -52,6 +54,7 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
     rtc_set_memory(pc->rtc, pmap_below_4g(board->pmap), pmap_above_4g(board->pmap));
     i8042_create(board, gsi_line(gsi, IRQ_KEYBOARD), gsi_line(gsi, IRQ_AUX));
     acpi_pm_create(board, gsi_line(gsi, ACPI_SCI_IRQ));
+    fpu_error_create(board, gsi_line(gsi, IRQ_FPU));
     pc->pci = pci_host_create(board, gsi, pc->apic_bus);
     reset_control_create(board);
     pc->fw_cfg = fw_cfg_create(board);

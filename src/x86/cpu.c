@@ -43,6 +43,14 @@ _Noreturn void x86_raise_pf(struct x86_cpu *c, struct gva la, u32 error)
     x86_raise_error(c, VEC_PF, error);
 }
 
+_Noreturn void x86_retry(struct x86_cpu *c)
+{
+    ensure(c->unwind);
+    c->fault.vector = X86_FAULT_RETRY;
+    c->rip = c->insn_rip;
+    longjmp(*c->unwind, 1);
+}
+
 /* -- Derived values ----------------------------------------------------------------------- */
 
 /* Whether accesses must be looked at one by one: #AC armed, or a data breakpoint enabled. */

@@ -205,6 +205,11 @@ _Noreturn void x86_raise(struct x86_cpu *c, enum x86_vector vector);
 _Noreturn void x86_raise_error(struct x86_cpu *c, enum x86_vector vector, u32 error);
 _Noreturn void x86_raise_pf(struct x86_cpu *c, struct gva la, u32 error);
 
+/* Ends the instruction in progress without an exception: it will be tried again. Unwinds, and
+ * x86_deliver_fault() then delivers nothing. */
+_Noreturn void x86_retry(struct x86_cpu *c);
+#define X86_FAULT_RETRY 0xff /* in fault.vector */
+
 /* Recomputes the derived fields after CS, SS, CR0, CR4, EFER or RFLAGS.VM/AC changed by other
  * means than the setters below, as when a state is loaded. */
 void x86_derive(struct x86_cpu *c);

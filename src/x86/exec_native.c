@@ -33,16 +33,20 @@ void native_refuse_mmx(struct x86_cpu *c)
 
 /*
  * With CR0.NE clear the processor raises FERR#, and freezes before the instruction until an
- * interrupt comes or IGNNE# is given (SDM vol. 1, 8.7.1 and appendix D). The freeze is left
- * out: the interrupt is at the door when this instruction has ended, as on boards whose FERR#
- * is late, which the manual's sequences allow for.
+ * interrupt comes (SDM vol. 1, 8.7.1 and appendix D): it is tried again and again. With IGNNE#
+ * given it runs; the flags that are unmasked go first, since the host's unit would trap on
+ * them.
  */
 void native_refuse_mf(struct x86_cpu *c)
 {
+    const u16 flags = 0x3f, summary = FSW_ES | 0x8000;
     if (c->cr0 & CR0_NE)
         x86_raise(c, VEC_MF);
-    if (!c->ops->ignne(c))
+    if (!c->ops->ignne(c)) {
         c->ops->ferr(c, true);
+        x86_retry(c);
+    }
+    c->fpu.fsw &= ~(flags & ~c->fpu.fcw) & ~summary;
 }
 
 void native_set_top(struct x86_cpu *c, unsigned top)

@@ -150,16 +150,25 @@ static void env_unpack(struct x86_cpu *c, const struct x86_insn *i, const u8 *bu
     update_es(f);
 }
 
+/* FERR# falls with the last unmasked error. */
+static void drop_ferr(struct x86_cpu *c)
+{
+    if (unlikely(!(c->cr0 & CR0_NE)))
+        c->ops->ferr(c, false);
+}
+
 void exec_fninit(struct x86_cpu *c, struct x86_insn *i)
 {
     native_check_x87(c);
     init(c);
+    drop_ferr(c);
 }
 
 void exec_fnclex(struct x86_cpu *c, struct x86_insn *i)
 {
     native_check_x87(c);
     c->fpu.fsw &= 0x7f00;
+    drop_ferr(c);
 }
 
 /* The 8087's and 287's FENI, FDISI, FSETPM: nothing since the 387. */

@@ -296,6 +296,8 @@ static void deliver(struct x86_cpu *c, struct event e)
 void x86_deliver_fault(struct x86_cpu *c)
 {
     c->pending_db = 0;
+    if (c->fault.vector == X86_FAULT_RETRY)
+        return;
     deliver(c, fault_event(c));
 }
 

@@ -200,7 +200,6 @@ static void alignment_check(void)
         access3("mov [rbx], eax", CODE("mov [rbx], eax"), 3, AC);
         access3("add [rbx], eax", CODE("add [rbx], eax"), 3, AC);
         access3("fld qword ptr [rbx]", CODE("fld qword ptr [rbx]"), 4, AC);
-        access3("movups xmm0, [rbx]", CODE("movups xmm0, [rbx]"), 8, VECTOR_END);
         access3("movsd xmm0, [rbx]", CODE("movsd xmm0, [rbx]"), 4, AC);
         access3("fnstcw [rbx]", CODE("fnstcw [rbx]"), 1, AC);
 

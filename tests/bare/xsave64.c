@@ -197,7 +197,7 @@ static void compacted(u64 all)
         expect_fault("xsavec without the feature", &r, CODE("xsavec [rbx]"), UD, 0);
         return;
     }
-    fill(0xee);
+    fill(0);
     expect_done(
         "xsavec", &r,
         CODE("fninit; mov ecx, 0x778899; movd xmm1, ecx; vinsertf128 ymm0, ymm0, xmm1, 1; "
