@@ -214,6 +214,8 @@ bool lapic_accept(struct lapic *lapic, enum apic_mode mode, u8 vector, bool leve
         vcpu_signal(lapic->vcpu, ATTN_NMI);
         return true;
     case APIC_INIT:
+        /* Only a start-up IPI that comes later counts, also when INIT is not yet served. */
+        vcpu_clear(lapic->vcpu, ATTN_SIPI);
         vcpu_signal(lapic->vcpu, ATTN_INIT);
         return true;
     case APIC_SIPI:

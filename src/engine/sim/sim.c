@@ -31,7 +31,7 @@ static void attend_start(struct vcpu *vcpu)
 {
     struct x86_cpu *c = &vcpu->cpu;
     if (pending(c, ATTN_INIT)) {
-        vcpu_clear(vcpu, ATTN_INIT | ATTN_SIPI);
+        vcpu_clear(vcpu, ATTN_INIT);
         x86_init(c);
         tlb_flush_all(c);
         if (vcpu->apic_ops)
