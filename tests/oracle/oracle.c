@@ -100,14 +100,25 @@ static bool settles(struct arena *a, struct job *job)
     return false;
 }
 
+/* Branches skip a few that are counted all the same. */
+static void count_forms(struct forms *forms, const struct job *job)
+{
+    const struct sequence *q = &job->sequence;
+    const struct state *s = &job->out[BARE];
+    u64 end = s->outcome == OUTCOME_END ? q->bytes : s->rip - CODE_BASE;
+    for (unsigned k = 0, at = 0; k < q->n && at <= end; at += q->length[k++]) {
+        forms->list[q->form[k]].runs++;
+        forms->list[q->form[k]].completed += at < end;
+    }
+}
+
 static void account(struct arena *a, const struct options *o, struct forms *forms,
                     struct job *job, struct totals *t)
 {
     t->sequences++;
     t->faults += job->out[BARE].outcome == OUTCOME_FAULT;
     t->lost += job->out[BARE].outcome == OUTCOME_LOST || job->out[SIM].outcome == OUTCOME_LOST;
-    for (unsigned k = 0; k < job->sequence.n; k++)
-        forms->list[job->sequence.form[k]].runs++;
+    count_forms(forms, job);
     if (o->verbose) {
         printf("%llu:\n", (unsigned long long)t->sequences);
         sequence_print(&job->sequence);
@@ -122,31 +133,41 @@ static void account(struct arena *a, const struct options *o, struct forms *form
         report(a, job, t->sequences);
 }
 
+static void print_mnemonics(const char *what, const u8 *seen, u8 value)
+{
+    unsigned count = 0;
+    for (unsigned m = 0; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++)
+        count += seen[m] == value;
+    printf("mnemonics %s: %u%s", what, count, value == 3 ? "" : ":");
+    for (unsigned m = 0; m <= ZYDIS_MNEMONIC_MAX_VALUE && value != 3; m++)
+        if (seen[m] == value)
+            printf(" %s", ZydisMnemonicGetString(m));
+    printf("\n");
+}
+
 static void print_coverage(const struct forms *forms)
 {
-    unsigned tested = 0, missed = 0, excluded = 0;
+    unsigned completed = 0, faulted = 0, missed = 0, excluded = 0;
+    /* 1: not met, 2: only faulted, 3: completed */
     u8 seen[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {0};
     for (unsigned k = 0; k < forms->count; k++) {
         const struct form *f = &forms->list[k];
+        u8 level = f->completed ? 3 : f->runs ? 2 : 1;
         if (f->excluded) {
             excluded++;
             continue;
         }
-        tested += f->runs > 0;
-        missed += f->runs == 0;
-        seen[f->mnemonic] |= f->runs ? 2 : 1;
+        completed += level == 3;
+        faulted += level == 2;
+        missed += level == 1;
+        if (level > seen[f->mnemonic])
+            seen[f->mnemonic] = level;
     }
-    unsigned covered = 0, uncovered = 0;
-    for (unsigned m = 0; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++) {
-        covered += seen[m] >= 2;
-        uncovered += seen[m] == 1;
-    }
-    printf("forms covered: %u, not covered: %u, excluded: %u\n", tested, missed, excluded);
-    printf("mnemonics covered: %u, not covered: %u", covered, uncovered);
-    for (unsigned m = 0; m <= ZYDIS_MNEMONIC_MAX_VALUE; m++)
-        if (seen[m] == 1)
-            printf(" %s", ZydisMnemonicGetString(m));
-    printf("\n");
+    printf("forms covered: %u, only ever faulting: %u, not covered: %u, excluded: %u\n",
+           completed, faulted, missed, excluded);
+    print_mnemonics("covered", seen, 3);
+    print_mnemonics("only ever faulting", seen, 2);
+    print_mnemonics("not covered", seen, 1);
 }
 
 static int run(const struct options *o)

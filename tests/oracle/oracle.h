@@ -113,7 +113,8 @@ struct form {
     u8 length; /* VEX.L */
     u8 modrm;
     bool excluded;
-    u64 runs; /* sequences that hold it */
+    u64 runs;      /* sequences that met it */
+    u64 completed; /* and got past it without a fault */
 };
 
 struct forms {
