@@ -7,7 +7,7 @@
 #include "lib/pit.h"
 #include "lib/smp.h"
 
-enum { N = 2, VECTOR = 0x53, ROUNDS = 300 };
+enum { N = 2, VECTOR = 0x53, ROUNDS = 100 };
 #define T PAGE_TEST
 
 static volatile u32 acknowledged;

@@ -43,7 +43,7 @@ static void one_shot(void)
     check_equal("and does not come again", ticks, 1);
     apic_write(APIC_TIMER_INITIAL, 100000000);
     apic_write(APIC_TIMER_INITIAL, 0);
-    wait_open(5000);
+    wait_open(200000);
     check_equal("initial count 0 stops it", ticks, 1);
     apic_write(APIC_LVT_TIMER, LVT_MASKED | VECTOR);
     apic_write(APIC_TIMER_INITIAL, 1000);
@@ -54,6 +54,7 @@ static void one_shot(void)
 
 static void periodic(void)
 {
+    u64 before;
     u32 seen;
 
     ticks = 0;
@@ -65,10 +66,12 @@ static void periodic(void)
     check("counts at a plausible rate", seen > 1000 && seen < 50000000);
     ticks = 0;
     apic_write(APIC_TIMER_INITIAL, seen / 5); /* about 2 ms */
-    wait_open(30000);
+    before = rdtsc();
+    for (unsigned n = 0; n < 5000 && ticks < 10; n++)
+        wait_open(1000);
     apic_write(APIC_TIMER_INITIAL, 0);
-    if (!check("periodic fires again and again", ticks >= 5 && ticks <= 40))
-        print("     %u ticks\n", ticks);
+    check("periodic fires again and again", ticks >= 10);
+    check("not faster than it should", rdtsc() - before > 9 * 1000000);
     seen = ticks;
     wait_open(5000);
     check("stopped", ticks <= seen + 1);
@@ -99,9 +102,9 @@ static void deadline(void)
     wrmsr(MSR_TSC_DEADLINE, 1);
     wait_open(1000);
     check_equal("a time in the past fires at once", ticks, 2);
-    wrmsr(MSR_TSC_DEADLINE, rdtsc() + 5000000);
+    wrmsr(MSR_TSC_DEADLINE, rdtsc() + 500000000);
     wrmsr(MSR_TSC_DEADLINE, 0);
-    wait_open(10000);
+    wait_open(300000);
     check_equal("0 disarms", ticks, 2);
     apic_write(APIC_TIMER_INITIAL, 1000);
     wait_open(2000);
