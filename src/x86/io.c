@@ -97,7 +97,8 @@ static void repeat(struct x86_cpu *c, const struct x86_insn *i,
         return;
     /* Goes on here after the interruption; its own breakpoint was reported already. */
     c->rip = c->insn_rip;
-    x86_write_flags(c, FLAG_RF, FLAG_RF);
+    if (c->dr7 & 0xff)
+        x86_write_flags(c, FLAG_RF, FLAG_RF);
 }
 
 void exec_ins(struct x86_cpu *c, struct x86_insn *i)

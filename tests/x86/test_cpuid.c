@@ -1,0 +1,201 @@
+/*
+ * Processor models: the words of -cpu, and that what CPUID says is consistent.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "x86/cpu.h"
+#include "x86/model.h"
+
+struct machine {
+    struct x86_model model;
+    struct x86_cpu cpu;
+};
+
+static struct machine m;
+
+static void model(const char *words, unsigned vcpus)
+{
+    struct error err = {""};
+    if (!x86_model_init(&m.model, words, vcpus, 2000000000, &err))
+        fail_msg("%s", err.text);
+    memset(&m.cpu, 0, sizeof(m.cpu));
+    m.cpu.model = &m.model;
+    m.cpu.xcr0 = 1;
+}
+
+static void expect_error(const char *words, const char *part)
+{
+    struct error err = {""};
+    struct x86_model broken;
+    assert_false(x86_model_init(&broken, words, 1, 1000000000, &err));
+    assert_non_null(strstr(err.text, part));
+}
+
+static u32 leaf(u32 number, u32 sub, unsigned reg)
+{
+    u32 out[4];
+    x86_cpuid(&m.cpu, number, sub, out);
+    return out[reg];
+}
+
+static void test_words(void **state)
+{
+    model("max,-smap,-sse4.2,invtsc=off", 1);
+    assert_false(x86_has(&m.model, FEAT_SMAP));
+    assert_false(x86_has(&m.model, FEAT_SSE4_2));
+    assert_false(x86_has(&m.model, FEAT_INVARIANT_TSC));
+    assert_true(x86_has(&m.model, FEAT_SSE4_1));
+    model("host,-x2apic,+x2apic", 1);
+    assert_true(x86_has(&m.model, FEAT_X2APIC));
+    assert_string_equal(m.model.name, "host");
+    model(NULL, 1);
+    assert_string_equal(m.model.name, "host");
+    expect_error("486", "486");
+    expect_error("host,+frobnicate", "frobnicate");
+    expect_error("host,sse", "'sse'");
+    expect_error("host,", "''");
+    expect_error("", "no such model");
+    expect_error("host,+avx512f", "avx512f");
+}
+
+static void test_dependencies(void **state)
+{
+    model("max,-xsave", 1);
+    assert_false(x86_has(&m.model, FEAT_AVX));
+    assert_false(x86_has(&m.model, FEAT_AVX2));
+    assert_false(x86_has(&m.model, FEAT_FMA));
+    assert_false(x86_has(&m.model, FEAT_XSAVEC));
+    assert_int_equal(m.model.xcr0_mask, 3);
+    assert_int_equal(leaf(0xd, 0, 0), 0);
+    model("max,-sse", 1);
+    assert_false(x86_has(&m.model, FEAT_SSE4_2));
+    assert_false(x86_has(&m.model, FEAT_AES));
+}
+
+static void test_levels(void **state)
+{
+    model("x86-64-v2", 1);
+    assert_true(x86_has(&m.model, FEAT_SSE4_2));
+    assert_true(x86_has(&m.model, FEAT_CX16));
+    assert_true(x86_has(&m.model, FEAT_NX));
+    assert_false(x86_has(&m.model, FEAT_AVX));
+    assert_false(x86_has(&m.model, FEAT_AES));
+    assert_false(x86_has(&m.model, FEAT_BMI2));
+    assert_int_equal(m.model.xcr0_mask & XCR0_AVX, 0);
+}
+
+/* Instructions that nothing here executes are never shown. */
+static void test_hidden(void **state)
+{
+    model("max", 1);
+    assert_int_equal(leaf(7, 0, 1) & (1u << 16 | 1u << 17 | 1u << 30 | 1u << 31),
+                     0);                                                  /* AVX512 */
+    assert_int_equal(leaf(7, 0, 1) & (1u << 4 | 1u << 11 | 1u << 14), 0); /* HLE, RTM, MPX */
+    assert_int_equal(leaf(7, 0, 2) & (1u << 3 | 1u << 7 | 1u << 16), 0);  /* PKU, CET, LA57 */
+    assert_int_equal(leaf(7, 0, 3) & (1u << 20 | 7u << 22), 0);           /* IBT, AMX */
+    assert_int_equal(leaf(1, 0, 2) & (1u << 3 | 1u << 5), 0);             /* MONITOR, VMX */
+    assert_int_equal(leaf(0x80000001, 0, 2) & (1u << 2 | 1u << 11 | 1u << 16), 0); /* SVM.. */
+    assert_int_equal(leaf(0x80000001, 0, 3) >> 30, 0);                             /* 3DNow */
+    assert_int_equal(leaf(0x80000008, 0, 1) & (1u << 4), 0);                       /* RDPRU */
+}
+
+static void test_hypervisor(void **state)
+{
+    u32 out[4];
+    model("max", 1);
+    x86_cpuid(&m.cpu, 0x40000000, 0, out);
+    assert_memory_equal(&out[1], "KVMKVMKVM\0\0\0", 12);
+    assert_int_equal(leaf(0x40000001, 0, 0), 1 << 24 | 1 << 3 | 1 << 1);
+    assert_int_equal(leaf(0x40000010, 0, 0), 2000000);
+    assert_true(leaf(1, 0, 2) >> 31);
+    model("max,-hypervisor", 1);
+    assert_int_equal(leaf(0x40000000, 0, 0), 0);
+}
+
+static void test_topology(void **state)
+{
+    static const unsigned counts[] = {1, 2, 3, 4, 6, 16};
+    for (unsigned n = 0; n < ARRAY_LEN(counts); n++) {
+        unsigned vcpus = counts[n], width = 0;
+        while (1u << width < vcpus)
+            width++;
+        model("max", vcpus);
+        m.cpu.apic_id = vcpus - 1;
+        assert_int_equal(leaf(1, 0, 1) >> 24, vcpus - 1);
+        assert_int_equal(leaf(1, 0, 3) >> 28 & 1, vcpus > 1);
+        assert_int_equal(leaf(0xb, 0, 0), 0); /* one thread a core */
+        assert_int_equal(leaf(0xb, 0, 1), 1);
+        assert_int_equal(leaf(0xb, 1, 0), width);
+        assert_int_equal(leaf(0xb, 1, 1), vcpus);
+        assert_int_equal(leaf(0xb, 1, 3), vcpus - 1);
+        assert_int_equal(leaf(0xb, 2, 1), 0);
+        assert_int_equal(leaf(0xb, 2, 2), 2);
+        if (m.model.amd) {
+            assert_int_equal(leaf(0x80000008, 0, 2) & 0xff, vcpus - 1);
+            assert_int_equal(leaf(0x80000008, 0, 2) >> 12 & 15, width);
+            assert_int_equal(leaf(0x8000001e, 0, 0), vcpus - 1);
+        } else {
+            assert_int_equal(leaf(4, 0, 0) >> 26, (1u << width) - 1);
+        }
+    }
+}
+
+static void test_xsave(void **state)
+{
+    model("max", 1);
+    if (!x86_has(&m.model, FEAT_AVX))
+        skip();
+    assert_int_equal(leaf(0xd, 0, 0), 7);
+    assert_int_equal(leaf(0xd, 0, 2), 832);
+    assert_int_equal(leaf(0xd, 0, 1), 576);
+    m.cpu.xcr0 = 7;
+    assert_int_equal(leaf(0xd, 0, 1), 832);
+    assert_int_equal(leaf(0xd, 2, 0), 256);
+    assert_int_equal(leaf(0xd, 2, 1), 576);
+    assert_int_equal(leaf(0xd, 3, 0), 0);
+    assert_int_equal(leaf(1, 0, 2) >> 27 & 1, 0);
+    m.cpu.cr4 |= CR4_OSXSAVE;
+    assert_int_equal(leaf(1, 0, 2) >> 27 & 1, 1);
+}
+
+static void test_out_of_range(void **state)
+{
+    model("max", 1);
+    u32 last = leaf(0, 0, 0);
+    m.model.amd = true;
+    assert_int_equal(leaf(last + 1, 0, 0) | leaf(last + 1, 0, 1), 0);
+    assert_int_equal(leaf(0x80001000, 0, 0), 0);
+    m.model.amd = false;
+    for (unsigned reg = 0; reg < 4; reg++) {
+        assert_int_equal(leaf(last + 1, 0, reg), leaf(last, 0, reg));
+        assert_int_equal(leaf(0x80001000, 0, reg), leaf(last, 0, reg));
+        assert_int_equal(leaf(0xffffffff, 0, reg), leaf(last, 0, reg));
+    }
+}
+
+/* Intel shows SYSCALL to 64-bit code alone. */
+static void test_syscall_bit(void **state)
+{
+    model("max", 1);
+    m.model.amd = false;
+    m.cpu.code_size = 4;
+    assert_int_equal(leaf(0x80000001, 0, 3) >> 11 & 1, 0);
+    m.cpu.code_size = 8;
+    assert_int_equal(leaf(0x80000001, 0, 3) >> 11 & 1, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_words),       cmocka_unit_test(test_dependencies),
+        cmocka_unit_test(test_levels),      cmocka_unit_test(test_hidden),
+        cmocka_unit_test(test_hypervisor),  cmocka_unit_test(test_topology),
+        cmocka_unit_test(test_xsave),       cmocka_unit_test(test_out_of_range),
+        cmocka_unit_test(test_syscall_bit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
