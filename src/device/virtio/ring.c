@@ -161,6 +161,11 @@ bool virtq_pop(struct virtq *queue, struct virtq_chain *chain)
     return true;
 }
 
+bool virtq_waiting(const struct virtq *queue)
+{
+    return ready(queue) && ram_load16(queue->board, avail_index(queue)) != queue->next_avail;
+}
+
 void virtq_unpop(struct virtq *queue)
 {
     queue->next_avail--;

@@ -60,6 +60,8 @@ bool virtq_enable(struct virtq *queue);
 
 /* Takes the next chain. False: there is none, or the queue is disabled or broken. */
 bool virtq_pop(struct virtq *queue, struct virtq_chain *chain);
+/* Whether virtq_pop would find one. */
+bool virtq_waiting(const struct virtq *queue);
 /* Gives back the last chain that was taken, untouched: the next virtq_pop finds it again. */
 void virtq_unpop(struct virtq *queue);
 

@@ -74,9 +74,9 @@ struct virtio {
 };
 
 /*
- * `offered` without the bits of clause 6, which virtio_init adds. `config` stays the device's. The
- * device enters itself with device_add before this: devices are destroyed last added first, and
- * its memory holds what is added here.
+ * `offered` without the bits of clause 6, which virtio_init adds. `config` stays the device's.
+ * The device enters itself with device_add before this: devices are destroyed last added first,
+ * and its memory holds what is added here.
  */
 void virtio_init(struct virtio *virtio, struct board *board, const struct virtio_class *class,
                  void *device, u64 offered, void *config, unsigned config_len, unsigned queues);
