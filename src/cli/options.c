@@ -170,11 +170,6 @@ static bool set_parallel(struct run_options *o, const char *value, struct error 
     return set_only_none("-parallel", value, "the machine has no parallel port", err);
 }
 
-static bool set_nic(struct run_options *o, const char *value, struct error *err)
-{
-    return set_only_none("-nic", value, "there is no network yet", err);
-}
-
 static bool set_snapshot(struct run_options *o, const char *value, struct error *err)
 {
     o->snapshot = true;
@@ -231,7 +226,8 @@ static bool add_device(struct run_options *o, const char *value, struct error *e
                          "-device: '%s' is not supported; virtio devices do its work, as in "
                          "-drive if=virtio and -nic user",
                          word.key);
-    return error_set(err, "-device: no device '%s'; there are isa-debug-exit and virtio-blk-pci",
+    return error_set(err, "-device: no device '%s'; there are isa-debug-exit, virtio-blk-pci and "
+                          "virtio-net-pci",
                      word.key);
 }
 
@@ -337,6 +333,9 @@ static const struct option table[] = {
     {"device", "DEVICE", add_device, "virtio-blk-pci,drive=ID[,serial=S][,num-queues=N]"},
     {"drive", "file=F,format=raw", plugs_add_drive, "a disk, also format=qcow2; if=virtio (or none, with id=ID), readonly=on, snapshot=on,\n                           cache=writeback|none|writethrough|directsync|unsafe, discard=unmap"},
     {"snapshot", NULL, set_snapshot, "keep what is written to disks in temporary files"},
+    {"nic", "user", plugs_add_nic, "a network card: user[,hostfwd=tcp::2222-:22][,restrict=on][,net=10.0.2.0/24] or none; mac=ADDRESS"},
+    {"netdev", "user,id=ID", plugs_add_netdev, "the same in two parts, with -device virtio-net-pci,netdev=ID[,mac=ADDRESS][,host_mtu=N]"},
+    {"net", "none", plugs_add_nic, NULL},
     {"rtc", "base=BASE", set_rtc, "what the clock shows: utc (the default), localtime or YYYY-MM-DDTHH:MM:SS"},
     {"no-reboot", NULL, set_no_reboot, "end where the guest would reset"},
     {"name", "NAME", set_nothing, NULL},
@@ -349,8 +348,6 @@ static const struct option table[] = {
     {"vga", "none", set_vga, NULL},
     {"vnc", "none", set_vnc, NULL},
     {"parallel", "none", set_parallel, NULL},
-    {"nic", "none", set_nic, NULL},
-    {"net", "none", set_nic, NULL},
     {"no-user-config", NULL, set_nothing, NULL},
     {NULL, NULL, NULL, "Watching it"},
     {"d", "CATEGORIES", set_log, "log these (-d help lists them), to stderr or the file of -D"},
@@ -371,7 +368,6 @@ static const struct {
     {"hdb", "use -drive file=FILE,format=raw"},
     {"cdrom", "use -drive file=FILE,format=raw,readonly=on"},
     {"blockdev", "use -drive"},
-    {"netdev", "there is no network yet; use -nic none"},
     {"bios", "there is no firmware start yet; use -kernel"},
     {"boot", "there is no firmware start yet; use -kernel"},
     {"chardev", "use -serial"},

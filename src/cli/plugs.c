@@ -1,6 +1,8 @@
 /* Disks, networks and virtio devices on the command line, see plugs.h. */
 #include "cli/plugs.h"
 
+#include <arpa/inet.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "cli/words.h"
@@ -239,6 +241,64 @@ static bool blk_check(struct run_options *o, struct plug_config *plug, struct er
     return true;
 }
 
+static bool net_mac(struct plug_config *plug, const char *value, struct error *err)
+{
+    int end = 0;
+    u8 *mac = plug->mac;
+    if (sscanf(value, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &mac[0], &mac[1], &mac[2],
+               &mac[3], &mac[4], &mac[5], &end) != 6 ||
+        value[end] || mac[0] & 1)
+        return error_set(err, "mac=%.60s is not a card's address, as in 52:54:00:12:34:56",
+                         value);
+    return true;
+}
+
+static bool net_netdev(struct run_options *o, struct plug_config *plug, const char *value,
+                       struct error *err)
+{
+    struct plugs_config *plugs = &o->vm.plugs;
+    for (unsigned i = 0; i < plugs->n_nets; i++) {
+        if (!plugs->nets[i].net.id[0] || strcmp(plugs->nets[i].net.id, value))
+            continue;
+        if (plugs->nets[i].used)
+            return error_set(err, "-device: netdev '%.60s' is in use by another device", value);
+        plugs->nets[i].used = true;
+        plug->net = i;
+        return true;
+    }
+    return error_set(err, "-device: no -netdev with id=%.60s before it", value);
+}
+
+static bool net_property(struct run_options *o, struct plug_config *plug,
+                         const struct word *word, struct error *err)
+{
+    u64 mtu;
+    if (!strcmp(word->key, "netdev"))
+        return net_netdev(o, plug, word->value, err);
+    if (!strcmp(word->key, "mac"))
+        return net_mac(plug, word->value, err);
+    if (strcmp(word->key, "host_mtu"))
+        return error_set(err, "-device virtio-net-pci: no property '%s'", word->key);
+    if (!words_number("-device host_mtu", word->value, 68, 65521, &mtu, err))
+        return false;
+    plug->mtu = (u16)mtu;
+    return true;
+}
+
+static bool net_check(struct run_options *o, struct plug_config *plug, struct error *err)
+{
+    static const u8 none[6], first[6] = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56};
+    struct plugs_config *plugs = &o->vm.plugs;
+    if (plug->net == PLUGS_MAX_NETS)
+        return error_set(err, "-device virtio-net-pci: no netdev=ID");
+    if (memcmp(plug->mac, none, 6))
+        return true;
+    /* QEMU's addresses: the first card's, and one more for each that follows. */
+    memcpy(plug->mac, first, 6);
+    plug->mac[5] += (u8)plugs->n_cards++;
+    return true;
+}
+
 static const struct device_kind {
     const char *name; /* without "virtio-" and "-pci" */
     enum plug_kind kind;
@@ -247,6 +307,7 @@ static const struct device_kind {
     bool (*check)(struct run_options *options, struct plug_config *plug, struct error *err);
 } device_kinds[] = {
     {"blk", PLUG_BLK, blk_property, blk_check},
+    {"net", PLUG_NET, net_property, net_check},
 };
 
 /* "virtio-KIND", "virtio-KIND-pci", "virtio-KIND-pci-non-transitional". */
@@ -293,10 +354,198 @@ bool plugs_add_device(struct run_options *o, const char *name, const char *list,
     if (!plug)
         return false;
     plug->disk = PLUGS_MAX_DISKS;
+    plug->net = PLUGS_MAX_NETS;
     while (words_next(&list, &word))
         if (!device_property(o, kind, plug, &word, err))
             return false;
     return !kind->check || kind->check(o, plug, err);
+}
+
+/* -- Networks --------------------------------------------------------------------------------
+ */
+
+static bool net_switch(const char *value, bool *on, struct error *err)
+{
+    if (!strcmp(value, "y") || !strcmp(value, "yes") || !strcmp(value, "n") ||
+        !strcmp(value, "no")) {
+        *on = value[0] == 'y';
+        return true;
+    }
+    return words_switch("-netdev user,restrict", value, on, err);
+}
+
+static bool ipv4(const char *key, const char *text, u32 *address, struct error *err)
+{
+    struct in_addr parsed;
+    if (inet_pton(AF_INET, text, &parsed) != 1)
+        return error_set(err, "-netdev: %s=%.60s is not an IPv4 address", key, text);
+    *address = parsed.s_addr;
+    return true;
+}
+
+/* "10.0.2.0/24" or "10.0.2.0/255.255.255.0" */
+static bool net_network(struct net_config *net, const char *value, struct error *err)
+{
+    char address[32] = "";
+    size_t length = strcspn(value, "/");
+    const char *mask = value + length + (value[length] == '/');
+    u64 bits = 24;
+    if (length >= sizeof(address))
+        return error_set(err, "-netdev: net=%.60s is not a network", value);
+    memcpy(address, value, length);
+    if (strchr(mask, '.')) {
+        if (!ipv4("net", mask, &net->mask, err))
+            return false;
+    } else {
+        if (*mask && !words_number("-netdev net", mask, 4, 30, &bits, err))
+            return false;
+        net->mask = htonl(0xffffffffu << (32 - bits));
+    }
+    if (!ipv4("net", address, &net->network, err))
+        return false;
+    net->network &= net->mask;
+    return true;
+}
+
+/* "[HOST]:PORT", the end of the text or `stop` behind it; moves *text there. */
+static bool endpoint(const char **text, char stop, u32 *address, u16 *port, struct error *err)
+{
+    char host[32] = "", number[8] = "";
+    size_t host_length = strcspn(*text, ":");
+    const char *from = *text + host_length + 1;
+    size_t length = (*text)[host_length] ? strcspn(from, "-") : 0;
+    u64 value;
+    if (!length || length >= sizeof(number) || host_length >= sizeof(host) ||
+        from[length] != stop)
+        return error_set(err, "hostfwd: '%.80s' is not [HOST]:PORT-[GUEST]:PORT", *text);
+    memcpy(host, *text, host_length);
+    memcpy(number, from, length);
+    *address = 0;
+    if (host_length && !ipv4("hostfwd", host, address, err))
+        return false;
+    if (!words_number("hostfwd port", number, 0, 65535, &value, err))
+        return false;
+    *port = (u16)value;
+    *text = from + length + (stop != 0);
+    return true;
+}
+
+static bool net_forward(struct net_config *net, const char *value, struct error *err)
+{
+    if (net->n_forwards == NET_MAX_FORWARDS)
+        return error_set(err, "hostfwd: more than %d", NET_MAX_FORWARDS);
+    struct net_forward *forward = &net->forwards[net->n_forwards++];
+    size_t length = strcspn(value, ":");
+    forward->udp = length == 3 && !strncmp(value, "udp", 3);
+    bool tcp = !length || (length == 3 && !strncmp(value, "tcp", 3));
+    if ((!forward->udp && !tcp) || !value[length])
+        return error_set(err, "hostfwd: '%.80s' begins with neither tcp: nor udp:", value);
+    value += length + 1;
+    return endpoint(&value, '-', &forward->host_addr, &forward->host_port, err) &&
+           endpoint(&value, 0, &forward->guest_addr, &forward->guest_port, err);
+}
+
+static bool net_set_user(struct net_config *net, const struct word *word, struct error *err)
+{
+    static const char *const ignored[] = {"ipv4", "ipv6", NULL};
+    const char *key = word->key, *value = word->value;
+    if (!strcmp(key, "restrict"))
+        return net_switch(value, &net->restricted, err);
+    if (!strcmp(key, "net"))
+        return net_network(net, value, err);
+    if (!strcmp(key, "host"))
+        return ipv4(key, value, &net->host, err);
+    if (!strcmp(key, "dns"))
+        return ipv4(key, value, &net->dns, err);
+    if (!strcmp(key, "dhcpstart"))
+        return ipv4(key, value, &net->dhcp_start, err);
+    if (!strcmp(key, "hostname"))
+        return words_copy("-netdev hostname", value, net->hostname, sizeof(net->hostname), err);
+    if (!strcmp(key, "hostfwd"))
+        return net_forward(net, value, err);
+    return words_among(key, ignored) ||
+           error_set(err,
+                     "-netdev user: '%s' is not supported; there are hostfwd, restrict, net, "
+                     "host, dhcpstart, dns and hostname",
+                     key);
+}
+
+static bool net_kind(struct net_config *net, const char *name, struct error *err)
+{
+    if (!strcmp(name, "user"))
+        net->kind = NET_USER;
+    else if (!strcmp(name, "none"))
+        net->kind = NET_NONE;
+    else
+        return error_set(err, "network '%.60s' is not supported; use user or none", name);
+    return true;
+}
+
+static bool net_set(struct net_config *net, const struct word *word, struct error *err)
+{
+    if (!word->value)
+        return error_set(err, "-netdev: '%s' has no value", word->key);
+    if (!strcmp(word->key, "id"))
+        return words_copy("-netdev id", word->value, net->id, sizeof(net->id), err);
+    switch (net->kind) {
+    case NET_USER:
+        return net_set_user(net, word, err);
+    default:
+        return error_set(err, "-netdev: '%s' is not supported", word->key);
+    }
+}
+
+static struct network_config *add_net(struct run_options *o, struct error *err)
+{
+    struct plugs_config *plugs = &o->vm.plugs;
+    if (plugs->n_nets == PLUGS_MAX_NETS) {
+        error_set(err, "-netdev: more than %d networks", PLUGS_MAX_NETS);
+        return NULL;
+    }
+    return &plugs->nets[plugs->n_nets++];
+}
+
+bool plugs_add_netdev(struct run_options *o, const char *value, struct error *err)
+{
+    struct network_config *network = add_net(o, err);
+    struct word word = {0};
+    words_next(&value, &word);
+    if (!network || !net_kind(&network->net, word.key, err))
+        return false;
+    while (words_next(&value, &word))
+        if (!net_set(&network->net, &word, err))
+            return false;
+    return network->net.id[0] || error_set(err, "-netdev: no id=ID");
+}
+
+bool plugs_add_nic(struct run_options *o, const char *value, struct error *err)
+{
+    static const char *const models[] = {"virtio", "virtio-net", "virtio-net-pci", NULL};
+    struct word word = {0};
+    words_next(&value, &word);
+    if (!strcmp(word.key, "none") && !*value)
+        return true;
+    struct network_config *network = add_net(o, err);
+    if (!network || !net_kind(&network->net, word.key, err))
+        return false;
+    struct plug_config *plug = add_plug(o, PLUG_NET, err);
+    if (!plug)
+        return false;
+    plug->net = o->vm.plugs.n_nets - 1;
+    network->used = true;
+    while (words_next(&value, &word)) {
+        if (word.value && !strcmp(word.key, "model")) {
+            if (!words_among(word.value, models))
+                return error_set(err, "-nic: model=%.60s is not supported; use virtio",
+                                 word.value);
+        } else if (word.value && !strcmp(word.key, "mac")) {
+            if (!net_mac(plug, word.value, err))
+                return false;
+        } else if (!net_set(&network->net, &word, err)) {
+            return false;
+        }
+    }
+    return net_check(o, plug, err);
 }
 
 bool plugs_finish(struct run_options *o, struct error *err)

@@ -1,7 +1,10 @@
 /* Disks, networks and other virtio devices, see plugs.h. */
 #include "machine/plugs.h"
 
+#include <string.h>
+
 #include "device/virtio/blk.h"
+#include "device/virtio/net.h"
 #include "host/block/back.h"
 
 /* A queue for each vCPU lets each submit without the others; beyond a few nobody gains. */
@@ -16,6 +19,11 @@ bool plugs_open(struct plugs *plugs, const struct plugs_config *config, struct b
             return false;
         plugs->disks[i] = block_back_create(board, image);
     }
+    for (unsigned i = 0; i < config->n_nets; i++) {
+        plugs->nets[i] = net_create(&config->nets[i].net, board, loop, err);
+        if (!plugs->nets[i])
+            return false;
+    }
     return true;
 }
 
@@ -23,6 +31,8 @@ void plugs_close(struct plugs *plugs)
 {
     for (unsigned i = 0; i < PLUGS_MAX_DISKS; i++)
         block_back_destroy(plugs->disks[i]);
+    for (unsigned i = 0; i < PLUGS_MAX_NETS; i++)
+        net_destroy(plugs->nets[i]);
 }
 
 static bool create_blk(struct plugs *plugs, const struct plugs_config *config,
@@ -42,6 +52,15 @@ static bool create_blk(struct plugs *plugs, const struct plugs_config *config,
     return virtio_blk_create(board, pci, &blk);
 }
 
+static bool create_net(struct plugs *plugs, const struct plug_config *device,
+                       struct board *board, struct pci_host *pci)
+{
+    struct virtio_net_config net = {
+        .port = &plugs->nets[device->net]->port, .mtu = device->mtu, .slot = device->slot};
+    memcpy(net.mac, device->mac, sizeof(net.mac));
+    return virtio_net_create(board, pci, &net);
+}
+
 bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct board *board,
                   struct pci_host *pci, struct error *err)
 {
@@ -51,6 +70,9 @@ bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct
         switch (device->kind) {
         case PLUG_BLK:
             plugged = create_blk(plugs, config, device, board, pci);
+            break;
+        case PLUG_NET:
+            plugged = create_net(plugs, device, board, pci);
             break;
         }
         if (!plugged && device->slot >= 0)

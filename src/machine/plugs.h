@@ -9,9 +9,11 @@
 #include "device/pci.h"
 #include "host/block/image.h"
 #include "host/loop.h"
+#include "host/net/net.h"
 #include "platform/board.h"
 
 #define PLUGS_MAX_DISKS   16
+#define PLUGS_MAX_NETS    8
 #define PLUGS_MAX_DEVICES 26 /* what a bus of 32 slots has room for, with some left */
 
 /* A -drive: an image, which a device may use. Strings must live as long as the VM. */
@@ -23,7 +25,13 @@ struct disk_config {
     bool used; /* a device has it */
 };
 
-enum plug_kind { PLUG_BLK };
+/* A -netdev, which a device may use. */
+struct network_config {
+    struct net_config net;
+    bool used; /* a device has it */
+};
+
+enum plug_kind { PLUG_BLK, PLUG_NET };
 
 /* A -device. */
 struct plug_config {
@@ -31,17 +39,24 @@ struct plug_config {
     int slot;        /* on the bus, or -1 */
     unsigned disk;   /* PLUG_BLK: which of the disks */
     unsigned queues; /* PLUG_BLK; 0: as many as is good */
+    unsigned net;    /* PLUG_NET: which of the networks */
+    u8 mac[6];       /* PLUG_NET */
+    u16 mtu;         /* PLUG_NET; 0: the driver chooses */
 };
 
 struct plugs_config {
     struct disk_config disks[PLUGS_MAX_DISKS];
     unsigned n_disks;
+    struct network_config nets[PLUGS_MAX_NETS];
+    unsigned n_nets;
+    unsigned n_cards; /* PLUG_NETs with an address of our choice */
     struct plug_config devices[PLUGS_MAX_DEVICES];
     unsigned n_devices;
 };
 
 struct plugs {
     struct block_back *disks[PLUGS_MAX_DISKS];
+    struct net_back *nets[PLUGS_MAX_NETS];
 };
 
 /* Opens the back ends. False: *err says why; plugs_close takes what there is. */

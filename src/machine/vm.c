@@ -258,8 +258,9 @@ void vm_destroy(struct vm *vm)
     struct pmap *pmap = vm->board.pmap;
     struct vcpu **vcpus = vm->board.vcpus;
     unsigned n_vcpus = vm->board.n_vcpus;
-    board_destroy(&vm->board);
+    board_destroy_devices(&vm->board);
     plugs_close(&vm->plugs);
+    board_destroy(&vm->board);
     for (unsigned i = 0; i < n_vcpus; i++)
         free(vcpus[i]);
     free(vcpus);

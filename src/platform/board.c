@@ -25,10 +25,17 @@ static void devices_destroy(struct device *device)
         device->class->destroy(device->state);
 }
 
-void board_destroy(struct board *board)
+void board_destroy_devices(struct board *board)
 {
+    board_lock(board);
     devices_destroy(board->devices);
     board->devices = NULL;
+    board_unlock(board);
+}
+
+void board_destroy(struct board *board)
+{
+    board_destroy_devices(board);
     pthread_cond_destroy(&board->work_cond);
     pthread_mutex_destroy(&board->work_lock);
     pthread_mutex_destroy(&board->bus_lock);

@@ -65,7 +65,10 @@ struct board {
 };
 
 void board_init(struct board *board, struct log *log);
-/* Destroys all devices, last added first, then the board's own locks. */
+/* Destroys all devices, last added first; takes the board lock. What they used on the host is
+ * closed between this and board_destroy. */
+void board_destroy_devices(struct board *board);
+/* Destroys the devices that there are, then the board's own locks. */
 void board_destroy(struct board *board);
 
 /* Asks the machine for something; a board without a machine (tests) may leave it out. */
