@@ -19,6 +19,16 @@
 #define XSAVE_HEADER_END       576
 #define XSAVE_AVX_SIZE         256
 
+/* -- The host -------------------------------------------------------------------------------
+ */
+
+void x86_host_cpuid(u32 leaf, u32 subleaf, u32 out[4])
+{
+    memset(out, 0, 4 * sizeof(out[0]));
+    if (leaf <= (u32)__get_cpuid_max(leaf & 0x80000000, NULL))
+        __cpuid_count(leaf, subleaf, out[0], out[1], out[2], out[3]);
+}
+
 /* -- Building the leaves --------------------------------------------------------------------
  */
 
@@ -38,18 +48,19 @@ static struct x86_cpuid_leaf *add_sub(struct x86_model *m, u32 leaf, u32 subleaf
     return l;
 }
 
-static void from_host(struct x86_cpuid_leaf *l)
-{
-    if (l->leaf <= __get_cpuid_max(l->leaf & 0x80000000, NULL))
-        __cpuid_count(l->leaf, l->subleaf, l->eax, l->ebx, l->ecx, l->edx);
-}
-
 static void set(struct x86_cpuid_leaf *l, u32 eax, u32 ebx, u32 ecx, u32 edx)
 {
     l->eax = eax;
     l->ebx = ebx;
     l->ecx = ecx;
     l->edx = edx;
+}
+
+static void from_host(struct x86_cpuid_leaf *l)
+{
+    u32 host[4];
+    x86_host_cpuid(l->leaf, l->subleaf, host);
+    set(l, host[0], host[1], host[2], host[3]);
 }
 
 /* Bits of an APIC id that number the cores of the socket. */
@@ -107,10 +118,9 @@ static void add_features(struct x86_model *m)
 {
     set(add(m, 6), 1 << 2, 0, 0, 0); /* ARAT: the APIC timer never stops */
     /* EBX 6 and 13: how the host's x87 keeps FDP, FCS and FDS, which guests run on. */
-    u32 a, b = 0, c, d;
-    if (__get_cpuid_max(0, NULL) >= 7)
-        __cpuid_count(7, 0, a, b, c, d);
-    set(add_sub(m, 7, 0), 0, m->features[CPUID_7_EBX] | (b & (1 << 6 | 1 << 13)),
+    u32 host[4];
+    x86_host_cpuid(7, 0, host);
+    set(add_sub(m, 7, 0), 0, m->features[CPUID_7_EBX] | (host[1] & (1 << 6 | 1 << 13)),
         m->features[CPUID_7_ECX], m->features[CPUID_7_EDX]);
 }
 

@@ -4,7 +4,6 @@
  */
 #include "x86/model.h"
 
-#include <cpuid.h>
 #include <string.h>
 
 #include "x86/regs.h"
@@ -144,9 +143,9 @@ static const struct feature_row *find_feature(const char *word, size_t len)
 
 static bool host_runs_avx(void)
 {
-    u32 eax, ebx, ecx, edx, low, high;
-    __cpuid(1, eax, ebx, ecx, edx);
-    if (!(ecx >> 27 & 1))
+    u32 out[4], low, high;
+    x86_host_cpuid(1, 0, out);
+    if (!(out[2] >> 27 & 1)) /* OSXSAVE */
         return false;
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return (low & (XCR0_SSE | XCR0_AVX)) == (XCR0_SSE | XCR0_AVX);
@@ -170,9 +169,8 @@ static void host_features(u32 words[FEATURE_WORDS])
         [CPUID_80000008_EBX] = {0x80000008, 0, 1},
     };
     for (unsigned n = 0; n < FEATURE_WORDS; n++) {
-        u32 out[4] = {0};
-        if (sources[n].leaf <= __get_cpuid_max(sources[n].leaf & 0x80000000, NULL))
-            __cpuid_count(sources[n].leaf, sources[n].subleaf, out[0], out[1], out[2], out[3]);
+        u32 out[4];
+        x86_host_cpuid(sources[n].leaf, sources[n].subleaf, out);
         words[n] = out[sources[n].reg];
     }
     if (!host_runs_avx())
@@ -277,18 +275,16 @@ static void hide_dependents(struct x86_model *m)
 
 static bool host_is_amd(void)
 {
-    u32 eax, ebx, ecx, edx;
-    __cpuid(0, eax, ebx, ecx, edx);
-    return ecx == signature_AMD_ecx || ecx == 0x656e6975; /* "cAMD", Hygon's "uine" */
+    u32 out[4];
+    x86_host_cpuid(0, 0, out);
+    return out[2] == 0x444d4163 || out[2] == 0x656e6975; /* "cAMD", Hygon's "uine" */
 }
 
 static unsigned host_phys_bits(void)
 {
-    u32 eax, ebx, ecx, edx;
-    if (__get_cpuid_max(0x80000000, NULL) < 0x80000008)
-        return 36;
-    __cpuid(0x80000008, eax, ebx, ecx, edx);
-    return eax & 0xff;
+    u32 out[4];
+    x86_host_cpuid(0x80000008, 0, out);
+    return out[0] ? out[0] & 0xff : 36;
 }
 
 bool x86_model_init(struct x86_model *model, const char *words, unsigned vcpus, u64 tsc_hz,

@@ -149,6 +149,9 @@ static inline bool x86_has(const struct x86_model *model, enum x86_feature featu
 bool x86_model_init(struct x86_model *model, const char *words, unsigned vcpus, u64 tsc_hz,
                     struct error *err);
 
+/* The host's own CPUID; zeros beyond its last leaf. */
+void x86_host_cpuid(u32 leaf, u32 subleaf, u32 out[4]);
+
 /* The second half of x86_model_init: leaves[] from the features (cpuid.c). */
 void x86_model_leaves(struct x86_model *model, unsigned vcpus);
 
