@@ -5,6 +5,7 @@
 #include "x86/control.h"
 
 #include "x86/model.h"
+#include "x86/native.h"
 #include "x86/operand.h"
 
 #define CR3_KEEP BIT(63) /* with CR4.PCIDE: do not flush */
@@ -327,7 +328,7 @@ void exec_xgetbv(struct x86_cpu *c, struct x86_insn *i)
     u32 index = (u32)c->gpr[RCX];
     if (index > 1 || (index == 1 && !x86_has(c->model, FEAT_XGETBV1)))
         fail(c);
-    u64 value = index == 0 ? c->xcr0 : c->xcr0 & c->fpu.xstate_bv;
+    u64 value = index == 0 ? c->xcr0 : c->xcr0 & native_xinuse(c);
     c->gpr[RAX] = (u32)value;
     c->gpr[RDX] = value >> 32;
 }

@@ -34,19 +34,16 @@ void native_refuse_mmx(struct x86_cpu *c)
 /*
  * With CR0.NE clear the processor raises FERR#, and freezes before the instruction until an
  * interrupt comes (SDM vol. 1, 8.7.1 and appendix D): it is tried again and again. With IGNNE#
- * given it runs; the flags that are unmasked go first, since the host's unit would trap on
- * them.
+ * given it runs, the error still pending.
  */
 void native_refuse_mf(struct x86_cpu *c)
 {
-    const u16 flags = 0x3f, summary = FSW_ES | 0x8000;
     if (c->cr0 & CR0_NE)
         x86_raise(c, VEC_MF);
-    if (!c->ops->ignne(c)) {
-        c->ops->ferr(c, true);
-        x86_retry(c);
-    }
-    c->fpu.fsw &= ~(flags & ~c->fpu.fcw) & ~summary;
+    if (c->ops->ignne(c))
+        return;
+    c->ops->ferr(c, true);
+    x86_retry(c);
 }
 
 void native_set_top(struct x86_cpu *c, unsigned top)
@@ -130,8 +127,8 @@ static inline void run(struct x86_cpu *c, struct x86_insn *i, void *mem)
 }
 
 /*
- * For what uses x87 registers: with CR0.NE clear it runs even while an unmasked exception is
- * pending (native_refuse_mf). The host must not trap on that, so it sees all masked.
+ * For what uses x87 registers: under IGNNE# it runs even while an unmasked exception is pending
+ * (native_refuse_mf). The host must not trap on that, so it sees all masked.
  */
 static inline void run_x87(struct x86_cpu *c, struct x86_insn *i, void *mem)
 {

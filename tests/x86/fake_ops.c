@@ -146,7 +146,7 @@ static void fake_ferr(struct x86_cpu *c, bool level)
 
 static bool fake_ignne(struct x86_cpu *c)
 {
-    return false;
+    return fake_of(c)->ignne;
 }
 
 static bool fake_hypercall(struct x86_cpu *c)

@@ -28,6 +28,7 @@ struct fake {
     unsigned locks;     /* lock_begin less lock_end */
     unsigned lock_calls;
     unsigned ferr_calls;
+    bool ignne; /* IGNNE# is given */
     /* The executable area of native_emit. */
     u8 *native;
     size_t native_used;
