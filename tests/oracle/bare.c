@@ -205,8 +205,9 @@ static void child_stop(struct bare *b)
 
 static void bare_order(struct bare *b)
 {
-    atomic_store(b->current, b->order.from);
-    ensure(write(b->orders, &b->order, sizeof(b->order)) == sizeof(b->order));
+    struct order order = b->order;
+    atomic_store(b->current, order.from);
+    ensure(write(b->orders, &order, sizeof(order)) == sizeof(order));
 }
 
 static void bare_start(void *opaque, struct job *jobs, unsigned count)
@@ -248,11 +249,21 @@ static void bare_finish(void *opaque)
     }
 }
 
+static void bare_free(struct runner *r)
+{
+    struct bare *b = r->opaque;
+    if (b->child)
+        child_stop(b);
+    munmap((void *)b->current, sizeof(*b->current));
+    free(b);
+    free(r);
+}
+
 struct runner *bare_runner(void)
 {
     struct bare *b = calloc(1, sizeof(*b));
     struct runner *r = calloc(1, sizeof(*r));
     b->current = bare_alloc(sizeof(*b->current));
-    *r = (struct runner){"bare", bare_start, bare_finish, b};
+    *r = (struct runner){"bare", bare_start, bare_finish, bare_free, b};
     return r;
 }

@@ -303,3 +303,8 @@ void forms_init(struct forms *forms, const char *only)
     }
     free(set);
 }
+
+void forms_free(struct forms *forms)
+{
+    free(forms->list);
+}

@@ -530,6 +530,7 @@ void generate(struct forms *forms, struct random *r, struct job *job)
     link_branches(r, q, insns);
     if (restores_state(insns, q->n))
         plant_images(r, &job->in, q->code_size);
-    if (saves_state(insns, q->n)) /* an AVX state of zeroes may or may not be in use */
-        job->in.fpu.ymm_hi[15][0] |= 1;
+    /* An AVX state of zeroes may or may not be in use. */
+    for (unsigned k = 0; k < 16 && saves_state(insns, q->n); k++)
+        job->in.fpu.ymm_hi[k][0] |= 1;
 }

@@ -71,6 +71,7 @@ struct runner {
      * done. */
     void (*start)(void *opaque, struct job *jobs, unsigned count);
     void (*finish)(void *opaque);
+    void (*free)(struct runner *r);
     void *opaque;
 };
 
@@ -124,6 +125,7 @@ struct forms {
 
 /* Enumerates; `only` keeps the listed mnemonics (lower case, commas), NULL: all. */
 void forms_init(struct forms *forms, const char *only);
+void forms_free(struct forms *forms);
 
 bool form_is_gather(const struct form *f);
 /* The form's bytes, padded with zeroes to 15; returns how many matter. */

@@ -273,6 +273,15 @@ static void sim_start(void *opaque, struct job *jobs, unsigned count)
 
 static void sim_finish(void *opaque) {}
 
+static void sim_free(struct runner *r)
+{
+    struct sim *s = r->opaque;
+    trap_leave();
+    code_memory_unmap(&s->thunks);
+    free(s);
+    free(r);
+}
+
 struct runner *sim_runner(void)
 {
     struct sim *s = aligned_alloc(64, align_up(sizeof(*s), 64));
@@ -288,6 +297,6 @@ struct runner *sim_runner(void)
     trap_install();
     s->trap.handle = sim_trap;
     ensure(trap_enter(&s->trap, &err));
-    *r = (struct runner){"sim", sim_start, sim_finish, s};
+    *r = (struct runner){"sim", sim_start, sim_finish, sim_free, s};
     return r;
 }
