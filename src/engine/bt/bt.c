@@ -164,19 +164,19 @@ static unsigned bt_counters(struct vcpu *vcpu, struct engine_counter *counters, 
 {
     const struct bt *bt = bt_of(vcpu);
     const struct engine_counter all[] = {
-        {"bt.translation_units", bt->stats.tus},
-        {"bt.guest_instructions", bt->stats.insns},
-        {"bt.guest_bytes", bt->stats.guest_bytes},
-        {"bt.host_bytes", bt->stats.host_bytes},
-        {"bt.cache_flushes", bt->stats.flushes},
-        {"bt.code_pages_dropped", bt->stats.page_drops},
-        {"bt.callouts_link", bt->stats.link_misses},
-        {"bt.callouts_cell", bt->stats.cell_misses},
-        {"bt.callouts_indirect", bt->stats.indirect_misses},
-        {"bt.callouts_simulate", bt->stats.simulated},
-        {"bt.stops", bt->stats.stops},
-        {"bt.steps", bt->stats.steps},
-        {"bt.host_faults", bt->stats.host_faults},
+        {"translation_units", bt->stats.tus},
+        {"guest_instructions", bt->stats.insns},
+        {"guest_bytes", bt->stats.guest_bytes},
+        {"host_bytes", bt->stats.host_bytes},
+        {"cache_flushes", bt->stats.flushes},
+        {"code_pages_dropped", bt->stats.page_drops},
+        {"callouts_link", bt->stats.link_misses},
+        {"callouts_cell", bt->stats.cell_misses},
+        {"callouts_indirect", bt->stats.indirect_misses},
+        {"callouts_simulate", bt->stats.simulated},
+        {"stops", bt->stats.stops},
+        {"steps", bt->stats.steps},
+        {"host_faults", bt->stats.host_faults},
     };
     for (unsigned i = 0; i < ARRAY_LEN(all) && i < max; i++)
         counters[i] = all[i];

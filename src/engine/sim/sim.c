@@ -462,9 +462,9 @@ static unsigned sim_counters(struct vcpu *vcpu, struct engine_counter *counters,
 {
     const struct sim *sim = vcpu->sim;
     const struct engine_counter all[] = {
-        {"sim.instructions", vcpu->cpu.insns},     {"sim.blocks_decoded", sim->blocks.decoded},
-        {"sim.cache_flushes", sim->blocks.resets}, {"sim.faults", sim->faults},
-        {"sim.interrupts", sim->interrupts},
+        {"instructions", vcpu->cpu.insns},     {"blocks_decoded", sim->blocks.decoded},
+        {"cache_flushes", sim->blocks.resets}, {"faults", sim->faults},
+        {"interrupts", sim->interrupts},
     };
     for (unsigned i = 0; i < ARRAY_LEN(all) && i < max; i++)
         counters[i] = all[i];
