@@ -79,6 +79,11 @@ static inline void *x86_tlb_write(struct x86_cpu *c, struct gva la, unsigned siz
     return (void *)host;
 }
 
+/* Guests align as they like. */
+typedef u16 __attribute__((aligned(1))) u16_anywhere;
+typedef u32 __attribute__((aligned(1))) u32_anywhere;
+typedef u64 __attribute__((aligned(1))) u64_anywhere;
+
 /* One access of 1, 2, 4 or 8 bytes to host memory: other vCPUs see aligned ones whole. */
 static inline u64 host_load(const void *p, unsigned size)
 {
@@ -86,11 +91,11 @@ static inline u64 host_load(const void *p, unsigned size)
     case 1:
         return *(const volatile u8 *)p;
     case 2:
-        return *(const volatile u16 *)p;
+        return *(const volatile u16_anywhere *)p;
     case 4:
-        return *(const volatile u32 *)p;
+        return *(const volatile u32_anywhere *)p;
     default:
-        return *(const volatile u64 *)p;
+        return *(const volatile u64_anywhere *)p;
     }
 }
 
@@ -101,13 +106,13 @@ static inline void host_store(void *p, unsigned size, u64 value)
         *(volatile u8 *)p = (u8)value;
         break;
     case 2:
-        *(volatile u16 *)p = (u16)value;
+        *(volatile u16_anywhere *)p = (u16)value;
         break;
     case 4:
-        *(volatile u32 *)p = (u32)value;
+        *(volatile u32_anywhere *)p = (u32)value;
         break;
     default:
-        *(volatile u64 *)p = value;
+        *(volatile u64_anywhere *)p = value;
     }
 }
 
