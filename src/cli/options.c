@@ -226,8 +226,8 @@ static bool add_device(struct run_options *o, const char *value, struct error *e
                          "-device: '%s' is not supported; virtio devices do its work, as in "
                          "-drive if=virtio and -nic user",
                          word.key);
-    return error_set(err, "-device: no device '%s'; there are isa-debug-exit, virtio-blk-pci and "
-                          "virtio-net-pci",
+    return error_set(err, "-device: no device '%s'; there are isa-debug-exit, virtconsole and "
+                     "virtio-blk-pci, -net-pci, -rng-pci and -balloon-pci",
                      word.key);
 }
 
@@ -336,6 +336,8 @@ static const struct option table[] = {
     {"nic", "user", plugs_add_nic, "a network card: user[,hostfwd=tcp::2222-:22][,restrict=on][,net=10.0.2.0/24] or none; mac=ADDRESS"},
     {"netdev", "user,id=ID", plugs_add_netdev, "the same in two parts, with -device virtio-net-pci,netdev=ID[,mac=ADDRESS][,host_mtu=N]"},
     {"net", "none", plugs_add_nic, NULL},
+    {"device", "DEVICE", add_device, "virtio-rng-pci; virtio-balloon-pci[,free-page-reporting=on][,deflate-on-oom=on]"},
+    {"chardev", "KIND,id=ID", plugs_add_line, "a line for -device virtconsole,chardev=ID: null, stdio, pty, or file,path=PATH"},
     {"rtc", "base=BASE", set_rtc, "what the clock shows: utc (the default), localtime or YYYY-MM-DDTHH:MM:SS"},
     {"no-reboot", NULL, set_no_reboot, "end where the guest would reset"},
     {"name", "NAME", set_nothing, NULL},
@@ -370,7 +372,6 @@ static const struct {
     {"blockdev", "use -drive"},
     {"bios", "there is no firmware start yet; use -kernel"},
     {"boot", "there is no firmware start yet; use -kernel"},
-    {"chardev", "use -serial"},
     {"qmp", "there is no control socket yet"},
     {"gdb", "there is no debugger stub yet"},
     {"s", "there is no debugger stub yet"},

@@ -299,6 +299,60 @@ static bool net_check(struct run_options *o, struct plug_config *plug, struct er
     return true;
 }
 
+static bool balloon_property(struct run_options *o, struct plug_config *plug,
+                             const struct word *word, struct error *err)
+{
+    if (!strcmp(word->key, "deflate-on-oom"))
+        return words_switch("-device deflate-on-oom", word->value, &plug->deflate_on_oom, err);
+    if (!strcmp(word->key, "free-page-reporting"))
+        return words_switch("-device free-page-reporting", word->value,
+                            &plug->free_page_reporting, err);
+    return error_set(err, "-device virtio-balloon-pci: no property '%s'", word->key);
+}
+
+static bool balloon_check(struct run_options *o, struct plug_config *plug, struct error *err)
+{
+    const struct plugs_config *plugs = &o->vm.plugs;
+    for (unsigned i = 0; i + 1 < plugs->n_devices; i++)
+        if (plugs->devices[i].kind == PLUG_BALLOON)
+            return error_set(err, "-device: one balloon is enough");
+    return true;
+}
+
+static bool rng_property(struct run_options *o, struct plug_config *plug,
+                         const struct word *word, struct error *err)
+{
+    static const char *const ignored[] = {"rng", "max-bytes", "period", NULL};
+    return words_among(word->key, ignored) ||
+           error_set(err, "-device virtio-rng-pci: no property '%s'", word->key);
+}
+
+static bool console_property(struct run_options *o, struct plug_config *plug,
+                             const struct word *word, struct error *err)
+{
+    struct plugs_config *plugs = &o->vm.plugs;
+    if (!strcmp(word->key, "name"))
+        return true;
+    if (strcmp(word->key, "chardev"))
+        return error_set(err, "-device virtconsole: no property '%s'", word->key);
+    for (unsigned i = 0; i < plugs->n_lines; i++) {
+        if (strcmp(plugs->lines[i].id, word->value))
+            continue;
+        if (plugs->lines[i].used)
+            return error_set(err, "-device: chardev '%.60s' is in use by another device",
+                             word->value);
+        plugs->lines[i].used = true;
+        plug->line = i;
+        return true;
+    }
+    return error_set(err, "-device: no -chardev with id=%.60s before it", word->value);
+}
+
+static bool console_check(struct run_options *o, struct plug_config *plug, struct error *err)
+{
+    return plug->line < PLUGS_MAX_LINES || error_set(err, "-device virtconsole: no chardev=ID");
+}
+
 static const struct device_kind {
     const char *name; /* without "virtio-" and "-pci" */
     enum plug_kind kind;
@@ -308,6 +362,9 @@ static const struct device_kind {
 } device_kinds[] = {
     {"blk", PLUG_BLK, blk_property, blk_check},
     {"net", PLUG_NET, net_property, net_check},
+    {"rng", PLUG_RNG, rng_property, NULL},
+    {"balloon", PLUG_BALLOON, balloon_property, balloon_check},
+    {"console", PLUG_CONSOLE, console_property, console_check},
 };
 
 /* "virtio-KIND", "virtio-KIND-pci", "virtio-KIND-pci-non-transitional". */
@@ -345,9 +402,13 @@ static bool device_property(struct run_options *o, const struct device_kind *kin
 bool plugs_add_device(struct run_options *o, const char *name, const char *list,
                       struct error *err)
 {
-    const struct device_kind *kind = find_kind(name);
+    const struct device_kind *kind;
     struct word word;
     err->text[0] = 0;
+    /* In QEMU a bus and its consoles; here each console is a device of its own. */
+    if (!strcmp(name, "virtio-serial") || !strcmp(name, "virtio-serial-pci"))
+        return true;
+    kind = find_kind(strcmp(name, "virtconsole") ? name : "virtio-console");
     if (!kind)
         return false;
     struct plug_config *plug = add_plug(o, kind->kind, err);
@@ -355,10 +416,42 @@ bool plugs_add_device(struct run_options *o, const char *name, const char *list,
         return false;
     plug->disk = PLUGS_MAX_DISKS;
     plug->net = PLUGS_MAX_NETS;
+    plug->line = PLUGS_MAX_LINES;
     while (words_next(&list, &word))
         if (!device_property(o, kind, plug, &word, err))
             return false;
     return !kind->check || kind->check(o, plug, err);
+}
+
+/* -- Character back ends ---------------------------------------------------------------------
+ */
+
+/* "-chardev KIND,id=ID[,path=PATH]" in -serial's words. */
+bool plugs_add_line(struct run_options *o, const char *value, struct error *err)
+{
+    struct plugs_config *plugs = &o->vm.plugs;
+    struct word word = {0};
+    char kind[64], text[512] = "";
+    if (plugs->n_lines == PLUGS_MAX_LINES)
+        return error_set(err, "-chardev: more than %d", PLUGS_MAX_LINES);
+    struct line_config *line = &plugs->lines[plugs->n_lines++];
+    words_next(&value, &word);
+    snprintf(kind, sizeof(kind), "%s", word.key);
+    snprintf(text, sizeof(text), "%s", kind);
+    while (words_next(&value, &word)) {
+        if (word.value && !strcmp(word.key, "id")) {
+            if (!words_copy("-chardev id", word.value, line->id, sizeof(line->id), err))
+                return false;
+        } else if (word.value && !strcmp(word.key, "path")) {
+            snprintf(text, sizeof(text), "%s:%s", kind, word.value);
+        } else {
+            return error_set(err, "-chardev: '%s' is not supported; there are id and path",
+                             word.key);
+        }
+    }
+    if (!line->id[0])
+        return error_set(err, "-chardev: no id=ID");
+    return char_parse(&line->back, "-chardev", text, err);
 }
 
 /* -- Networks --------------------------------------------------------------------------------
@@ -553,5 +646,11 @@ bool plugs_finish(struct run_options *o, struct error *err)
     struct plugs_config *plugs = &o->vm.plugs;
     for (unsigned i = 0; i < plugs->n_disks; i++)
         plugs->disks[i].image.snapshot |= o->snapshot;
+    for (unsigned i = 0; i < plugs->n_lines; i++)
+        if (plugs->lines[i].back.kind == CHAR_STDIO)
+            for (unsigned k = 0; k < o->vm.n_serial; k++)
+                if (o->vm.serial[k].kind == CHAR_STDIO)
+                    return error_set(err, "-chardev stdio: the serial line has the terminal; "
+                                          "add -serial null");
     return true;
 }

@@ -3,9 +3,13 @@
 
 #include <string.h>
 
+#include "device/virtio/balloon.h"
 #include "device/virtio/blk.h"
+#include "device/virtio/console.h"
 #include "device/virtio/net.h"
+#include "device/virtio/rng.h"
 #include "host/block/back.h"
+#include "host/entropy.h"
 
 /* A queue for each vCPU lets each submit without the others; beyond a few nobody gains. */
 #define BLK_MAX_AUTO_QUEUES 4
@@ -24,6 +28,12 @@ bool plugs_open(struct plugs *plugs, const struct plugs_config *config, struct b
         if (!plugs->nets[i])
             return false;
     }
+    for (unsigned i = 0; i < config->n_lines; i++) {
+        const struct char_keys no_keys = {0};
+        plugs->lines[i] = char_create(&config->lines[i].back, board, loop, &no_keys, err);
+        if (!plugs->lines[i])
+            return false;
+    }
     return true;
 }
 
@@ -33,6 +43,8 @@ void plugs_close(struct plugs *plugs)
         block_back_destroy(plugs->disks[i]);
     for (unsigned i = 0; i < PLUGS_MAX_NETS; i++)
         net_destroy(plugs->nets[i]);
+    for (unsigned i = 0; i < PLUGS_MAX_LINES; i++)
+        char_destroy(plugs->lines[i]);
 }
 
 static bool create_blk(struct plugs *plugs, const struct plugs_config *config,
@@ -61,6 +73,18 @@ static bool create_net(struct plugs *plugs, const struct plug_config *device,
     return virtio_net_create(board, pci, &net);
 }
 
+static bool create_balloon(struct plugs *plugs, const struct plug_config *device,
+                           struct board *board, struct pci_host *pci)
+{
+    const struct virtio_balloon_config balloon = {
+        .deflate_on_oom = device->deflate_on_oom,
+        .free_page_reporting = device->free_page_reporting,
+        .slot = device->slot,
+    };
+    plugs->balloon = virtio_balloon_create(board, pci, &balloon);
+    return plugs->balloon;
+}
+
 bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct board *board,
                   struct pci_host *pci, struct error *err)
 {
@@ -73,6 +97,16 @@ bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct
             break;
         case PLUG_NET:
             plugged = create_net(plugs, device, board, pci);
+            break;
+        case PLUG_RNG:
+            plugged = virtio_rng_create(board, pci, host_entropy(), device->slot);
+            break;
+        case PLUG_BALLOON:
+            plugged = create_balloon(plugs, device, board, pci);
+            break;
+        case PLUG_CONSOLE:
+            plugged = virtio_console_create(
+                board, pci, char_chardev(plugs->lines[device->line]), device->slot);
             break;
         }
         if (!plugged && device->slot >= 0)

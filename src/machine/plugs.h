@@ -8,12 +8,14 @@
 
 #include "device/pci.h"
 #include "host/block/image.h"
+#include "host/char/char.h"
 #include "host/loop.h"
 #include "host/net/net.h"
 #include "platform/board.h"
 
 #define PLUGS_MAX_DISKS   16
 #define PLUGS_MAX_NETS    8
+#define PLUGS_MAX_LINES   8
 #define PLUGS_MAX_DEVICES 26 /* what a bus of 32 slots has room for, with some left */
 
 /* A -drive: an image, which a device may use. Strings must live as long as the VM. */
@@ -31,7 +33,14 @@ struct network_config {
     bool used; /* a device has it */
 };
 
-enum plug_kind { PLUG_BLK, PLUG_NET };
+/* A -chardev, which a device may use. */
+struct line_config {
+    char id[64];
+    struct char_config back;
+    bool used; /* a device has it */
+};
+
+enum plug_kind { PLUG_BLK, PLUG_NET, PLUG_RNG, PLUG_BALLOON, PLUG_CONSOLE };
 
 /* A -device. */
 struct plug_config {
@@ -41,7 +50,9 @@ struct plug_config {
     unsigned queues; /* PLUG_BLK; 0: as many as is good */
     unsigned net;    /* PLUG_NET: which of the networks */
     u8 mac[6];       /* PLUG_NET */
-    u16 mtu;         /* PLUG_NET; 0: the driver chooses */
+    unsigned line;   /* PLUG_CONSOLE: which of the character back ends */
+    bool deflate_on_oom, free_page_reporting; /* PLUG_BALLOON */
+    u16 mtu;                                  /* PLUG_NET; 0: the driver chooses */
 };
 
 struct plugs_config {
@@ -49,6 +60,8 @@ struct plugs_config {
     unsigned n_disks;
     struct network_config nets[PLUGS_MAX_NETS];
     unsigned n_nets;
+    struct line_config lines[PLUGS_MAX_LINES];
+    unsigned n_lines;
     unsigned n_cards; /* PLUG_NETs with an address of our choice */
     struct plug_config devices[PLUGS_MAX_DEVICES];
     unsigned n_devices;
@@ -57,6 +70,8 @@ struct plugs_config {
 struct plugs {
     struct block_back *disks[PLUGS_MAX_DISKS];
     struct net_back *nets[PLUGS_MAX_NETS];
+    struct char_back *lines[PLUGS_MAX_LINES];
+    struct virtio_balloon *balloon; /* or NULL */
 };
 
 /* Opens the back ends. False: *err says why; plugs_close takes what there is. */

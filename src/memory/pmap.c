@@ -1,6 +1,7 @@
 /* The pmap, see pmap.h. */
 #include "memory/pmap.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -117,6 +118,11 @@ u64 pmap_above_4g(const struct pmap *pmap)
     return pmap->above;
 }
 
+u64 pmap_frames(const struct pmap *pmap)
+{
+    return pmap->n_frames;
+}
+
 u64 pmap_flags(const struct pmap *pmap, struct gfn f)
 {
     if (f.v >= pmap->n_frames)
@@ -169,6 +175,40 @@ void *pmap_page(struct pmap *pmap, struct gfn f)
     if (unlikely(!(entry & PMAP_PRESENT)))
         entry = make_present(pmap, f.v);
     return pmap->base + (entry & PAGE_MASK);
+}
+
+static void punch(const struct pmap *pmap, u64 first_mfn, u64 count)
+{
+    /* It can fail only for want of memory for the host's own tables; the pages then stay. */
+    if (count && fallocate(pmap->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                           (off_t)(first_mfn * PAGE_SIZE), (off_t)(count * PAGE_SIZE)) < 0)
+        return;
+}
+
+void pmap_release(struct pmap *pmap, struct gfn first, u64 count)
+{
+    u64 run_mfn = 0, run = 0; /* machine pages in a row, not punched out yet */
+    if (first.v >= pmap->n_frames)
+        return;
+    if (count > pmap->n_frames - first.v)
+        count = pmap->n_frames - first.v;
+    pthread_mutex_lock(&pmap->lock);
+    for (u64 f = first.v; f < first.v + count; f++) {
+        u64 entry = atomic_load(&pmap->entries[f]);
+        if (!(entry & PMAP_PRESENT) || (entry & PMAP_ROM))
+            continue;
+        atomic_fetch_and(&pmap->entries[f], ~(PMAP_PRESENT | PAGE_MASK));
+        atomic_fetch_or(&pmap->entries[f], PMAP_DIRTY);
+        pmap->allocated--;
+        if (entry >> PAGE_SHIFT != run_mfn + run) {
+            punch(pmap, run_mfn, run);
+            run_mfn = entry >> PAGE_SHIFT;
+            run = 0;
+        }
+        run++;
+    }
+    punch(pmap, run_mfn, run);
+    pthread_mutex_unlock(&pmap->lock);
 }
 
 bool pmap_set_rom(struct pmap *pmap, struct gpa addr, u64 len, bool rom)

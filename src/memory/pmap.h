@@ -40,6 +40,8 @@ void pmap_destroy(struct pmap *pmap);
 u64 pmap_below_4g(const struct pmap *pmap);
 u64 pmap_above_4g(const struct pmap *pmap);
 
+/* One more than the highest frame there can be. */
+u64 pmap_frames(const struct pmap *pmap);
 /* The entry's flags; 0: not RAM. */
 u64 pmap_flags(const struct pmap *pmap, struct gfn f);
 /* Sets and clears flags atomically; returns the old ones. The frame must be RAM. */
@@ -55,6 +57,15 @@ void *pmap_page(struct pmap *pmap, struct gfn f);
  * when they are used up. Before the machine runs, or with shadow entries flushed after.
  */
 bool pmap_set_rom(struct pmap *pmap, struct gpa addr, u64 len, bool rom);
+
+/*
+ * Gives the machine pages of `count` frames from `first` on back to the host (a balloon, pages
+ * that the guest reports free); they read as zeroes and come back when they are touched. ROM
+ * and what is no RAM stays. A frame always gets the same place in the memory file, so a shadow
+ * entry that is still there is no danger, but what it touches is not counted as allocated:
+ * flush them. Under PMAP_CODE the caller sees to what was decoded (platform/ram.h does both).
+ */
+void pmap_release(struct pmap *pmap, struct gfn first, u64 count);
 
 /* Bytes of machine pages handed out (statistics). */
 u64 pmap_allocated(const struct pmap *pmap);

@@ -6,7 +6,9 @@
 
 #include "base/ensure.h"
 #include "memory/pmap.h"
+#include "memory/tlb.h"
 #include "platform/board.h"
+#include "platform/vcpu.h"
 
 bool ram_read(struct board *board, struct gpa addr, void *buf, u64 len)
 {
@@ -85,4 +87,24 @@ void ram_store16(struct board *board, struct gpa addr, u16 value)
         return;
     __atomic_store_n((u16 *)(page + (addr.v & ~PAGE_MASK)), value, __ATOMIC_RELEASE);
     ram_page_written(board, f);
+}
+
+static void flush_tlb(struct vcpu *vcpu, struct vcpu_work *work)
+{
+    tlb_flush_all(&vcpu->cpu);
+}
+
+void ram_release(struct board *board, struct gpa addr, u64 len)
+{
+    u64 first = align_up(addr.v, PAGE_SIZE) >> PAGE_SHIFT, end = (addr.v + len) >> PAGE_SHIFT;
+    if (addr.v + len < addr.v || first >= end)
+        return;
+    u64 frames = pmap_frames(board->pmap);
+    if (end > frames)
+        end = frames;
+    pmap_release(board->pmap, gfn(first), end > first ? end - first : 0);
+    for (u64 f = first; f < end; f++)
+        if (unlikely(pmap_flags(board->pmap, gfn(f)) & PMAP_CODE) && board->code_written)
+            board->code_written(board->opaque, gfn(f));
+    vcpu_post_all(board, flush_tlb, NULL);
 }

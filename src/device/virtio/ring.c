@@ -214,6 +214,12 @@ bool virtq_put(const struct virtq_chain *chain, u64 offset, const void *buf, u64
     return copy(chain, PUT, offset, (u8 *)buf, len);
 }
 
+void virtq_release(const struct virtq_chain *chain)
+{
+    for (unsigned i = chain->n_out; i < chain->n_out + chain->n_in; i++)
+        ram_release(chain->queue->board, chain->segments[i].addr, chain->segments[i].len);
+}
+
 /* -- Giving chains back ----------------------------------------------------------------------
  */
 

@@ -72,6 +72,9 @@ void virtq_unpop(struct virtq *queue);
 bool virtq_get(const struct virtq_chain *chain, u64 offset, void *buf, u64 len);
 bool virtq_put(const struct virtq_chain *chain, u64 offset, const void *buf, u64 len);
 
+/* Gives the pages that lie within the writable part back to the host. */
+void virtq_release(const struct virtq_chain *chain);
+
 /* Returns the chain: `written` bytes of its writable part, from its start, were written. */
 void virtq_push(const struct virtq_chain *chain, u32 written);
 /* The same for several chains that the driver must see at once (mergeable buffers): each is
