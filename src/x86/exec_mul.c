@@ -87,6 +87,12 @@ static bool signed_quotient_fits(s128 dividend, s64 divisor, unsigned n)
 {
     if (!divisor)
         return false;
+    if (dividend == (s64)dividend) { /* nearly always; 128-bit division is slow */
+        if (dividend == INT64_MIN && divisor == -1)
+            return false;
+        u64 quotient = (u64)((s64)dividend / divisor);
+        return sign_extend(quotient, n) == quotient;
+    }
     u128 limit = (u128)1 << (8 * n - 1); /* of the quotient's magnitude, when it is negative */
     u128 quotient = magnitude(dividend) / magnitude(divisor);
     return (dividend < 0) != (divisor < 0) ? quotient <= limit : quotient < limit;

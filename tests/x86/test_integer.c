@@ -393,6 +393,28 @@ static void test_divide(void **state)
     fake_free(f);
 }
 
+/* Bytes against C, around the edge where quotients stop to fit. */
+static void test_divide_bytes(void **state)
+{
+    struct fake *f = fake_new(8, true);
+    struct x86_cpu *c = &f->cpu;
+    for (int dividend = INT16_MIN; dividend <= INT16_MAX; dividend += 37) {
+        for (int divisor = -128; divisor < 128; divisor += 5) {
+            bool fits = divisor && dividend / divisor == (s8)(dividend / divisor);
+            c->gpr[RAX] = (u16)dividend;
+            c->gpr[RCX] = (u8)divisor;
+            assert_int_equal(FAKE_RUN(f, 0xf6, 0xf9), fits ? -1 : VEC_DE);
+            if (fits)
+                assert_int_equal(c->gpr[RAX],
+                                 (u8)(dividend % divisor) << 8 | (u8)(dividend / divisor));
+            c->gpr[RAX] = (u16)dividend;
+            fits = (u8)divisor && (u16)dividend / (u8)divisor < 256;
+            assert_int_equal(FAKE_RUN(f, 0xf6, 0xf1), fits ? -1 : VEC_DE);
+        }
+    }
+    fake_free(f);
+}
+
 static u8 bcd(unsigned v)
 {
     return (u8)(v % 100 / 10 << 4 | v % 10);
@@ -491,6 +513,7 @@ int main(void)
         cmocka_unit_test(test_branches),
         cmocka_unit_test(test_conditions),
         cmocka_unit_test(test_divide),
+        cmocka_unit_test(test_divide_bytes),
         cmocka_unit_test(test_decimal),
         cmocka_unit_test(test_bound),
         cmocka_unit_test(test_upper_halves),
