@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/ensure.h"
 #include "engine/access.h"
@@ -176,8 +177,10 @@ static void make_vcpus(struct vm *vm)
     vm->board.vcpus = calloc(vm->config.cpus, sizeof(*vm->board.vcpus));
     ensure(vm->board.vcpus);
     for (unsigned i = 0; i < vm->config.cpus; i++) {
-        struct vcpu *vcpu = aligned_alloc(_Alignof(struct vcpu), sizeof(*vcpu));
-        ensure(vcpu);
+        /* A mapping of its own, not the heap: the translator wants free room within 2 GiB. */
+        struct vcpu *vcpu = mmap(NULL, sizeof(*vcpu), PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        ensure(vcpu != MAP_FAILED);
         vcpu_init(vcpu, &vm->board, i);
         vcpu->engine = vm->engine;
         vcpu->cpu.model = &vm->model;
@@ -262,7 +265,7 @@ void vm_destroy(struct vm *vm)
     plugs_close(&vm->plugs);
     board_destroy(&vm->board);
     for (unsigned i = 0; i < n_vcpus; i++)
-        free(vcpus[i]);
+        munmap(vcpus[i], sizeof(*vcpus[i]));
     free(vcpus);
     if (pmap)
         pmap_destroy(pmap);
