@@ -27,10 +27,14 @@ static void on_level(struct regs *r)
     apic_eoi();
 }
 
+/* One edge of the timer; its 8259 input tells when it has come, late on a busy host. */
 static void raise_timer(void)
 {
+    pic_init(0x20);
     pit_start(0, 0, 2000);
-    pit_wait_us(4000);
+    for (u32 n = 0; n < 20000 && !(pic_ocw3(PIC_MASTER, 0x0a) & 1); n++)
+        pit_wait_us(100);
+    pit_wait_us(200);
 }
 
 static void raise_serial(void)

@@ -73,11 +73,6 @@ static void protected_mode(void)
     check_equal("PG was clear", r.bp & CR0_PG, 0);
     check_equal("no fault", fault32_count, 0);
     check_equal("LMA is back", rdmsr(MSR_EFER) & EFER_LMA, EFER_LMA);
-    r = leaving();
-    expect_done(
-        "upper halves do not survive", &r,
-        CODE32(LEAVE "mov eax, 0x12345678; inc eax; mov edx, eax; " ENTER "; mov eax, edx"));
-    check_equal("EAX", r.dx, 0x12345679);
 }
 
 static void refused(void)
@@ -106,7 +101,6 @@ static void refused(void)
     expect_fault("PE cleared while paging", &r,
                  CODE_IN(".code32", "mov eax, cr0; and eax, 0xfffffffe", "mov cr0, eax"), GP,
                  0);
-    /* with a 64-bit code segment loaded, long mode cannot begin (APM 2 14.6.1) */
 }
 
 static u32 directory[1024] __attribute__((aligned(4096)));

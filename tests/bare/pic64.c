@@ -43,11 +43,12 @@ static void clear(void)
     ordered = 0;
 }
 
-/* One edge of line 0: a one-shot count, waited for. */
+/* One edge of line 0: the end of a one-shot count, which may come late on a busy host. */
 static void raise_timer(void)
 {
     pit_start(0, 0, 2000);
-    pit_wait_us(4000);
+    for (u32 n = 0; n < 20000 && !(pic_ocw3(PIC_MASTER, READ_IRR) & 1); n++)
+        pit_wait_us(100);
 }
 
 static void raise_serial(void)
