@@ -61,6 +61,23 @@ unpack() {
     rm -f "$work"/debs/*.deb
 }
 
+# The drivers that /init loads where the machine has virtio devices, in an order in which each finds
+# what it needs. What a kernel has built in or not at all is passed over.
+drivers='crc16 mbcache jbd2 ext4 virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev
+    virtio_pci virtio_blk failover net_failover virtio_net virtio-rng virtio_console virtio_balloon
+    netfs 9pnet 9pnet_virtio 9p'
+
+# copy_drivers DIR: as DIR/NN-NAME.ko.
+copy_drivers() {
+    mkdir -p "$1"
+    number=10
+    for driver in $drivers; do
+        file=$(find "$work/root/lib/modules" -name "$driver.ko" | head -n 1)
+        [ -z "$file" ] || cp "$file" "$1/$number-$driver.ko"
+        number=$((number + 1))
+    done
+}
+
 # The versioned package that a kernel metapackage depends on.
 kernel_package() {
     # shellcheck disable=SC2086
@@ -88,6 +105,7 @@ make_guest() {
     cp "$work/root/bin/busybox" "$work/ramdisk/bin/"
     cp "$here/guest/init" "$work/ramdisk/init"
     chmod 755 "$work/ramdisk/init" "$work/ramdisk/bin/busybox"
+    copy_drivers "$work/ramdisk/lib/modules"
     # /init runs before it could make links for itself.
     ln -s busybox "$work/ramdisk/bin/sh"
     # The kernel opens /dev/console for init; devtmpfs is mounted over it later. Uncompressed:

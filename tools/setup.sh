@@ -9,7 +9,7 @@
 set -eu
 
 packages_build='gcc libc6-dev make meson ninja-build pkg-config libzydis-dev zlib1g-dev libzstd-dev libslirp-dev'
-packages_test='libsqlite3-dev libcmocka-dev python3 clang-format qemu-system-x86 qemu-utils cpio file'
+packages_test='libsqlite3-dev libcmocka-dev python3 clang-format qemu-system-x86 qemu-utils e2fsprogs cpio file'
 packages_guest='cpio apt dpkg'
 packages_format='clang-format'
 
