@@ -1,0 +1,60 @@
+/*
+ * A cell: the jailed task in which guest user code runs on the bare processor, and the mapper
+ * of its address space (design, section 5.2; protocol.h for what is shared).
+ *
+ * What a cell can do at most: run any unprivileged instruction on the pages mapped for it, wait
+ * for its turn, wake the monitor, and die. What it reports is checked here; whether it really
+ * stopped is known only after cell_verify.
+ *
+ * Threads: a cell belongs to its vCPU's thread, but cell_kick.
+ */
+#pragma once
+
+#include <sys/types.h>
+
+#include "engine/direct/frame.h"
+#include "engine/direct/mapper.h"
+#include "engine/direct/zygote.h"
+
+struct cell {
+    struct zygote *zygote;
+    struct frame_place place;
+    struct control *control; /* in place.block */
+    struct mapper mapper;
+    pid_t pid;
+    int status;  /* the task's `syscall` file in /proc */
+    int process; /* its descriptor: readable once it is dead */
+    bool parked; /* verified since it ran last */
+    bool dead;
+    char waiting[64];   /* how `status` begins while it is parked */
+    _Atomic u64 kicked; /* when a kick was sent that is not answered yet, ns; 0: none */
+    u64 deadline;       /* ns to answer a kick */
+    int block_file;
+};
+
+/* A new cell without guest pages, stopped and verified. */
+bool cell_create(struct cell *cell, struct zygote *zygote, u64 base, struct error *err);
+/* Kills both tasks and waits for their end: after this none of its mappings exists. */
+void cell_destroy(struct cell *cell);
+
+static inline bool cell_owns(const struct cell *cell, u64 address)
+{
+    return address - cell->place.base < CELL_PAGES * PAGE_SIZE;
+}
+
+enum cell_end {
+    CELL_STOPPED, /* it reports a stop, now in *c and *stop */
+    CELL_DEAD, /* it did what is not allowed, did not answer a kick, or reports nonsense; *c is
+                  the state of the last resume */
+};
+/* Runs guest code at *c, CPL 3 in 64-bit mode, until it stops. */
+enum cell_end cell_run(struct cell *cell, struct x86_cpu *c, struct stop *stop);
+
+/* Makes a running cell stop soon; any thread. */
+void cell_kick(struct cell *cell);
+
+/*
+ * Is the cell really off the processor, waiting for its turn? It then stays there until
+ * cell_run, whatever it reported. False: it is not, and is dead now.
+ */
+bool cell_verify(struct cell *cell);

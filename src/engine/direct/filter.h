@@ -1,0 +1,29 @@
+/*
+ * The system calls that a cell and its mapper may make, as seccomp programs. What Syscall User
+ * Dispatch lets through the stub's gadget still meets the cell's filter, so the filter is what
+ * holds when guest code jumps to the gadget.
+ */
+#pragma once
+
+#include <linux/filter.h>
+
+#include "base/types.h"
+
+#define FILTER_MAX 96
+
+struct filter {
+    struct sock_filter code[FILTER_MAX];
+    u16 n;
+};
+
+/*
+ * The cell: FUTEX_WAIT for 0 on `turn` without a timeout (so that a task found in this call is
+ * parked, cell.c), FUTEX_WAKE on `mturn`, sched_yield, rt_sigreturn. The three calls that the
+ * host's kernel makes for its vsyscall page become a signal: the page shows host time. All else
+ * kills. Addresses are the cell's.
+ */
+void filter_cell(struct filter *filter, u64 turn, u64 mturn);
+
+/* The mapper: FUTEX_WAIT on `sequence`, mmap of guest memory with rights that fit the
+ * descriptor, munmap, and write to its event descriptor. */
+void filter_mapper(struct filter *filter, u64 sequence);

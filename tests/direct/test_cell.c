@@ -1,0 +1,205 @@
+/* Cells do what they are for: guest code runs, and each way in which it can stop comes back
+ * with all registers and what the engine has to know. */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "fixture.h"
+
+static int setup(void **state)
+{
+    static struct fixture fixture;
+    fixture_start(&fixture);
+    fixture_cell(&fixture);
+    *state = &fixture;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    fixture_drop(*state);
+    fixture_finish(*state);
+    return 0;
+}
+
+static void test_stops(void **state)
+{
+    static const struct {
+        u64 rip, stops_at;
+        int signal;
+        u64 trap; /* ~0: none */
+    } cases[] = {
+        {CODE_SYSCALL, CODE_SYSCALL + 2, SIGSYS, ~0ull},
+        {CODE_INT80, CODE_INT80 + 2, SIGSYS, ~0ull},
+        {CODE_UD2, CODE_UD2, SIGILL, 6},
+        {CODE_INT3, CODE_INT3 + 1, SIGTRAP, 3},
+        {CODE_DIVIDE, CODE_DIVIDE + 2, SIGFPE, 0},
+        {0x500000, 0x500000, SIGSEGV, 14},
+    };
+    struct fixture *f = *state;
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        fixture_registers(f, 0);
+        assert_int_equal(fixture_run(f, cases[i].rip), CELL_STOPPED);
+        assert_int_equal(f->cpu->rip, cases[i].stops_at);
+        assert_int_equal(f->stop.signal, cases[i].signal);
+        if (cases[i].trap != ~0ull)
+            assert_int_equal(f->stop.trap, cases[i].trap);
+    }
+}
+
+static void test_page_faults(void **state)
+{
+    static const struct {
+        u64 rip, address, error;
+    } cases[] = {
+        {CODE_LOAD, 0x800000, PF_U},
+        {CODE_STORE, 0x800008, PF_U | PF_W},
+        {CODE_STORE, FIXED, PF_U | PF_W | PF_P},
+        {DATA, DATA, PF_U | PF_I | PF_P},
+    };
+    struct fixture *f = *state;
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        fixture_registers(f, 0);
+        f->cpu->gpr[RDI] = cases[i].address;
+        assert_int_equal(fixture_run(f, cases[i].rip), CELL_STOPPED);
+        assert_int_equal(f->cpu->rip, cases[i].rip);
+        assert_int_equal(f->stop.trap, 14);
+        assert_int_equal(f->stop.cr2, cases[i].address);
+        assert_int_equal(f->stop.error, cases[i].error);
+    }
+}
+
+static void test_all_state(void **state)
+{
+    struct fixture *f = *state;
+    struct x86_cpu *c = f->cpu;
+    fixture_registers(f, 0);
+    for (unsigned i = 0; i < 16; i++)
+        c->gpr[i] = 0x1111111111111111ull * i + 3;
+    for (unsigned i = 0; i < 16; i++) {
+        memset(c->fpu.xmm[i], (int)(0x10 + i), 16);
+        memset(c->fpu.ymm_hi[i], (int)(0x90 + i), 16);
+    }
+    for (unsigned i = 0; i < 8; i++)
+        memset(c->fpu.st[i], (int)(0x30 + i), 10);
+    c->fpu.ftw = 0xff;
+    c->fpu.fcw = 0x27f;
+    c->fpu.fsw = 3 << 11;
+    c->fpu.mxcsr = 0x3f80;
+    c->seg[SEG_FS].base = 0x7f0012340000;
+    c->seg[SEG_GS].base = 0xffffc90000001000;
+    c->rflags |= FLAGS_STATUS | FLAG_DF | FLAG_ID;
+    static struct x86_cpu before;
+    before = *c;
+    before.rip = CODE_UD2;
+    assert_int_equal(fixture_run(f, CODE_UD2), CELL_STOPPED);
+    assert_memory_equal(c->gpr, before.gpr, sizeof(c->gpr));
+    assert_memory_equal(&c->fpu, &before.fpu, sizeof(c->fpu));
+    assert_int_equal(c->rflags, before.rflags);
+    assert_int_equal(c->rip, before.rip);
+    assert_int_equal(c->seg[SEG_FS].base, before.seg[SEG_FS].base);
+    assert_int_equal(c->seg[SEG_GS].base, before.seg[SEG_GS].base);
+}
+
+static void test_kick(void **state)
+{
+    struct fixture *f = *state;
+    struct kicker kicker;
+    fixture_registers(f, 0);
+    kicker_start(&kicker, f, 10);
+    assert_int_equal(fixture_run(f, CODE_SPIN), CELL_STOPPED);
+    kicker_join(&kicker);
+    assert_int_equal(f->cpu->rip, CODE_SPIN);
+    assert_int_equal(f->stop.signal, SIGUSR1);
+}
+
+/* A kick that comes while the cell is parked stops its next run, whenever that is. */
+static void test_early_kick(void **state)
+{
+    struct fixture *f = *state;
+    cell_kick(&f->cell);
+    fixture_registers(f, 0);
+    assert_int_equal(fixture_run(f, CODE_SPIN), CELL_STOPPED);
+    assert_int_equal(f->cpu->rip, CODE_SPIN);
+}
+
+static void test_memory(void **state)
+{
+    struct fixture *f = *state;
+    u64 value = 0x0123456789abcdef, got;
+    fixture_registers(f, 0);
+    f->cpu->gpr[RDI] = DATA + 0x10;
+    f->cpu->gpr[RAX] = value;
+    assert_int_equal(fixture_run(f, CODE_STORE), CELL_STOPPED);
+    memcpy(&got, f->ram + DATA_PAGE * PAGE_SIZE + 0x10, 8);
+    assert_int_equal(got, value);
+}
+
+/* The host's page of old system calls shows host time. */
+static void test_vsyscall(void **state)
+{
+    struct fixture *f = *state;
+    fixture_registers(f, 0);
+    f->cpu->gpr[RBX] = 0xffffffffff600000; /* gettimeofday */
+    f->cpu->gpr[RDI] = DATA;
+    memset(f->ram + DATA_PAGE * PAGE_SIZE, 0, 16);
+    assert_int_equal(fixture_run(f, CODE_CALL), CELL_STOPPED);
+    if (f->stop.signal == SIGSYS)
+        assert_int_equal(f->stop.call_address, 0xffffffffff600000);
+    else
+        assert_int_equal(f->stop.signal, SIGSEGV); /* a host without the page */
+    assert_int_equal(f->ram[DATA_PAGE * PAGE_SIZE], 0);
+}
+
+static void test_verify(void **state)
+{
+    struct fixture *f = *state;
+    fixture_registers(f, 0);
+    assert_int_equal(fixture_run(f, CODE_SYSCALL), CELL_STOPPED);
+    assert_true(cell_verify(&f->cell));
+    assert_true(cell_verify(&f->cell));
+    assert_int_equal(fixture_run(f, CODE_SYSCALL), CELL_STOPPED);
+    assert_false(f->cell.parked);
+}
+
+/* The mapper says how far it came: the host has no page 7ffffffff000h. */
+static void test_mapper_fails(void **state)
+{
+    struct fixture *f = *state;
+    struct mapper *m = &f->cell.mapper;
+    mapper_map(m, 0x900000, 1, 0, PROT_READ);
+    mapper_map(m, 0x7ffffffff000, 1, 0, PROT_READ);
+    mapper_map(m, 0xa00000, 1, 0, PROT_READ);
+    assert_int_equal(mapper_run(m), 1);
+    fixture_registers(f, 0);
+    f->cpu->gpr[RDI] = 0x900000;
+    assert_int_equal(fixture_run(f, CODE_LOAD), CELL_STOPPED);
+    assert_int_equal(f->stop.signal, SIGTRAP);
+    mapper_unmap(m, 0x900000, 1);
+    assert_int_equal(mapper_run(m), 1);
+    fixture_registers(f, 0);
+    f->cpu->gpr[RDI] = 0x900000;
+    assert_int_equal(fixture_run(f, CODE_LOAD), CELL_STOPPED);
+    assert_int_equal(f->stop.signal, SIGSEGV);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_stops, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_page_faults, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_all_state, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_kick, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_early_kick, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_vsyscall, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_verify, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_mapper_fails, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
