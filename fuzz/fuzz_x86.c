@@ -10,6 +10,7 @@
 #include "base/ensure.h"
 #include "base/log.h"
 #include "x86/insn.h"
+#include "x86/interrupt.h"
 #include "x86/mem.h"
 #include "x86/model.h"
 
@@ -256,6 +257,25 @@ static void set_state(struct liar *l, unsigned mode)
     set_tlb(l);
 }
 
+/* What the run loop may do between two instructions. */
+static void between(struct liar *l)
+{
+    struct x86_cpu *c = &l->cpu;
+    switch (take_byte(l) % 16) {
+    case 1:
+        x86_deliver_interrupt(c, take_byte(l));
+        break;
+    case 2:
+        x86_deliver_nmi(c);
+        break;
+    case 3:
+        x86_deliver_debug(c);
+        break;
+    default:
+        break;
+    }
+}
+
 /* One instruction; false: the input makes no more. */
 static bool step(struct liar *l)
 {
@@ -272,10 +292,14 @@ static bool step(struct liar *l)
         return true;
     ensure(insn.exec && insn.length >= 1 && insn.length <= 15);
     c->unwind = &unwind;
-    if (setjmp(unwind))
+    if (setjmp(unwind)) {
         ensure(c->rip == c->insn_rip);
-    else
+        x86_deliver_fault(c);
+    } else {
         x86_execute(c, &insn);
+    }
+    between(l);
+    ensure(c->unwind == &unwind);
     ensure(l->locks == 0);
     ensure(c->rflags & FLAG_FIXED);
     return c->activity == CPU_RUNNING;

@@ -7,18 +7,13 @@
 #include "x86/model.h"
 #include "x86/native.h"
 #include "x86/operand.h"
+#include "x86/privilege.h"
 
 #define CR3_KEEP BIT(63) /* with CR4.PCIDE: do not flush */
 
 static _Noreturn void fail(struct x86_cpu *c)
 {
     x86_raise_error(c, VEC_GP, 0);
-}
-
-static void need_cpl0(struct x86_cpu *c)
-{
-    if (c->cpl != 0)
-        fail(c);
 }
 
 static bool pae_paging(u64 cr0, u64 cr4, u64 efer)
@@ -142,7 +137,7 @@ static unsigned control_size(const struct x86_cpu *c)
 void exec_mov_to_cr(struct x86_cpu *c, struct x86_insn *i)
 {
     u64 value = x86_gpr_read(c, i->opd[1].reg, control_size(c));
-    need_cpl0(c);
+    x86_need_cpl0(c);
     switch (i->opd[0].reg) {
     case 0:
         write_cr0(c, value);
@@ -167,7 +162,7 @@ void exec_mov_to_cr(struct x86_cpu *c, struct x86_insn *i)
 void exec_mov_from_cr(struct x86_cpu *c, struct x86_insn *i)
 {
     u64 value;
-    need_cpl0(c);
+    x86_need_cpl0(c);
     switch (i->opd[1].reg) {
     case 0:
         value = c->cr0;
@@ -195,14 +190,14 @@ void exec_mov_from_cr(struct x86_cpu *c, struct x86_insn *i)
 
 void exec_clts(struct x86_cpu *c, struct x86_insn *i)
 {
-    need_cpl0(c);
+    x86_need_cpl0(c);
     c->cr0 &= ~CR0_TS;
 }
 
 void exec_lmsw(struct x86_cpu *c, struct x86_insn *i)
 {
     const u64 low = CR0_PE | CR0_MP | CR0_EM | CR0_TS;
-    need_cpl0(c);
+    x86_need_cpl0(c);
     u64 value = operand_get(c, i, &i->opd[0], 2) & low;
     value |= c->cr0 & CR0_PE; /* LMSW does not leave protected mode */
     write_cr0(c, (c->cr0 & ~low) | value);
@@ -210,8 +205,7 @@ void exec_lmsw(struct x86_cpu *c, struct x86_insn *i)
 
 void exec_smsw(struct x86_cpu *c, struct x86_insn *i)
 {
-    if ((c->cr4 & CR4_UMIP) && c->cpl != 0)
-        fail(c);
+    x86_need_no_umip(c);
     operand_set(c, i, &i->opd[0], i->opd[0].kind == OPD_MEM ? 2 : i->opsize, c->cr0);
 }
 
@@ -226,7 +220,7 @@ static unsigned debug_register(struct x86_cpu *c, unsigned n)
 {
     if (n > 7 || ((n == 4 || n == 5) && (c->cr4 & CR4_DE)))
         x86_raise(c, VEC_UD);
-    need_cpl0(c);
+    x86_need_cpl0(c);
     if (c->dr7 & DR7_GD) {
         c->dr6 |= DR6_BD;
         x86_raise(c, VEC_DB);
@@ -265,7 +259,7 @@ void exec_mov_from_dr(struct x86_cpu *c, struct x86_insn *i)
 /* INVLPG knows no limits or access rights; a non-canonical address is nothing to it. */
 void exec_invlpg(struct x86_cpu *c, struct x86_insn *i)
 {
-    need_cpl0(c);
+    x86_need_cpl0(c);
     u64 la = x86_ea(c, i);
     if (!x86_64bit(c))
         la = (u32)(la + c->seg[i->seg].base);
@@ -310,7 +304,7 @@ void exec_invpcid(struct x86_cpu *c, struct x86_insn *i)
  * the same mnemonic with a prefix. */
 void exec_wbinvd(struct x86_cpu *c, struct x86_insn *i)
 {
-    need_cpl0(c);
+    x86_need_cpl0(c);
 }
 
 /* -- XCR0 -----------------------------------------------------------------------------------
@@ -336,7 +330,7 @@ void exec_xgetbv(struct x86_cpu *c, struct x86_insn *i)
 void exec_xsetbv(struct x86_cpu *c, struct x86_insn *i)
 {
     need_osxsave(c);
-    need_cpl0(c);
+    x86_need_cpl0(c);
     u64 value = c->gpr[RDX] << 32 | (u32)c->gpr[RAX];
     if ((u32)c->gpr[RCX] != 0 || (value & ~c->model->xcr0_mask) || !(value & XCR0_X87) ||
         ((value & XCR0_AVX) && !(value & XCR0_SSE)))

@@ -58,6 +58,8 @@ static bool accesses_watched(const struct x86_cpu *c)
 {
     if ((c->cr0 & CR0_AM) && (c->rflags & FLAG_AC) && c->cpl == 3)
         return true;
+    if (likely(!(c->dr7 & 0xff)))
+        return false;
     for (unsigned n = 0; n < 4; n++)
         if (((c->dr7 >> (2 * n)) & 3) && ((c->dr7 >> (16 + 4 * n)) & 1))
             return true;
@@ -95,6 +97,15 @@ static u8 derive_cpl(const struct x86_cpu *c)
     return x86_v86(c) ? 3 : SEG_DPL(c->seg[SEG_SS].attr);
 }
 
+static void derive_tlb_index(struct x86_cpu *c)
+{
+    if (c->cpl == 3)
+        c->tlb_index = TLB_USER;
+    else
+        c->tlb_index =
+            (c->cr4 & CR4_SMAP) && !(c->rflags & FLAG_AC) ? TLB_KERNEL : TLB_KERNEL_AC;
+}
+
 void x86_derive(struct x86_cpu *c)
 {
     u32 cs = c->seg[SEG_CS].attr;
@@ -104,11 +115,7 @@ void x86_derive(struct x86_cpu *c)
         c->code_size = cs & SEG_DB ? 4 : 2;
     c->stack_size = c->code_size == 8 ? 8 : c->seg[SEG_SS].attr & SEG_DB ? 4 : 2;
     c->cpl = derive_cpl(c);
-    if (c->cpl == 3)
-        c->tlb_index = TLB_USER;
-    else
-        c->tlb_index =
-            (c->cr4 & CR4_SMAP) && !(c->rflags & FLAG_AC) ? TLB_KERNEL : TLB_KERNEL_AC;
+    derive_tlb_index(c);
     for (unsigned seg = SEG_ES; seg <= SEG_GS; seg++)
         x86_derive_segment(c, seg);
 }
@@ -118,8 +125,11 @@ void x86_write_flags(struct x86_cpu *c, u64 value, u64 mask)
     u64 old = c->rflags;
     c->rflags = (old & ~mask) | (value & mask) | FLAG_FIXED;
     u64 changed = old ^ c->rflags;
-    if (changed & (FLAG_VM | FLAG_AC))
+    /* Below CPL 3 AC is SMAP's alone, and STAC and CLAC are frequent. */
+    if ((changed & FLAG_VM) || ((changed & FLAG_AC) && c->cpl == 3))
         x86_derive(c);
+    else if (changed & FLAG_AC)
+        derive_tlb_index(c);
     if (changed & c->rflags & (FLAG_TF | FLAG_IF | FLAG_RF))
         x86_attend(c);
 }

@@ -3,6 +3,7 @@
  * interrupt flag (SDM vol. 3, 20.3 and 20.4), CLAC, STAC, HLT.
  */
 #include "x86/mem.h"
+#include "x86/privilege.h"
 
 #define POPF_FLAGS (FLAGS_STATUS | FLAG_TF | FLAG_DF | FLAG_NT)
 #define POPF_WIDE  (FLAG_AC | FLAG_ID)
@@ -121,8 +122,7 @@ void exec_stac(struct x86_cpu *c, struct x86_insn *i)
 
 void exec_hlt(struct x86_cpu *c, struct x86_insn *i)
 {
-    if (c->cpl != 0)
-        x86_raise_error(c, VEC_GP, 0);
+    x86_need_cpl0(c);
     c->activity = CPU_HALTED;
     x86_attend(c);
 }

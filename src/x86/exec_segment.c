@@ -3,6 +3,7 @@
  */
 #include "x86/model.h"
 #include "x86/operand.h"
+#include "x86/privilege.h"
 #include "x86/segment.h"
 
 /* Those that mean nothing without protected-mode segmentation. */
@@ -10,18 +11,6 @@ static void need_protected(struct x86_cpu *c)
 {
     if (x86_real(c) || x86_v86(c))
         x86_raise(c, VEC_UD);
-}
-
-static void need_cpl0(struct x86_cpu *c)
-{
-    if (c->cpl != 0)
-        x86_raise_error(c, VEC_GP, 0);
-}
-
-static void need_umip(struct x86_cpu *c)
-{
-    if ((c->cr4 & CR4_UMIP) && c->cpl != 0)
-        x86_raise_error(c, VEC_GP, 0);
 }
 
 /* -- MOV, PUSH, POP, LxS --------------------------------------------------------------------
@@ -193,7 +182,7 @@ static u64 after_limit(const struct x86_insn *i, u64 ea)
 
 static void load_table(struct x86_cpu *c, struct x86_insn *i, struct x86_table *table)
 {
-    need_cpl0(c);
+    x86_need_cpl0(c);
     u64 ea = x86_ea(c, i);
     u16 limit = (u16)x86_load(c, i->seg, ea, 2);
     u64 base = x86_load(c, i->seg, after_limit(i, ea), x86_64bit(c) ? 8 : 4);
@@ -206,7 +195,7 @@ static void load_table(struct x86_cpu *c, struct x86_insn *i, struct x86_table *
 
 static void store_table(struct x86_cpu *c, struct x86_insn *i, const struct x86_table *table)
 {
-    need_umip(c);
+    x86_need_no_umip(c);
     u64 ea = x86_ea(c, i);
     unsigned size = x86_64bit(c) ? 8 : 4;
     struct gva base = x86_linear(c, i->seg, after_limit(i, ea), size, ACCESS_WRITE);
@@ -258,7 +247,7 @@ void exec_lldt(struct x86_cpu *c, struct x86_insn *i)
 {
     struct x86_descriptor d;
     need_protected(c);
-    need_cpl0(c);
+    x86_need_cpl0(c);
     u16 sel = selector_operand(c, i, 0);
     if (selector_is_null(sel)) {
         c->seg[SEG_LDTR] = x86_seg_null(sel, 0);
@@ -276,7 +265,7 @@ void exec_ltr(struct x86_cpu *c, struct x86_insn *i)
 {
     struct x86_descriptor d;
     need_protected(c);
-    need_cpl0(c);
+    x86_need_cpl0(c);
     u16 sel = selector_operand(c, i, 0);
     if (selector_is_null(sel))
         x86_raise_error(c, VEC_GP, 0);
@@ -296,7 +285,7 @@ void exec_ltr(struct x86_cpu *c, struct x86_insn *i)
 static void store_selector(struct x86_cpu *c, struct x86_insn *i, enum x86_seg_reg seg)
 {
     need_protected(c);
-    need_umip(c);
+    x86_need_no_umip(c);
     unsigned size = i->opd[0].kind == OPD_MEM ? 2 : i->opsize;
     operand_set(c, i, &i->opd[0], size, c->seg[seg].sel);
 }
@@ -356,7 +345,7 @@ void exec_swapgs(struct x86_cpu *c, struct x86_insn *i)
 {
     if (!x86_64bit(c))
         x86_raise(c, VEC_UD);
-    need_cpl0(c);
+    x86_need_cpl0(c);
     u64 base = c->seg[SEG_GS].base;
     c->seg[SEG_GS].base = c->kernel_gs_base;
     c->kernel_gs_base = base;

@@ -4,12 +4,7 @@
 #include "x86/model.h"
 #include "x86/msr.h"
 #include "x86/operand.h"
-
-static void need_cpl0(struct x86_cpu *c)
-{
-    if (c->cpl != 0)
-        x86_raise_error(c, VEC_GP, 0);
-}
+#include "x86/privilege.h"
 
 /* EDX:EAX, upper halves cleared. */
 static void return_pair(struct x86_cpu *c, u64 value)
@@ -57,7 +52,7 @@ void exec_rdpmc(struct x86_cpu *c, struct x86_insn *i)
 void exec_rdmsr(struct x86_cpu *c, struct x86_insn *i)
 {
     u64 value;
-    need_cpl0(c);
+    x86_need_cpl0(c);
     if (!x86_rdmsr(c, (u32)c->gpr[RCX], &value))
         x86_raise_error(c, VEC_GP, 0);
     return_pair(c, value);
@@ -65,7 +60,7 @@ void exec_rdmsr(struct x86_cpu *c, struct x86_insn *i)
 
 void exec_wrmsr(struct x86_cpu *c, struct x86_insn *i)
 {
-    need_cpl0(c);
+    x86_need_cpl0(c);
     if (!x86_wrmsr(c, (u32)c->gpr[RCX], c->gpr[RDX] << 32 | (u32)c->gpr[RAX]))
         x86_raise_error(c, VEC_GP, 0);
     x86_attend(c);

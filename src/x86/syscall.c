@@ -65,7 +65,6 @@ void exec_sysret(struct x86_cpu *c, struct x86_insn *i)
     c->rip = wide ? rip : (u32)rip;
     x86_derive(c);
     x86_write_flags(c, flags, mask);
-    x86_derive(c);
 }
 
 /* -- SYSENTER, SYSEXIT ----------------------------------------------------------------------
