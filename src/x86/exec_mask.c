@@ -30,6 +30,12 @@ static u64 element_ea(const struct x86_insn *i, u64 ea, u64 offset)
     return (ea + offset) & bits_low(8 * i->adsize);
 }
 
+/* Elements are never checked for alignment (SDM vol. 2, VMASKMOV and VGATHERDPS). */
+static u64 load_element(struct x86_cpu *c, const struct x86_insn *i, u64 ea, unsigned size)
+{
+    return x86_load_linear(c, native_linear_any(c, i, ea, size, ACCESS_READ), size);
+}
+
 /* VMASKMOV load: destination, mask, memory; i->imm is the element size. */
 void exec_mask_load(struct x86_cpu *c, struct x86_insn *i)
 {
@@ -41,7 +47,7 @@ void exec_mask_load(struct x86_cpu *c, struct x86_insn *i)
     for (unsigned k = 0; k < i->mem_size / size; k++) {
         if (!selected(mask, k, size))
             continue;
-        u64 value = x86_load(c, i->seg, element_ea(i, ea, k * size), size);
+        u64 value = load_element(c, i, element_ea(i, ea, k * size), size);
         memcpy(result + k * size, &value, size);
     }
     vector_put(c, i->opd[0].reg, result);
@@ -54,7 +60,8 @@ static void store_selected(struct x86_cpu *c, struct x86_insn *i, const u8 *mask
     for (unsigned k = 0; k < i->mem_size / size; k++) {
         if (!selected(mask, k, size))
             continue;
-        struct gva la = x86_linear(c, i->seg, element_ea(i, ea, k * size), size, ACCESS_WRITE);
+        struct gva la =
+            native_linear_any(c, i, element_ea(i, ea, k * size), size, ACCESS_WRITE);
         if (!x86_tlb_write(c, la, size))
             c->ops->probe(c, la, size, ACCESS_WRITE, AS_CPL);
     }
@@ -63,7 +70,9 @@ static void store_selected(struct x86_cpu *c, struct x86_insn *i, const u8 *mask
         if (!selected(mask, k, size))
             continue;
         memcpy(&value, source + k * size, size);
-        x86_store(c, i->seg, element_ea(i, ea, k * size), size, value);
+        struct gva la =
+            native_linear_any(c, i, element_ea(i, ea, k * size), size, ACCESS_WRITE);
+        x86_store_linear(c, la, size, value);
     }
 }
 
@@ -81,8 +90,10 @@ void exec_mask_store(struct x86_cpu *c, struct x86_insn *i)
  */
 static void check_range(struct x86_cpu *c, struct x86_insn *i)
 {
-    if (c->model->amd)
-        native_image_probe(c, i, i->mem_size, ACCESS_WRITE);
+    if (!c->model->amd)
+        return;
+    x86_linear(c, i->seg, x86_ea(c, i), 8, ACCESS_WRITE);
+    native_image_probe(c, i, i->mem_size, ACCESS_WRITE);
 }
 
 /* MASKMOVDQU: source, mask; to DS:rDI. */
@@ -127,7 +138,7 @@ void exec_gather(struct x86_cpu *c, struct x86_insn *i)
             u64 offset = 0;
             memcpy(&offset, index + k * index_size, index_size);
             offset = sign_extend(offset, index_size) << i->scale;
-            u64 value = x86_load(c, i->seg, element_ea(i, base, offset), size);
+            u64 value = load_element(c, i, element_ea(i, base, offset), size);
             memcpy(result + k * size, &value, size);
         }
         memset(mask + k * size, 0, size);

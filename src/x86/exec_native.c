@@ -250,13 +250,23 @@ static inline u64 image_at(const struct x86_insn *i, u64 base, unsigned offset)
     return (base + offset) & bits_low(8 * i->adsize);
 }
 
+struct gva native_linear_any(struct x86_cpu *c, const struct x86_insn *i, u64 ea, unsigned size,
+                             enum x86_access access)
+{
+    if (i->adsize != 8 && ea + size - 1 > bits_low(8 * i->adsize))
+        return x86_linear(c, i->seg, ea, size, access); /* beyond any limit */
+    struct gva la = x86_linear(c, i->seg, ea, 1, access);
+    x86_linear(c, i->seg, ea + size - 1, 1, access);
+    return la;
+}
+
 void native_image_probe(struct x86_cpu *c, struct x86_insn *i, unsigned size,
                         enum x86_access access)
 {
     u64 base = x86_ea(c, i);
     for (unsigned at = 0; at < size; at += CHUNK) {
         unsigned n = size - at < CHUNK ? size - at : CHUNK;
-        struct gva la = x86_linear(c, i->seg, image_at(i, base, at), n, access);
+        struct gva la = native_linear_any(c, i, image_at(i, base, at), n, access);
         if (!(access == ACCESS_WRITE ? x86_tlb_write(c, la, n) : x86_tlb_read(c, la, n)))
             c->ops->probe(c, la, n, access, AS_CPL);
     }
@@ -266,16 +276,29 @@ void native_image_load(struct x86_cpu *c, struct x86_insn *i, unsigned offset, v
                        unsigned size)
 {
     u64 base = x86_ea(c, i);
-    for (unsigned at = 0; at < size; at += CHUNK)
-        x86_load_bytes(c, i->seg, image_at(i, base, offset + at), (u8 *)buf + at,
-                       size - at < CHUNK ? size - at : CHUNK);
+    for (unsigned at = 0; at < size; at += CHUNK) {
+        unsigned n = size - at < CHUNK ? size - at : CHUNK;
+        struct gva la = native_linear_any(c, i, image_at(i, base, offset + at), n, ACCESS_READ);
+        const void *p = x86_tlb_read(c, la, n);
+        if (p)
+            memcpy((u8 *)buf + at, p, n);
+        else
+            c->ops->read(c, la, (u8 *)buf + at, n, AS_CPL);
+    }
 }
 
 void native_image_store(struct x86_cpu *c, struct x86_insn *i, unsigned offset, const void *buf,
                         unsigned size)
 {
     u64 base = x86_ea(c, i);
-    for (unsigned at = 0; at < size; at += CHUNK)
-        x86_store_bytes(c, i->seg, image_at(i, base, offset + at), (const u8 *)buf + at,
-                        size - at < CHUNK ? size - at : CHUNK);
+    for (unsigned at = 0; at < size; at += CHUNK) {
+        unsigned n = size - at < CHUNK ? size - at : CHUNK;
+        struct gva la =
+            native_linear_any(c, i, image_at(i, base, offset + at), n, ACCESS_WRITE);
+        void *p = x86_tlb_write(c, la, n);
+        if (p)
+            memcpy(p, (const u8 *)buf + at, n);
+        else
+            c->ops->write(c, la, (const u8 *)buf + at, n, AS_CPL);
+    }
 }

@@ -79,10 +79,17 @@ static unsigned env_size(const struct x86_insn *i)
     return i->opsize == 2 ? 14 : 28;
 }
 
+/* What is checked for alignment is the first word. */
+static void env_check(struct x86_cpu *c, struct x86_insn *i, enum x86_access access)
+{
+    x86_linear(c, i->seg, x86_ea(c, i), env_size(i) / 7, access);
+}
+
 /* Words, as the processor moves them: faults come where its do. */
 static void env_load(struct x86_cpu *c, struct x86_insn *i, u8 *buf)
 {
     unsigned n = env_size(i);
+    env_check(c, i, ACCESS_READ);
     for (unsigned at = 0; at < n; at += n / 7)
         native_image_load(c, i, at, buf + at, n / 7);
 }
@@ -213,6 +220,7 @@ void exec_fnstenv(struct x86_cpu *c, struct x86_insn *i)
     u8 env[28];
     native_check_x87(c);
     env_pack(c, i, env);
+    env_check(c, i, ACCESS_WRITE);
     native_image_probe(c, i, env_size(i) / 7, ACCESS_WRITE);
     native_image_store(c, i, 0, env, env_size(i));
     c->fpu.fcw |= FSW_EXCEPTIONS;
@@ -233,6 +241,7 @@ void exec_fnsave(struct x86_cpu *c, struct x86_insn *i)
     u8 image[28 + 80];
     unsigned n = env_size(i);
     native_check_x87(c);
+    env_check(c, i, ACCESS_WRITE);
     native_image_probe(c, i, n / 7, ACCESS_WRITE);
     native_image_probe(c, i, n + 80, ACCESS_WRITE);
     env_pack(c, i, image);

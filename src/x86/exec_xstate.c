@@ -167,7 +167,7 @@ static void check_fxsr(struct x86_cpu *c, struct x86_insn *i, enum x86_access ac
         x86_raise(c, c->model->amd ? VEC_NM : VEC_UD);
     if (c->cr0 & CR0_TS)
         x86_raise(c, VEC_NM);
-    x86_linear(c, i->seg, x86_ea(c, i), 16, access);
+    x86_linear(c, i->seg, x86_ea(c, i), 4, access);
     check_alignment(c, i, 16);
 }
 

@@ -132,6 +132,11 @@ void native_enter_mmx(struct x86_cpu *c);
 struct gva native_address(struct x86_cpu *c, struct x86_insn *i, unsigned size,
                           enum x86_access access);
 
+/* The linear address of `size` bytes at offset `ea` of the operand's segment, without the
+ * alignment check: for elements and images. */
+struct gva native_linear_any(struct x86_cpu *c, const struct x86_insn *i, u64 ea, unsigned size,
+                             enum x86_access access);
+
 /*
  * State images at the memory operand, larger than one access: probe the whole range, then load
  * or store pieces at `offset` from it.

@@ -34,6 +34,8 @@ static unsigned natural_alignment(unsigned size)
 {
     if (size == 10)
         return 8;
+    if (size == 32) /* found on Zen */
+        return 16;
     return size <= 16 && !(size & (size - 1)) ? size : 1;
 }
 
