@@ -99,6 +99,8 @@ static void read_context(struct state *out, const ucontext_t *u)
 __attribute__((no_sanitize("address", "undefined", "thread"))) static void
 child_signal(int signal, siginfo_t *info, void *context)
 {
+    /* The sequence's AC is still on, and C code need not be aligned. */
+    __asm__ volatile("pushfq; andl $~0x40000, (%%rsp); popfq" : : : "memory", "cc");
     set_fs_base(child.fs_base);
     struct state *out = &child.job->out[BARE];
     read_context(out, context);

@@ -218,6 +218,8 @@ void generate_state(struct random *r, struct state *s, unsigned code_size)
     s->rflags = FLAG_FIXED | FLAG_IF | (random_next(r) & FLAGS_STATUS);
     if (random_percent(r, 15))
         s->rflags |= FLAG_DF;
+    if (random_percent(r, 5))
+        s->rflags |= FLAG_AC;
     generate_fpu(r, &s->fpu);
     generate_memory(r, s->memory);
 }
