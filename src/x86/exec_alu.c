@@ -168,13 +168,13 @@ static u64 host_exchange(void *p, unsigned n, u64 value)
         __asm__ volatile("xchg %b0, %1" : "+r"(value), "+m"(*(u8 *)p) : : "memory");
         return value;
     case 2:
-        __asm__ volatile("xchg %w0, %1" : "+r"(value), "+m"(*(u16 *)p) : : "memory");
+        __asm__ volatile("xchg %w0, %1" : "+r"(value), "+m"(*(u16_anywhere *)p) : : "memory");
         return value;
     case 4:
-        __asm__ volatile("xchg %k0, %1" : "+r"(value), "+m"(*(u32 *)p) : : "memory");
+        __asm__ volatile("xchg %k0, %1" : "+r"(value), "+m"(*(u32_anywhere *)p) : : "memory");
         return value;
     default:
-        __asm__ volatile("xchg %q0, %1" : "+r"(value), "+m"(*(u64 *)p) : : "memory");
+        __asm__ volatile("xchg %q0, %1" : "+r"(value), "+m"(*(u64_anywhere *)p) : : "memory");
         return value;
     }
 }

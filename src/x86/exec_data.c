@@ -232,6 +232,16 @@ static x86_handler *const hot_moves[4][5] = {
 MOVZX(1)
 MOVZX(2)
 
+static void movsxd_r(struct x86_cpu *c, struct x86_insn *i)
+{
+    c->gpr[i->opd[0].reg] = sign_extend((u32)c->gpr[i->opd[1].reg], 4);
+}
+
+static void movsxd_m(struct x86_cpu *c, struct x86_insn *i)
+{
+    c->gpr[i->opd[0].reg] = sign_extend(operand_load(c, i, 4), 4);
+}
+
 static void lea_8(struct x86_cpu *c, struct x86_insn *i)
 {
     c->gpr[i->opd[0].reg] = x86_ea(c, i);
@@ -277,6 +287,8 @@ void specialize_move(struct x86_insn *i)
         i->exec = i->opd[1].size == 1 ? i->opd[1].kind == OPD_MEM ? movzx_1_m : movzx_1_r
                   : i->opd[1].kind == OPD_MEM ? movzx_2_m
                                               : movzx_2_r;
+    else if (i->exec == exec_movsx && i->opd[0].size == 8 && i->opd[1].size == 4)
+        i->exec = i->opd[1].kind == OPD_MEM ? movsxd_m : movsxd_r;
     else if (i->exec == exec_lea && i->opd[0].size == 8 && i->adsize == 8)
         i->exec = lea_8;
     else if (i->exec == exec_push && i->opsize == 8 && reg)

@@ -52,7 +52,7 @@ struct x86_insn {
     u64 imm;  /* immediate sign-extended as the operation demands; relative displacement; far
                  offset */
     s64 disp; /* of the memory operand; 64-bit for moffs */
-    void *native;              /* vector and x87: host code (native.h) */
+    void *native;              /* vector, x87: host code (native.h); else alu_function */
     u16 mnemonic;              /* ZydisMnemonic */
     u16 imm2;                  /* far selector; ENTER's nesting level */
     u8 length;                 /* bytes, 1..15 */

@@ -65,11 +65,11 @@ static bool host_cmpxchg(void *p, unsigned n, void *expected, const void *desire
     case 1:
         HOST_CMPXCHG(u8, "b")
     case 2:
-        HOST_CMPXCHG(u16, "w")
+        HOST_CMPXCHG(u16_anywhere, "w")
     case 4:
-        HOST_CMPXCHG(u32, "k")
+        HOST_CMPXCHG(u32_anywhere, "k")
     default:
-        HOST_CMPXCHG(u64, "q")
+        HOST_CMPXCHG(u64_anywhere, "q")
     }
     return done;
 }
