@@ -92,9 +92,12 @@ struct site {
     u8 length;      /* of the guest instruction */
     u8 flags_saved; /* arithmetic flags are in bt->flags (or dead), else in the host's */
     u8 kind;        /* enum site_kind */
+    u16 mnemonic;   /* ZydisMnemonic: the reason in the statistics */
     s32 stack;      /* SITE_EXIT: by how much RSP was moved */
 };
-enum site_kind { SITE_ACCESS, SITE_POLL, SITE_EXIT };
+/* ACCESS: a check that failed or a copy that faulted; CALLOUT: an instruction that is always
+ * simulated. */
+enum site_kind { SITE_ACCESS, SITE_CALLOUT, SITE_POLL, SITE_EXIT };
 
 #define MAX_TUS        (1u << 17)
 #define MAX_LINKS      (1u << 18)
@@ -170,7 +173,8 @@ struct bt {
     struct {
         u64 tus, insns, guest_bytes, host_bytes;
         u64 flushes, page_drops, link_misses, cell_misses, indirect_misses, steps;
-        u64 slow_accesses, simulated, stops, host_faults;
+        u64 slow_accesses, callouts, stops, host_faults;
+        u64 reasons[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* callouts by instruction */
     } stats;
 };
 

@@ -242,7 +242,12 @@ const void *dispatch_simulate(struct bt *bt, u64 number)
     struct site site = bt->sites[number];
     const struct tu *tu = &bt->tus[site.tu];
     u64 flushes = bt->stats.flushes;
-    bt->stats.simulated++;
+    if (site.kind == SITE_ACCESS) {
+        bt->stats.slow_accesses++;
+    } else {
+        bt->stats.callouts++;
+        bt->stats.reasons[site.mnemonic]++;
+    }
     flags_in(bt);
     c->rip = site.rip;
     vectors_home(bt);

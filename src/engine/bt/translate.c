@@ -127,6 +127,7 @@ struct site *site_here(struct translation *t, enum site_kind kind)
         .length = g->length,
         .flags_saved = t->flags == FLAGS_SAVED,
         .kind = (u8)kind,
+        .mnemonic = g->mnemonic,
     };
     return site;
 }
@@ -172,7 +173,7 @@ struct host_mem gpr_home(const struct translation *t, unsigned reg)
 void translate_simulate(struct translation *t)
 {
     flags_save(t, R11);
-    struct site *site = site_here(t, SITE_ACCESS);
+    struct site *site = site_here(t, SITE_CALLOUT);
     emit_const(&t->e, R11, (u64)(site - t->bt->sites));
     emit_jump(&t->e, t->bt->stubs.simulate[1]);
     /* The callout comes back with the flags in both places. */
