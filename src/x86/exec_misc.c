@@ -21,7 +21,7 @@ void exec_pause(struct x86_cpu *c, struct x86_insn *i)
 /* LFENCE, MFENCE, SFENCE: the strongest serves all. */
 void exec_fence(struct x86_cpu *c, struct x86_insn *i)
 {
-    __builtin_ia32_mfence();
+    __asm__ volatile("mfence" : : : "memory");
 }
 
 /* CLFLUSH, CLFLUSHOPT, CLWB: faults as a byte load would; caches are the host's business. */

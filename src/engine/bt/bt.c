@@ -8,47 +8,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 
-#include "engine/access.h"
 #include "memory/pmap.h"
-
-/* -- Address translations
- * -------------------------------------------------------------------------
- */
-
-static struct bt *bt_of_cpu(struct x86_cpu *c)
-{
-    return bt_of(container_of(c, struct vcpu, cpu));
-}
-
-static void ops_invlpg(struct x86_cpu *c, struct gva la)
-{
-    access_ops.invlpg(c, la);
-    links_forget_page(bt_of_cpu(c), la);
-}
-
-static void ops_invpcid(struct x86_cpu *c, u16 pcid, struct gva la)
-{
-    access_ops.invpcid(c, pcid, la);
-    links_forget_page(bt_of_cpu(c), la);
-}
-
-static void ops_flush(struct x86_cpu *c, enum x86_flush what, u16 pcid)
-{
-    access_ops.flush(c, what, pcid);
-    links_forget(bt_of_cpu(c), what == FLUSH_ALL);
-}
-
-static void ops_cr3_loaded(struct x86_cpu *c, bool keep)
-{
-    access_ops.cr3_loaded(c, keep);
-    links_forget(bt_of_cpu(c), false);
-}
-
-static void ops_paging_changed(struct x86_cpu *c)
-{
-    access_ops.paging_changed(c);
-    links_forget(bt_of_cpu(c), true);
-}
 
 /* -- Life
  * ---------------------------------------------------------------------------------------
@@ -74,16 +34,6 @@ static void bt_free(struct bt *bt)
     free(bt);
 }
 
-static void make_ops(struct x86_ops *ops)
-{
-    *ops = access_ops;
-    ops->invlpg = ops_invlpg;
-    ops->invpcid = ops_invpcid;
-    ops->flush = ops_flush;
-    ops->cr3_loaded = ops_cr3_loaded;
-    ops->paging_changed = ops_paging_changed;
-}
-
 static bool bt_make(struct vcpu *vcpu, struct error *err)
 {
     struct bt *bt = calloc(1, sizeof(*bt));
@@ -99,7 +49,7 @@ static bool bt_make(struct vcpu *vcpu, struct error *err)
     bt->live[0].overflow = true; /* nothing is filled yet: the first flush does it */
     cache_flush(bt);
     bt->hot->vectors_home = true;
-    make_ops(&bt->ops);
+    ops_make(&bt->ops);
     bt->trap.handle = fault_handle;
     vcpu->engine_state = bt;
     return true;
@@ -161,7 +111,8 @@ static void bt_code_written(struct vcpu *vcpu, struct gfn frame)
 }
 
 /* The instructions that are simulated most, each a row (law 2). */
-static unsigned count_reasons(const struct bt *bt, struct engine_counter *counters, unsigned max)
+static unsigned count_reasons(const struct bt *bt, struct engine_counter *counters,
+                              unsigned max)
 {
     u64 below = UINT64_MAX;
     for (unsigned n = 0; n < max; n++) {
@@ -173,7 +124,8 @@ static unsigned count_reasons(const struct bt *bt, struct engine_counter *counte
         below = bt->stats.reasons[best];
         if (!best || !below)
             return n;
-        counters[n] = (struct engine_counter){ZydisMnemonicGetString((ZydisMnemonic)best), below};
+        counters[n] =
+            (struct engine_counter){ZydisMnemonicGetString((ZydisMnemonic)best), below};
     }
     return max;
 }
@@ -191,6 +143,7 @@ static unsigned bt_counters(struct vcpu *vcpu, struct engine_counter *counters, 
         {"callouts_link", bt->stats.link_misses},
         {"callouts_cell", bt->stats.cell_misses},
         {"callouts_indirect", bt->stats.indirect_misses},
+        {"tlb_fills", bt->stats.fills},
         {"slow_accesses", bt->stats.slow_accesses},
         {"stops", bt->stats.stops},
         {"steps", bt->stats.steps},

@@ -86,14 +86,18 @@ struct cell {
 /* A host instruction inside a TU at which the guest's state is known. */
 struct site {
     u64 rip;    /* of the guest instruction whose beginning it is */
+    u32 retry;  /* ACCESS: where the check begins again; 0: only the simulator helps */
     u32 host;   /* the host instruction that may fault; ascending in the table */
     u32 resume; /* where translated code goes on after the guest instruction */
     u32 tu;
     u8 length;      /* of the guest instruction */
     u8 flags_saved; /* arithmetic flags are in bt->flags (or dead), else in the host's */
     u8 kind;        /* enum site_kind */
-    u16 mnemonic;   /* ZydisMnemonic: the reason in the statistics */
-    s32 stack;      /* SITE_EXIT: by how much RSP was moved */
+    u8 size;        /* ACCESS: of the operand; `write`: how it is accessed */
+    bool write;
+    bool vectors; /* CALLOUT: touches vector state, which must be home */
+    u16 mnemonic; /* ZydisMnemonic: the reason in the statistics */
+    s32 stack;    /* SITE_EXIT: by how much RSP was moved */
 };
 /* ACCESS: a check that failed or a copy that faulted; CALLOUT: an instruction that is always
  * simulated. */
@@ -121,6 +125,7 @@ struct bt_hot {
     u64 spill[2];
     u64 host_rsp;   /* the monitor's stack while in the guest */
     u64 resume;     /* where the return stub jumps */
+    u64 address;    /* what r10 holds on the way back */
     u64 exit_site;  /* the indirect branch taken last: it may turn out to fault */
     u64 *poll_trap; /* an unmapped page */
     u64 poll_word;
@@ -134,10 +139,11 @@ struct stubs {
     void (*enter)(void); /* from C into the guest at hot->resume, until a callout
                           * answers NULL */
     /* Callouts by where the arithmetic flags are: [0] in the host's, [1] in bt->flags. */
-    const void *exit_link[2];  /* r11 = link */
-    const void *exit_cell[2];  /* r11 = cell */
-    const void *simulate[2];   /* r11 = site: the simulator runs its instruction */
-    const void *stop[2];       /* r11 = site: look for attention before its instruction */
+    const void *exit_link[2]; /* r11 = link */
+    const void *exit_cell[2]; /* r11 = cell */
+    const void *access;      /* r11 = site, r10 = linear address; flags saved: a check failed */
+    const void *simulate[2]; /* r11 = site: the simulator runs its instruction */
+    const void *stop[2];     /* r11 = site: look for attention before its instruction */
     const void *exit_indirect; /* r10 = target; flags saved */
 };
 
@@ -173,7 +179,7 @@ struct bt {
     struct {
         u64 tus, insns, guest_bytes, host_bytes;
         u64 flushes, page_drops, link_misses, cell_misses, indirect_misses, steps;
-        u64 slow_accesses, callouts, stops, host_faults;
+        u64 fills, slow_accesses, callouts, stops, host_faults;
         u64 reasons[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* callouts by instruction */
     } stats;
 };
@@ -245,8 +251,16 @@ const void *dispatch(struct bt *bt);
 const void *dispatch_link(struct bt *bt, u64 link);
 const void *dispatch_cell(struct bt *bt, u64 cell);
 const void *dispatch_indirect(struct bt *bt, u64 unused, u64 target);
+const void *dispatch_access(struct bt *bt, u64 site, u64 la);
 const void *dispatch_simulate(struct bt *bt, u64 site);
 const void *dispatch_stop(struct bt *bt, u64 site);
+
+/* Sends the guest's vector state to cpu.fpu, if it is in the registers, and gives C code its
+ * own. */
+void vectors_home(struct bt *bt);
+
+/* -- ops.c: the x86_ops of a vCPU under bt */
+void ops_make(struct x86_ops *ops);
 
 /* -- fault.c */
 bool fault_handle(struct trap *trap, int signal, siginfo_t *info, ucontext_t *context);

@@ -9,12 +9,13 @@
 
 #include "base/ensure.h"
 #include "engine/access.h"
+#include "memory/tlb.h"
 #include "x86/interrupt.h"
 
 /* -- State ------------------------------------------------------------------------------------
  */
 
-static void vectors_home(struct bt *bt)
+void vectors_home(struct bt *bt)
 {
     if (bt->hot->vectors_home)
         return;
@@ -74,6 +75,14 @@ u32 bt_mode(const struct x86_cpu *c)
                 (avx ? (u32)MODE_AVX : 0);
     }
     return mode;
+}
+
+/* One instruction on the simulator; `vectors`: it may touch vector state. */
+static void step(struct bt *bt, bool vectors)
+{
+    if (vectors || bt_cpu(bt)->log->mask || !sim_ready(bt->vcpu))
+        vectors_home(bt);
+    sim_step(bt->vcpu);
 }
 
 /* -- Finding
@@ -165,8 +174,7 @@ const void *dispatch(struct bt *bt)
             return go(bt, tu->entry);
         }
         bt->stats.steps++;
-        vectors_home(bt);
-        sim_step(bt->vcpu);
+        step(bt, true);
     }
 }
 
@@ -236,25 +244,63 @@ const void *dispatch_indirect(struct bt *bt, u64 unused, u64 target)
     return go(bt, tu->entry);
 }
 
-const void *dispatch_simulate(struct bt *bt, u64 number)
+/* Runs the site's instruction on the simulator and goes on behind it, if nothing came up. */
+static const void *simulate(struct bt *bt, const struct site *at)
 {
     struct x86_cpu *c = bt_cpu(bt);
-    struct site site = bt->sites[number];
+    struct site site = *at;
     const struct tu *tu = &bt->tus[site.tu];
     u64 flushes = bt->stats.flushes;
-    if (site.kind == SITE_ACCESS) {
-        bt->stats.slow_accesses++;
-    } else {
-        bt->stats.callouts++;
-        bt->stats.reasons[site.mnemonic]++;
-    }
     flags_in(bt);
     c->rip = site.rip;
-    vectors_home(bt);
-    sim_step(bt->vcpu);
+    step(bt, site.vectors);
     bool stays = site.resume && c->rip == site.rip + site.length && !attention(bt) &&
                  bt->stats.flushes == flushes && !tu->dead && bt_mode(c) == tu->mode;
     return stays ? go(bt, site.resume) : dispatch(bt);
+}
+
+const void *dispatch_simulate(struct bt *bt, u64 number)
+{
+    const struct site *site = &bt->sites[number];
+    bt->stats.callouts++;
+    bt->stats.reasons[site->mnemonic]++;
+    return simulate(bt, site);
+}
+
+/* Enters the page of `la` into the TLB; false: the access needs more than that. */
+static bool fill(struct bt *bt, struct gva la, enum x86_access access)
+{
+    struct x86_cpu *c = bt_cpu(bt);
+    struct pmap *pmap = bt->vcpu->board->pmap;
+    struct walk_result page;
+    u32 error;
+    if (!walk(c, pmap, la, tlb_access(c, c->tlb_index, access), &page, &error))
+        return false;
+    struct gfn frame = gpa_to_gfn(page.gpa);
+    u64 flags = pmap_flags(pmap, frame);
+    if (!(flags & PMAP_PRESENT))
+        return false;
+    if (access == ACCESS_WRITE) {
+        if (flags & (PMAP_ROM | PMAP_CODE))
+            return false;
+        if (!(flags & PMAP_DIRTY))
+            flags = pmap_set_flags(pmap, frame, PMAP_DIRTY, 0) | PMAP_DIRTY;
+    }
+    tlb_fill(c, c->tlb_index, gva(la.v & PAGE_MASK), &page, pmap_page(pmap, frame), flags);
+    return true;
+}
+
+const void *dispatch_access(struct bt *bt, u64 number, u64 la)
+{
+    const struct site *site = &bt->sites[number];
+    if (page_left(la) >= site->size && bt_canonical(la) && !bt_cpu(bt)->log->mask &&
+        fill(bt, gva(la), site->write ? ACCESS_WRITE : ACCESS_READ)) {
+        bt->stats.fills++;
+        bt->hot->address = la;
+        return bt_exec(bt, site->retry);
+    }
+    bt->stats.slow_accesses++;
+    return simulate(bt, site);
 }
 
 const void *dispatch_stop(struct bt *bt, u64 number)

@@ -79,6 +79,7 @@ static void make_back(struct bt *bt, struct emit *e)
         if (in_register(reg))
             emit_load(e, reg, home(bt, reg));
     }
+    emit_load(e, R10, bt_mem(bt, &bt->hot->address));
     emit_jump_mem(e, bt_mem(bt, &bt->hot->resume));
     emit_bind(e, leave, emit_here(e));
     make_leave(e);
@@ -126,6 +127,7 @@ bool stubs_make(struct bt *bt)
         s->simulate[saved] = make_callout(bt, &e, back, dispatch_simulate, saved);
         s->stop[saved] = make_callout(bt, &e, back, dispatch_stop, saved);
     }
+    s->access = make_callout(bt, &e, back, dispatch_access, true);
     s->exit_indirect = make_callout(bt, &e, back, dispatch_indirect, true);
     ensure(!e.full);
     bt->stubs_end = bt_offset(bt, emit_here(&e));

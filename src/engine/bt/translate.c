@@ -128,6 +128,8 @@ struct site *site_here(struct translation *t, enum site_kind kind)
         .flags_saved = t->flags == FLAGS_SAVED,
         .kind = (u8)kind,
         .mnemonic = g->mnemonic,
+        /* INVPCID copies its descriptor with libc. */
+        .vectors = g->unit || g->mnemonic == ZYDIS_MNEMONIC_INVPCID,
     };
     return site;
 }
@@ -146,10 +148,12 @@ static void put_cold(struct translation *t)
         const struct cold *cold = &t->cold[i];
         const u8 *here = emit_here(&t->e);
         emit_bind(&t->e, cold->field, here);
+        if (cold->kind == COLD_ACCESS)
+            emit_xor(&t->e, R10, tlb_tags(t, bt->sites[cold->number].write));
         emit_const(&t->e, R11, cold->number);
         switch (cold->kind) {
-        case COLD_SITE:
-            emit_jump(&t->e, bt->stubs.simulate[cold->saved]);
+        case COLD_ACCESS:
+            emit_jump(&t->e, bt->stubs.access);
             break;
         case COLD_LINK:
             bt->links[cold->number].stub = bt_offset(bt, here);

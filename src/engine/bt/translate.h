@@ -14,7 +14,7 @@
  * if they are live at all: the host's were used for something else. */
 enum flags_place { FLAGS_HOST, FLAGS_BOTH, FLAGS_SAVED };
 
-enum cold_kind { COLD_SITE, COLD_LINK, COLD_CELL };
+enum cold_kind { COLD_ACCESS, COLD_LINK, COLD_CELL };
 
 /* Code to be put behind the TU: jumped to from `field`. */
 struct cold {
@@ -70,6 +70,8 @@ void cold_add(struct translation *t, u8 *field, enum cold_kind kind, u32 number,
 void translate_simulate(struct translation *t);
 
 /* -- Memory (translate_mem.c) */
+/* The tag of the slot in r11. */
+struct host_mem tlb_tags(const struct translation *t, bool write);
 /*
  * The check of the memory operand `g` names: afterwards r10 + r11 is the host address of its
  * `size` bytes, or the slow path was taken. Flags must have been clobbered.

@@ -54,20 +54,33 @@ static void put_address(struct translation *t, const struct guest_insn *g)
         emit_add(e, R10, bt_mem(t->bt, &bt_cpu(t->bt)->flat_base[g->seg]));
 }
 
-/* With the address in r10. */
+static struct x86_tlb *tlb_of(const struct translation *t)
+{
+    return &bt_cpu(t->bt)->tlb[t->tu->mode & MODE_SET_MASK];
+}
+
+struct host_mem tlb_tags(const struct translation *t, bool write)
+{
+    struct x86_tlb *tlb = tlb_of(t);
+    return mem_gs_index(R11, bt_mem(t->bt, write ? tlb->write : tlb->read).disp);
+}
+
+/* With the address in r10. A failed check recovers it by the same exclusive or, and begins
+ * again with it when the TLB has been filled. */
 static void put_check(struct translation *t, unsigned size, bool write)
 {
     struct emit *e = &t->e;
     struct bt *bt = t->bt;
-    struct x86_tlb *tlb = &bt_cpu(bt)->tlb[t->tu->mode & MODE_SET_MASK];
-    u64 *tags = write ? tlb->write : tlb->read;
     struct site *site = site_here(t, SITE_ACCESS);
+    site->retry = site->host;
+    site->size = (u8)size;
+    site->write = write;
     emit_bits(e, R11, R10, PAGE_SHIFT, TLB_BITS);
-    emit_xor(e, R10, mem_gs_index(R11, bt_mem(bt, tags).disp));
+    emit_xor(e, R10, tlb_tags(t, write));
     emit_compare_imm(e, R10, (s32)(PAGE_SIZE - size));
     u8 *slow = emit_jump_if_later(e, CC_A);
-    cold_add(t, slow, COLD_SITE, (u32)(site - bt->sites), true);
-    emit_load(e, R11, mem_gs_index(R11, bt_mem(bt, tlb->page).disp));
+    cold_add(t, slow, COLD_ACCESS, (u32)(site - bt->sites), true);
+    emit_load(e, R11, mem_gs_index(R11, bt_mem(bt, tlb_of(t)->page).disp));
 }
 
 void check_operand(struct translation *t, const struct guest_insn *g, unsigned size, bool write)

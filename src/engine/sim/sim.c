@@ -243,18 +243,28 @@ static struct found find_slow(struct x86_cpu *c, struct gva la)
     return (struct found){.single = decode_single(c, la, key)};
 }
 
+/* The decoded block at RIP, if it can be had without a walk. */
+static inline struct block *find_ready(struct x86_cpu *c, struct gva la)
+{
+    const struct x86_tlb *tlb = &c->tlb[c->tlb_index];
+    unsigned slot = tlb_slot(la.v);
+    if (unlikely(tlb->exec[slot] != (la.v & PAGE_MASK)))
+        return NULL;
+    u64 key = block_key((const u8 *)tlb->page[slot] + (la.v & ~PAGE_MASK), c->code_size);
+    return blocks_find(&sim_of(c)->blocks, key);
+}
+
 static inline struct found find(struct x86_cpu *c)
 {
     struct gva la = linear_rip(c);
-    const struct x86_tlb *tlb = &c->tlb[c->tlb_index];
-    unsigned slot = tlb_slot(la.v);
-    if (likely(tlb->exec[slot] == (la.v & PAGE_MASK))) {
-        u64 key = block_key((const u8 *)tlb->page[slot] + (la.v & ~PAGE_MASK), c->code_size);
-        struct block *block = blocks_find(&sim_of(c)->blocks, key);
-        if (likely(block))
-            return (struct found){.block = block};
-    }
-    return find_slow(c, la);
+    struct block *block = find_ready(c, la);
+    return likely(block) ? (struct found){.block = block} : find_slow(c, la);
+}
+
+bool sim_ready(struct vcpu *vcpu)
+{
+    struct x86_cpu *c = &vcpu->cpu;
+    return x86_64bit(c) && find_ready(c, gva(c->rip));
 }
 
 /* -- 3. Running
