@@ -15,14 +15,20 @@ all: build
 
 $(BUILD)/build.ninja:
 	@tools/setup.sh build
-	@meson setup $(BUILD) --prefix=$(PREFIX) -Db_sanitize=$(SANITIZE) $(MESON_FLAGS) >/dev/null
+	@meson setup $(BUILD) --prefix=$(PREFIX) -Db_sanitize=$(SANITIZE) $(MESON_FLAGS) >/dev/null || \
+		{ tail -n 5 $(BUILD)/meson-logs/meson-log.txt; exit 1; }
+
+# The program alone: what `make run` waits for.
+program: $(BUILD)/build.ninja
+	@tools/setup.sh build
+	@ninja -C $(BUILD) -j $(JOBS) --quiet doppel
 
 build: $(BUILD)/build.ninja
 	@tools/setup.sh build
 	@ninja -C $(BUILD) -j $(JOBS) --quiet
 
 # Debian's cloud kernel to a shell; ARGS adds options, as in `make run ARGS="-smp 2"`.
-run: build guest
+run: program guest
 	@DOPPEL_GUEST=$(GUESTS)/cloud $(BUILD)/doppel run $(ARGS)
 
 guest:
@@ -56,4 +62,4 @@ install: build
 clean:
 	rm -rf build build-*
 
-.PHONY: all build run guest guests check check-long test-setup bench format install clean
+.PHONY: all build program run guest guests check check-long test-setup bench format install clean

@@ -8,8 +8,8 @@
 # Doppel depends on.
 set -eu
 
-packages_build='gcc libc6-dev make meson ninja-build pkg-config libzydis-dev zlib1g-dev libzstd-dev libslirp-dev'
-packages_test='libsqlite3-dev libcmocka-dev python3 clang-format qemu-system-x86 qemu-utils e2fsprogs cpio file'
+packages_build='libcmocka-dev gcc libc6-dev make meson ninja-build pkg-config libzydis-dev zlib1g-dev libzstd-dev libslirp-dev'
+packages_test='libsqlite3-dev python3 clang-format qemu-system-x86 qemu-utils e2fsprogs cpio file'
 packages_guest='cpio apt dpkg'
 packages_format='clang-format'
 
