@@ -6,6 +6,7 @@
 
 #include "base/types.h"
 #include "cli/verbs.h"
+#include "host/trap.h"
 #include "host/tty.h"
 
 #ifndef DOPPEL_VERSION
@@ -68,6 +69,7 @@ int main(int argc, char **argv)
     }
     atexit(restore_terminal);
     signal(SIGABRT, on_abort);
+    trap_on_crash(restore_terminal);
     if (word[0] == '-')
         return verb_run(argc - 1, argv + 1, &terminal);
     for (unsigned i = 0; i < ARRAY_LEN(verbs); i++)

@@ -1,5 +1,5 @@
-/* The signal trampoline, see trap.h. Its per-thread pointers are the file-scope state that law
- * 7 allows. */
+/* The signal trampoline, see trap.h. Its pointers are the file-scope state that law 7 allows.
+ */
 #include "host/trap.h"
 
 #include <stdlib.h>
@@ -10,6 +10,7 @@
 
 static _Thread_local struct trap *current;
 static _Thread_local void *stack;
+static void (*last_words)(void);
 
 static const int trapped[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
 
@@ -17,9 +18,18 @@ static void trap_signal(int signal, siginfo_t *info, void *context)
 {
     if (current && current->handle(current, signal, info, context))
         return;
+    if (last_words)
+        last_words();
     /* Ours: let the instruction fault again, now with the default action. */
     struct sigaction action = {.sa_handler = SIG_DFL};
     sigaction(signal, &action, NULL);
+    if (info->si_code <= 0) /* sent by somebody: no instruction will repeat it */
+        raise(signal);
+}
+
+void trap_on_crash(void (*function)(void))
+{
+    last_words = function;
 }
 
 void trap_install(void)

@@ -24,6 +24,10 @@ struct trap {
 /* Installs the handlers for the process. */
 void trap_install(void);
 
+/* What to do before a real crash ends the process, such as putting the terminal back; only
+ * async-signal-safe functions. Before any thread is made. */
+void trap_on_crash(void (*function)(void));
+
 /* Gives the calling thread an alternate stack and makes `trap` its handler, until trap_leave.
  */
 bool trap_enter(struct trap *trap, struct error *err);

@@ -410,9 +410,10 @@ class Terminal(Run):
     def test_signal(self):
         self.assertEqual(self.check(lambda process, master: process.terminate()), 128 + 15)
 
-    def test_abort(self):
-        status = self.check(lambda process, master: process.send_signal(signal.SIGABRT))
-        self.assertEqual(status, -signal.SIGABRT)
+    def test_crash(self):
+        for number in (signal.SIGABRT, signal.SIGSEGV):
+            status = self.check(lambda process, master: process.send_signal(number))
+            self.assertEqual(status, -number)
 
     def test_guest_ends(self):
         code = serial("up") + EXIT_KEY
