@@ -55,9 +55,12 @@ format:
 	@tools/setup.sh format
 	@tools/format.sh
 
-install: build
+# The program, and the default guest, which `doppel run` looks for in share/doppel.
+install: build guest
 	@meson configure $(BUILD) --prefix=$(PREFIX)
 	@meson install -C $(BUILD) --quiet
+	@install -d $(DESTDIR)$(PREFIX)/share/doppel/guest/cloud
+	@install -m 644 $(GUESTS)/cloud/* $(DESTDIR)$(PREFIX)/share/doppel/guest/cloud/
 
 clean:
 	rm -rf build build-*

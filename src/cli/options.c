@@ -9,6 +9,8 @@
 #include "memory/pmap.h"
 
 #define DEFAULT_MEMORY (512 * MiB)
+#define HELP_WIDTH     96
+#define HELP_COLUMN    26
 
 /* -- Arguments -------------------------------------------------------------------------------
  */
@@ -92,6 +94,10 @@ static bool add_engines(struct run_options *o, const char *option, const char *l
 
 static bool set_accel(struct run_options *o, const char *value, struct error *err)
 {
+    if (!strcmp(value, "help")) {
+        o->accel_help = true;
+        return true;
+    }
     const char *properties = strchr(value, ',');
     if (properties || !*value)
         return error_set(err, "-accel: '%s' is not supported; give engines alone, as in sim:bt",
@@ -226,7 +232,8 @@ static bool add_device(struct run_options *o, const char *value, struct error *e
                          "-device: '%s' is not supported; virtio devices do its work, as in "
                          "-drive if=virtio and -nic user",
                          word.key);
-    return error_set(err, "-device: no device '%s'; there are isa-debug-exit, virtconsole and "
+    return error_set(err,
+                     "-device: no device '%s'; there are isa-debug-exit, virtconsole and "
                      "virtio-blk-pci, -net-pci, -rng-pci and -balloon-pci",
                      word.key);
 }
@@ -326,12 +333,12 @@ static const struct option table[] = {
     {"m", "SIZE", set_memory, "memory: 512M (the default), 2G, or a number of MiB; at most 16G"},
     {"smp", "N", set_cpus, "processors, 1 to 64; the default is 1"},
     {"cpu", "MODEL[,+F,-F]", set_cpu, "processor: max (the default), host, x86-64-v2, x86-64-v3; features on and off"},
-    {"accel", "ENGINE[:ENGINE]", set_accel, "how instructions run: sim, bt, direct, kvm or auto; the first that works"},
+    {"accel", "ENGINE[:ENGINE]", set_accel, "how instructions run: the first of bt, sim, direct, kvm, auto that works; help lists what does"},
     {"machine", "pc", set_machine, "the one machine there is; also accel=ENGINE"},
     {"M", "pc", set_machine, NULL},
     {"device", "DEVICE", add_device, "isa-debug-exit[,iobase=0xf4][,iosize=4]: a write of V ends doppel with status 2V+1"},
     {"device", "DEVICE", add_device, "virtio-blk-pci,drive=ID[,serial=S][,num-queues=N]"},
-    {"drive", "file=F,format=raw", plugs_add_drive, "a disk, also format=qcow2; if=virtio (or none, with id=ID), readonly=on, snapshot=on,\n                           cache=writeback|none|writethrough|directsync|unsafe, discard=unmap"},
+    {"drive", "file=F,format=raw", plugs_add_drive, "a disk, also format=qcow2; if=virtio (or none, with id=ID), readonly=on, snapshot=on, cache=writeback|none|writethrough|directsync|unsafe, discard=unmap"},
     {"snapshot", NULL, set_snapshot, "keep what is written to disks in temporary files"},
     {"nic", "user", plugs_add_nic, "a network card: user[,hostfwd=tcp::2222-:22][,restrict=on][,net=10.0.2.0/24] or none; mac=ADDRESS"},
     {"netdev", "user,id=ID", plugs_add_netdev, "the same in two parts, with -device virtio-net-pci,netdev=ID[,mac=ADDRESS][,host_mtu=N]"},
@@ -465,6 +472,23 @@ bool options_finish(struct run_options *options, struct error *err)
     return plugs_finish(options, err);
 }
 
+/* Words from column `column` on, in lines of at most HELP_WIDTH that begin at HELP_COLUMN. */
+static void print_wrapped(FILE *out, size_t column, const char *text)
+{
+    while (*text) {
+        size_t length = strcspn(text, " ");
+        if (column + 1 + length > HELP_WIDTH) {
+            fprintf(out, "\n%*s", HELP_COLUMN, "");
+            column = HELP_COLUMN;
+        }
+        fprintf(out, " %.*s", (int)length, text);
+        column += 1 + length;
+        text += length;
+        text += strspn(text, " ");
+    }
+    fputc('\n', out);
+}
+
 void options_help(FILE *out)
 {
     fputs("usage: doppel run [OPTION]...\n\n"
@@ -481,18 +505,19 @@ void options_help(FILE *out)
             continue;
         snprintf(left, sizeof(left), "-%s %s", option->name,
                  option->argument ? option->argument : "");
-        fprintf(out, "  %-24s %s\n", left, option->help);
+        fprintf(out, "  %-24s", left);
+        print_wrapped(out, strlen(left) > 24 ? 2 + strlen(left) : 26, option->help);
     }
     fputs("\nKeys on the terminal:\n"
           "  Ctrl-a x                 leave at once\n"
           "  Ctrl-a h                 list all keys\n"
           "\nExit status:\n"
-          "  0    the guest powered off, or it reset under -no-reboot, or Ctrl-a x\n"
-          "  1    the host refused something\n"
-          "  2    a bad option\n"
-          "  3    a bad kernel or RAM disk\n"
-          "  4    a triple fault under -no-reboot\n"
-          "  2V+1 the guest wrote V to the isa-debug-exit port\n"
+          "  0      the guest powered off, or it reset under -no-reboot, or Ctrl-a x\n"
+          "  1      the host refused something\n"
+          "  2      a bad option\n"
+          "  3      a bad kernel or RAM disk\n"
+          "  4      a triple fault under -no-reboot\n"
+          "  2V+1   the guest wrote V to the isa-debug-exit port\n"
           "  128+N  signal N\n"
           "\nExamples:\n"
           "  doppel run\n"

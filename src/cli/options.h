@@ -22,6 +22,7 @@ struct run_options {
     bool verbose;
     bool help;
     bool log_help;
+    bool accel_help;
 };
 
 void options_init(struct run_options *options);

@@ -194,6 +194,29 @@ static void list_log_categories(void)
     puts("all            all of these");
 }
 
+static void list_engines(void)
+{
+    for (unsigned i = 0; i < n_engines; i++) {
+        struct error why = {{0}};
+        if (engines[i]->probe(&why))
+            printf("%-14s works here\n", engines[i]->name);
+        else
+            printf("%-14s does not work here: %s\n", engines[i]->name, why.text);
+    }
+}
+
+/* Whether it was asked for, and printed. */
+static bool print_help(const struct run_options *options)
+{
+    if (options->help)
+        options_help(stdout);
+    else if (options->log_help)
+        list_log_categories();
+    else if (options->accel_help)
+        list_engines();
+    return options->help || options->log_help || options->accel_help;
+}
+
 int verb_run(int argc, char **argv, struct tty *tty)
 {
     struct error err = {{0}};
@@ -202,13 +225,8 @@ int verb_run(int argc, char **argv, struct tty *tty)
     options_init(options);
     if (!options_parse(options, argc, argv, &err))
         return fail(EXIT_OPTION, &err);
-    if (options->help || options->log_help) {
-        if (options->help)
-            options_help(stdout);
-        else
-            list_log_categories();
+    if (print_help(options))
         return EXIT_OK;
-    }
     if (!options_finish(options, &err))
         return fail(EXIT_OPTION, &err);
     if (!options->vm.kernel && !use_default_guest(&session, &err))
