@@ -252,6 +252,52 @@ static void test_invpcid(void **state)
     fake_free(f);
 }
 
+/* -- Instructions of features that no model has -----------------------------------------------
+ */
+
+static void test_absent(void **state)
+{
+    static const u8 codes[][6] = {
+        {0x0f, 0x01, 0xd8},             /* vmrun */
+        {0x0f, 0x01, 0xda},             /* vmload */
+        {0x0f, 0x01, 0xdc},             /* stgi */
+        {0x0f, 0x01, 0xdf},             /* invlpga */
+        {0x0f, 0x01, 0xc2},             /* vmlaunch */
+        {0x0f, 0x78, 0xc8},             /* vmread */
+        {0xf3, 0x0f, 0xc7, 0x30},       /* vmxon */
+        {0x66, 0x0f, 0x38, 0x80, 0x03}, /* invept */
+        {0x0f, 0xaa},                   /* rsm */
+        {0x0f, 0x01, 0xc8},             /* monitor */
+        {0x0f, 0x01, 0xc9},             /* mwait */
+        {0x0f, 0x01, 0xfa},             /* monitorx */
+        {0x0f, 0x01, 0xfc},             /* clzero */
+        {0x0f, 0x01, 0xfd},             /* rdpru */
+        {0x0f, 0x37},                   /* getsec */
+        {0x0f, 0x01, 0xd7},             /* enclu */
+        {0x0f, 0x01, 0xcf},             /* encls */
+        {0xc7, 0xf8, 0, 0, 0, 0},       /* xbegin */
+        {0x0f, 0x01, 0xd5},             /* xend */
+        {0x0f, 0x01, 0xee},             /* rdpkru */
+        {0x0f, 0x01, 0xe8},             /* serialize */
+        {0x66, 0x0f, 0xae, 0xf1},       /* tpause */
+        {0x0f, 0x01, 0xfe},             /* invlpgb */
+        {0xf3, 0x0f, 0x01, 0xe8},       /* setssbsy */
+        {0xf0, 0x0f, 0x20, 0xc0},       /* lock mov eax, cr0: CR8 on others */
+        {0x0f, 0x20, 0xc8},             /* mov rax, cr1 */
+    };
+    struct fake *f = tables_new(8);
+    for (unsigned n = 0; n < ARRAY_LEN(codes); n++)
+        for (unsigned amd = 0; amd < 2; amd++) {
+            f->model.amd = amd;
+            f->cpu.gpr[RBX] = FAKE_DATA;
+            int vector = fake_run(f, codes[n], sizeof(codes[n]));
+            if (vector != VEC_UD)
+                fail_msg("%02x %02x %02x: vector %d", codes[n][0], codes[n][1], codes[n][2],
+                         vector);
+        }
+    fake_free(f);
+}
+
 /* -- Reset and INIT -------------------------------------------------------------------------
  */
 
@@ -290,7 +336,7 @@ int main(void)
         cmocka_unit_test(test_cr0),     cmocka_unit_test(test_long_mode_entry),
         cmocka_unit_test(test_cr3_cr4), cmocka_unit_test(test_debug_registers),
         cmocka_unit_test(test_xsetbv),  cmocka_unit_test(test_invpcid),
-        cmocka_unit_test(test_reset),
+        cmocka_unit_test(test_reset),   cmocka_unit_test(test_absent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
