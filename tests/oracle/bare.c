@@ -40,6 +40,7 @@ struct bare {
 static struct child {
     struct job *job;
     u64 host_rsp, fs_base;
+    bool avx;
     u8 *window, *code; /* writable aliases */
 } child;
 
@@ -93,7 +94,9 @@ static void read_context(struct state *out, const ucontext_t *u)
     out->vector = (u8)g[REG_TRAPNO];
     out->error = (u32)g[REG_ERR];
     out->cr2 = (u64)g[REG_CR2];
-    memcpy(&out->fpu, u->uc_mcontext.fpregs, sizeof(out->fpu));
+    memset(&out->fpu, 0, sizeof(out->fpu));
+    memcpy(&out->fpu, u->uc_mcontext.fpregs,
+           child.avx ? sizeof(out->fpu) : offsetof(struct x86_fpu, xstate_bv));
 }
 
 __attribute__((no_sanitize("address", "undefined", "thread"))) static void
@@ -154,6 +157,7 @@ _Noreturn static void child_main(int orders, int reports, _Atomic unsigned *curr
     for (unsigned k = 0; k < ARRAY_LEN(signals); k++)
         sigaction(signals[k], &action, NULL);
     child_map();
+    child.avx = host_xcr0() & XCR0_AVX;
     syscall(SYS_arch_prctl, ARCH_GET_FS, &child.fs_base);
     syscall(SYS_arch_prctl, ARCH_SET_GS, GS_BASE);
     __asm__ volatile("mov %0, %%ds; mov %0, %%es" : : "r"(USER_DS));

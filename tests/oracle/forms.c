@@ -133,9 +133,33 @@ static bool mnemonic_excluded(ZydisMnemonic m)
     }
 }
 
+/* What is compared only where the host is as x86/ was found to agree with. */
+static bool host_differs(const ZydisDecodedInstruction *z)
+{
+    switch (z->meta.isa_set) {
+    case ZYDIS_ISA_SET_XSAVE:
+    case ZYDIS_ISA_SET_XSAVEC:
+    case ZYDIS_ISA_SET_XSAVEOPT: /* images with components that guests are not offered */
+        return host_xcr0() & ~(u64)XCR0_COMPARED;
+    default:
+        break;
+    }
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_AAA:
+    case ZYDIS_MNEMONIC_AAS:
+    case ZYDIS_MNEMONIC_AAD:
+    case ZYDIS_MNEMONIC_AAM:
+    case ZYDIS_MNEMONIC_DAA:
+    case ZYDIS_MNEMONIC_DAS: /* undefined flags */
+        return !host_is_amd();
+    default:
+        return false;
+    }
+}
+
 bool form_excluded(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *operands)
 {
-    if (!set_supported(z) || mnemonic_excluded(z->mnemonic) ||
+    if (!set_supported(z) || mnemonic_excluded(z->mnemonic) || host_differs(z) ||
         z->attributes & ZYDIS_ATTRIB_IS_PRIVILEGED ||
         z->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
         return true;

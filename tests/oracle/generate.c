@@ -188,7 +188,9 @@ static void generate_fpu(struct random *r, struct x86_fpu *f)
     }
     if (random_percent(r, 20))
         memset(f->ymm_hi, 0, sizeof(f->ymm_hi));
-    f->xstate_bv = XCR0_X87 | XCR0_SSE | XCR0_AVX;
+    f->xstate_bv = host_xcr0() & XCR0_COMPARED;
+    if (!(f->xstate_bv & XCR0_AVX))
+        memset(f->ymm_hi, 0, sizeof(f->ymm_hi));
 }
 
 static void generate_memory(struct random *r, u8 *memory)
@@ -533,6 +535,7 @@ void generate(struct forms *forms, struct random *r, struct job *job)
     if (restores_state(insns, q->n))
         plant_images(r, &job->in, q->code_size);
     /* An AVX state of zeroes may or may not be in use. */
-    for (unsigned k = 0; k < 16 && saves_state(insns, q->n); k++)
+    bool avx = job->in.fpu.xstate_bv & XCR0_AVX;
+    for (unsigned k = 0; k < 16 && avx && saves_state(insns, q->n); k++)
         job->in.fpu.ymm_hi[k][0] |= 1;
 }

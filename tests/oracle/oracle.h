@@ -82,6 +82,11 @@ struct runner *bare_runner(void);
 /* The semantics of x86/. */
 struct runner *sim_runner(void);
 
+/* What the processor under us is: its vendor, and its XCR0. */
+bool host_is_amd(void);
+u64 host_xcr0(void);
+#define XCR0_COMPARED (XCR0_X87 | XCR0_SSE | XCR0_AVX)
+
 /* -- Random numbers (xorshift128+), seeded --------------------------------------------------
  */
 

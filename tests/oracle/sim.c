@@ -144,6 +144,21 @@ static const struct x86_ops ops = {
 /* -- The processor that Linux's user code sees -----------------------------------------------
  */
 
+/* Not by CPUID here and now: under a hypervisor each costs microseconds. */
+bool host_is_amd(void)
+{
+    return __builtin_cpu_is("amd");
+}
+
+u64 host_xcr0(void)
+{
+    u32 low, high;
+    if (!__builtin_cpu_supports("avx"))
+        return XCR0_X87 | XCR0_SSE;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (u64)high << 32 | low;
+}
+
 static void init_model(struct x86_model *m)
 {
     u32 a, b, c, d;
@@ -161,9 +176,8 @@ static void init_model(struct x86_model *m)
     m->features[CPUID_80000001_ECX] = c;
     __cpuid(0x80000008, a, b, c, d);
     m->features[CPUID_80000008_EBX] = b;
-    __cpuid(0, a, b, c, d);
-    m->amd = b == signature_AMD_ebx;
-    m->xcr0_mask = XCR0_X87 | XCR0_SSE | XCR0_AVX;
+    m->amd = host_is_amd();
+    m->xcr0_mask = host_xcr0() & XCR0_COMPARED;
     m->phys_bits = 48;
 }
 
@@ -177,7 +191,7 @@ static void init_cpu(struct sim *s, unsigned code_size)
     c->cr4 = CR4_PAE | CR4_MCE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_FSGSBASE |
              CR4_OSXSAVE | CR4_UMIP;
     c->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
-    c->xcr0 = XCR0_X87 | XCR0_SSE | XCR0_AVX;
+    c->xcr0 = host_xcr0() & XCR0_COMPARED;
     c->dr6 = DR6_FIXED;
     c->dr7 = DR7_FIXED;
     for (unsigned k = SEG_ES; k <= SEG_GS; k++)
