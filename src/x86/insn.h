@@ -34,8 +34,7 @@ struct x86_operand {
 #define INSN_LOCK  BIT(0)
 #define INSN_REP   BIT(1) /* F3 on a string instruction (REPE/REP) */
 #define INSN_REPNE BIT(2)
-#define INSN_ENDS  BIT(3) /* may set RIP or change the mode: a block of instructions ends here \
-                           */
+#define INSN_ENDS  BIT(3) /* may set RIP or change the mode: ends a block */
 #define INSN_ALIGN BIT(4) /* vector memory operand must be aligned to its size: #GP(0) */
 #define INSN_VEX   BIT(5)
 #define INSN_REX_W BIT(6)
