@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs one test kernel on one engine and says whether it passed.
 
-A kernel ends through the debug-exit port: status 33 is a pass, 35 a failure, everything else a crash.
+A kernel ends through the debug-exit port: status 33 is a pass, 35 a failure, everything else a
+crash.
 Kernels that end the machine themselves (reset, power off) print "ENDS" just before; then the
 process must end by itself with a status that is not one of those two.
 """
@@ -23,7 +24,8 @@ def command(args):
         if not binary:
             return None
         return [binary, '-accel', 'tcg', '-cpu', args.cpu, '-nic', 'none', '-vga', 'none',
-                '-chardev', 'stdio,id=text', '-serial', 'chardev:text', '-monitor', 'none'] + common
+                '-chardev', 'stdio,id=text', '-serial', 'chardev:text',
+                '-monitor', 'none'] + common
     return [args.doppel, 'run', '-accel', args.engine] + common
 
 
@@ -62,7 +64,8 @@ def main():
     if status is not None and passed(args, status, output):
         print('PASS')
         return 0
-    print('FAIL:', 'no end within %g s' % args.timeout if status is None else 'exit status %d' % status)
+    print('FAIL: no end within %g s' % args.timeout if status is None
+          else 'FAIL: exit status %d' % status)
     return 1
 
 

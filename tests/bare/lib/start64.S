@@ -1,7 +1,7 @@
 /*
- * Entry of the 64-bit kernels: multiboot leaves us in flat 32-bit protected mode; build identity
- * tables and go to long mode. Physical memory appears at 0 (supervisor, first GiB), once more at
- * 2 GiB (user), and device space at 3 GiB (supervisor, uncached).
+ * Entry of the 64-bit kernels: multiboot leaves us in flat 32-bit protected mode; build tables
+ * and go to long mode. Physical memory appears at 0 (supervisor, first GiB), once more at 2 GiB
+ * (user), and device space at 3 GiB (supervisor, uncached).
  */
     .intel_syntax noprefix
     .set MAGIC, 0x1badb002
