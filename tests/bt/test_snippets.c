@@ -86,6 +86,18 @@ struct snippet {
     X(absolute, "mov 0x200010, %eax; mov %eax, 0x200020; movabs 0x200030, %rax; addr32 mov "   \
                 "(%ebx), %ecx;"                                                                \
                 "lea 1f(%rip), %r10; 1: hlt")                                                  \
+    X(bits, "mov $-37, %rax; bts %rax, 0x100(%rbx); mov $1000, %r11d; btc %r11d, (%rbx);"      \
+            "mov $-500, %rcx; bt %ecx, 0x200(%rsi); setc %dl; lock btr %rcx, 0x300(%rsi);"     \
+            "mov $77, %r10d; cmp %r10, %r10; bts %r10, (%rsi); setz %dh; pushfq; hlt")         \
+    X(flag_word, "stc; pushfq; cli; popfq; setc %al; sti; nop; pushfq; pop %rcx; cli;"         \
+                 "push $0x8d7; popfq; pushfq; pop %rdx; push $0x2; popfq; seto %bl; sti;"      \
+                 "push $0x202; popfq; pushfq; push $0x40202; popfq; pushfq; hlt")              \
+    X(swap, "mov %gs:8, %rax; swapgs; swapgs; mov %gs:16, %rcx; rdtsc; shr $32, %rdx; xor %eax, %eax;" \
+            "xor %edx, %edx; hlt")                                                             \
+    X(long_strings, "mov $0x200ff1, %edi; mov $0x200fe0, %esi; mov $5000, %ecx; rep movsb;"    \
+                    "mov $0x203ffc, %edi; mov $700, %ecx; rep stosq; xor %ecx, %ecx; rep stosb;" \
+                    "mov $0x204ffd, %edi; mov $0x202001, %esi; mov $9, %ecx; rep movsl; movsq; stosb; hlt") \
+    X(fault_string, "mov $0x3ff000, %edi; mov $4000, %ecx; rep stosl; hlt")                    \
     X(far_return, "mov %cs, %eax; push %rax; lea 1f(%rip), %rax; push %rax; lretq; 1: hlt")    \
     X(exchange, "mov %rax, %r12; mov %rdx, %r13; mov (%rbx), %rax; mov 8(%rbx), %rdx;"         \
                 "and $-16, %rbx; lock cmpxchg16b (%rbx); cmpxchg8b (%rsi); hlt")

@@ -37,7 +37,8 @@
 #define MODE_X87            BIT(4) /* the guest enabled the unit */
 #define MODE_SSE            BIT(5)
 #define MODE_AVX            BIT(6)
-#define MODE_NONE           (~0u) /* no translation: the simulator steps */
+#define MODE_TSC            BIT(7) /* RDTSC is free */
+#define MODE_NONE           (~0u)  /* no translation: the simulator steps */
 
 /* -- Translation units
  * --------------------------------------------------------------------------
@@ -95,6 +96,9 @@ struct site {
     u8 kind;        /* enum site_kind */
     u8 size;        /* ACCESS: of the operand; `write`: how it is accessed */
     bool write;
+    u8 string; /* CALLOUT: enum string_kind; `rep`: with the prefix */
+    bool rep;
+    u32 decoded;  /* CALLOUT: in bt->decoded; 0: the simulator decodes it */
     bool vectors; /* CALLOUT: touches vector state, which must be home */
     u16 mnemonic; /* ZydisMnemonic: the reason in the statistics */
     s32 stack;    /* SITE_EXIT: by how much RSP was moved */
@@ -103,6 +107,9 @@ struct site {
  * simulated. */
 enum site_kind { SITE_ACCESS, SITE_CALLOUT, SITE_POLL, SITE_EXIT };
 
+enum string_kind { STRING_NONE, STRING_MOVS, STRING_STOS };
+
+#define MAX_DECODED    (1u << 16)
 #define MAX_TUS        (1u << 17)
 #define MAX_LINKS      (1u << 18)
 #define MAX_CELLS      (1u << 16)
@@ -164,7 +171,8 @@ struct bt {
     struct link *links;
     struct cell *cells;
     struct site *sites;
-    u32 n_tus, n_links, n_cells, n_sites;
+    struct x86_insn *decoded;
+    u32 n_decoded, n_tus, n_links, n_cells, n_sites;
     u32 tu_slot[TU_SLOTS], page_chain[PAGE_CHAINS], cell_slot[CELL_SLOTS];
 
     /* link.c: what depends on address translations, so that forgetting costs what was filled */
@@ -258,6 +266,14 @@ const void *dispatch_stop(struct bt *bt, u64 site);
 /* Sends the guest's vector state to cpu.fpu, if it is in the registers, and gives C code its
  * own. */
 void vectors_home(struct bt *bt);
+
+/* Enters the page of `la` into the TLB for the present CPL; false: the access faults, or needs
+ * more than RAM. Logs make all accesses slow, so that nothing is missed. */
+bool bt_fill(struct bt *bt, struct gva la, enum x86_access access);
+
+/* -- string.c: runs the site's string instruction as far as it goes without the simulator;
+ * true: to its end. */
+bool string_run(struct bt *bt, const struct site *site);
 
 /* -- ops.c: the x86_ops of a vCPU under bt */
 void ops_make(struct x86_ops *ops);

@@ -50,7 +50,8 @@ bool cache_create(struct bt *bt, struct error *err)
     bt->links = map_table(sizeof(*bt->links) * MAX_LINKS);
     bt->cells = map_table(sizeof(*bt->cells) * MAX_CELLS);
     bt->sites = map_table(sizeof(*bt->sites) * MAX_SITES);
-    if (!bt->hot || !bt->tus || !bt->links || !bt->cells || !bt->sites) {
+    bt->decoded = map_table(sizeof(*bt->decoded) * MAX_DECODED);
+    if (!bt->hot || !bt->tus || !bt->links || !bt->cells || !bt->sites || !bt->decoded) {
         error_set(err, "no memory for the translator");
         return false;
     }
@@ -73,6 +74,7 @@ void cache_destroy(struct bt *bt)
     unmap(bt->tus, sizeof(*bt->tus) * MAX_TUS);
     unmap(bt->links, sizeof(*bt->links) * MAX_LINKS);
     unmap(bt->cells, sizeof(*bt->cells) * MAX_CELLS);
+    unmap(bt->decoded, sizeof(*bt->decoded) * MAX_DECODED);
     unmap(bt->sites, sizeof(*bt->sites) * MAX_SITES);
     if (bt->memory.write)
         code_memory_unmap(&bt->memory);
@@ -81,7 +83,7 @@ void cache_destroy(struct bt *bt)
 void cache_flush(struct bt *bt)
 {
     /* Number 0 of each table means none. */
-    bt->n_tus = bt->n_links = bt->n_cells = bt->n_sites = 1;
+    bt->n_decoded = bt->n_tus = bt->n_links = bt->n_cells = bt->n_sites = 1;
     bt->used = bt->stubs_end;
     for (unsigned i = 0; i < TU_SLOTS; i++)
         bt->tu_slot[i] = 0;

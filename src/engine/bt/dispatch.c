@@ -61,7 +61,8 @@ static bool attention(const struct bt *bt)
 
 u32 bt_mode(const struct x86_cpu *c)
 {
-    u32 mode = MODE_SET(c->tlb_index) | MODE_CPL(c->cpl);
+    u32 mode =
+        MODE_SET(c->tlb_index) | MODE_CPL(c->cpl) | (c->cr4 & CR4_TSD ? 0 : (u32)MODE_TSC);
     bool flat = true;
     for (unsigned seg = SEG_ES; seg <= SEG_GS; seg++)
         flat &= c->flat[seg] == (FLAT_READ | FLAT_WRITE);
@@ -83,6 +84,21 @@ static void step(struct bt *bt, bool vectors)
     if (vectors || bt_cpu(bt)->log->mask || !sim_ready(bt->vcpu))
         vectors_home(bt);
     sim_step(bt->vcpu);
+}
+
+/* The same for an instruction that was decoded with its TU, in a mode that bt_mode allows:
+ * neither traps nor breakpoints nor shadows. */
+static void execute(struct bt *bt, struct x86_insn *insn)
+{
+    struct x86_cpu *c = bt_cpu(bt);
+    jmp_buf unwind;
+    c->unwind = &unwind;
+    if (setjmp(unwind)) {
+        c->pending_db = 0;
+        x86_deliver_fault(c);
+        return;
+    }
+    x86_execute(c, insn);
 }
 
 /* -- Finding
@@ -178,6 +194,30 @@ const void *dispatch(struct bt *bt)
     }
 }
 
+bool bt_fill(struct bt *bt, struct gva la, enum x86_access access)
+{
+    if (!bt_canonical(la.v) || bt_cpu(bt)->log->mask)
+        return false;
+    struct x86_cpu *c = bt_cpu(bt);
+    struct pmap *pmap = bt->vcpu->board->pmap;
+    struct walk_result page;
+    u32 error;
+    if (!walk(c, pmap, la, tlb_access(c, c->tlb_index, access), &page, &error))
+        return false;
+    struct gfn frame = gpa_to_gfn(page.gpa);
+    u64 flags = pmap_flags(pmap, frame);
+    if (!(flags & PMAP_PRESENT))
+        return false;
+    if (access == ACCESS_WRITE) {
+        if (flags & (PMAP_ROM | PMAP_CODE))
+            return false;
+        if (!(flags & PMAP_DIRTY))
+            flags = pmap_set_flags(pmap, frame, PMAP_DIRTY, 0) | PMAP_DIRTY;
+    }
+    tlb_fill(c, c->tlb_index, gva(la.v & PAGE_MASK), &page, pmap_page(pmap, frame), flags);
+    return true;
+}
+
 /* -- Callouts
  * -----------------------------------------------------------------------------------
  */
@@ -253,7 +293,10 @@ static const void *simulate(struct bt *bt, const struct site *at)
     u64 flushes = bt->stats.flushes;
     flags_in(bt);
     c->rip = site.rip;
-    step(bt, site.vectors);
+    if (site.decoded && !site.vectors && !c->log->mask)
+        execute(bt, &bt->decoded[site.decoded]);
+    else
+        step(bt, site.vectors);
     bool stays = site.resume && c->rip == site.rip + site.length && !attention(bt) &&
                  bt->stats.flushes == flushes && !tu->dead && bt_mode(c) == tu->mode;
     return stays ? go(bt, site.resume) : dispatch(bt);
@@ -264,37 +307,16 @@ const void *dispatch_simulate(struct bt *bt, u64 number)
     const struct site *site = &bt->sites[number];
     bt->stats.callouts++;
     bt->stats.reasons[site->mnemonic]++;
+    if (site->string && string_run(bt, site))
+        return bt_exec(bt, site->resume);
     return simulate(bt, site);
-}
-
-/* Enters the page of `la` into the TLB; false: the access needs more than that. */
-static bool fill(struct bt *bt, struct gva la, enum x86_access access)
-{
-    struct x86_cpu *c = bt_cpu(bt);
-    struct pmap *pmap = bt->vcpu->board->pmap;
-    struct walk_result page;
-    u32 error;
-    if (!walk(c, pmap, la, tlb_access(c, c->tlb_index, access), &page, &error))
-        return false;
-    struct gfn frame = gpa_to_gfn(page.gpa);
-    u64 flags = pmap_flags(pmap, frame);
-    if (!(flags & PMAP_PRESENT))
-        return false;
-    if (access == ACCESS_WRITE) {
-        if (flags & (PMAP_ROM | PMAP_CODE))
-            return false;
-        if (!(flags & PMAP_DIRTY))
-            flags = pmap_set_flags(pmap, frame, PMAP_DIRTY, 0) | PMAP_DIRTY;
-    }
-    tlb_fill(c, c->tlb_index, gva(la.v & PAGE_MASK), &page, pmap_page(pmap, frame), flags);
-    return true;
 }
 
 const void *dispatch_access(struct bt *bt, u64 number, u64 la)
 {
     const struct site *site = &bt->sites[number];
-    if (page_left(la) >= site->size && bt_canonical(la) && !bt_cpu(bt)->log->mask &&
-        fill(bt, gva(la), site->write ? ACCESS_WRITE : ACCESS_READ)) {
+    if (page_left(la) >= site->size &&
+        bt_fill(bt, gva(la), site->write ? ACCESS_WRITE : ACCESS_READ)) {
         bt->stats.fills++;
         bt->hot->address = la;
         return bt_exec(bt, site->retry);

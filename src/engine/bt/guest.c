@@ -390,7 +390,7 @@ static void refine(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
         /* A register bit offset reaches beyond the operand. */
         if (z->meta.category == ZYDIS_CATEGORY_BITBYTE && memory &&
             operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
-            g->kind = GUEST_SIMULATE;
+            g->kind = g->opsize == 2 ? GUEST_SIMULATE : GUEST_BIT;
         if (rules[z->mnemonic].group == GROUP_INTEGER && names_system_register(z, operands))
             g->kind = GUEST_SYSTEM;
         break;

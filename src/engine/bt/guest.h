@@ -14,6 +14,8 @@ enum guest_kind {
     GUEST_COPY,     /* innocuous: copied, memory operand and r10/r11 replaced */
     GUEST_SKIP,     /* no effect at all: NOP, prefetch hints */
     GUEST_ADDRESS,  /* LEA of a constant, `imm` */
+    GUEST_INLINE,   /* sensitive, done on virtual state (translate_system.c) */
+    GUEST_BIT,      /* BT and its kind with a register offset into memory */
     GUEST_SIMULATE, /* a callout to the simulator; RIP goes on to the next instruction */
     GUEST_SYSTEM,   /* the same, but RIP, mode or translations may change: ends the TU */
     GUEST_PUSH,     /* of a register, an immediate or memory */

@@ -155,6 +155,9 @@ static void put_cold(struct translation *t)
         case COLD_ACCESS:
             emit_jump(&t->e, bt->stubs.access);
             break;
+        case COLD_SIMULATE:
+            emit_jump(&t->e, bt->stubs.simulate[1]);
+            break;
         case COLD_LINK:
             bt->links[cold->number].stub = bt_offset(bt, here);
             emit_jump(&t->e, bt->stubs.exit_link[cold->saved]);
@@ -174,10 +177,52 @@ struct host_mem gpr_home(const struct translation *t, unsigned reg)
     return bt_mem(t->bt, &bt_cpu(t->bt)->gpr[reg]);
 }
 
+/* MOVS and STOS with 64-bit addresses and plain segments have a way of their own. */
+static u8 string_kind(const struct guest_insn *g)
+{
+    for (unsigned i = 0; i < g->prefixes; i++) {
+        u8 prefix = g->bytes[i];
+        if (prefix == 0x67 || prefix == 0x64 || prefix == 0x65)
+            return STRING_NONE;
+    }
+    if (g->unit || g->vex || g->modrm)
+        return STRING_NONE;
+    u8 op = g->bytes[g->opcode];
+    if (op == 0xa4 || op == 0xa5)
+        return STRING_MOVS;
+    return op == 0xaa || op == 0xab ? STRING_STOS : STRING_NONE;
+}
+
+static bool has_rep(const struct guest_insn *g)
+{
+    for (unsigned i = 0; i < g->prefixes; i++) {
+        if (g->bytes[i] == 0xf2 || g->bytes[i] == 0xf3)
+            return true;
+    }
+    return false;
+}
+
+struct site *callout_site(struct translation *t)
+{
+    const struct guest_insn *g = translation_insn(t);
+    struct bt *bt = t->bt;
+    struct site *site = site_here(t, SITE_CALLOUT);
+    site->string = string_kind(g);
+    site->rep = has_rep(g);
+    site->size = g->bytes[g->opcode] & 1 ? g->opsize : 1;
+    /* Decoded once, here; vector instructions are left to the simulator's own cache, which
+     * holds their host code. */
+    if (!g->unit && bt->n_decoded < MAX_DECODED &&
+        x86_decode(bt_cpu(bt), g->bytes, g->length, 8, &bt->decoded[bt->n_decoded]) ==
+            DECODE_OK)
+        site->decoded = bt->n_decoded++;
+    return site;
+}
+
 void translate_simulate(struct translation *t)
 {
     flags_save(t, R11);
-    struct site *site = site_here(t, SITE_CALLOUT);
+    struct site *site = callout_site(t);
     emit_const(&t->e, R11, (u64)(site - t->bt->sites));
     emit_jump(&t->e, t->bt->stubs.simulate[1]);
     /* The callout comes back with the flags in both places. */
@@ -204,6 +249,12 @@ static void translate_one(struct translation *t)
         break;
     case GUEST_LEAVE:
         translate_leave(t);
+        break;
+    case GUEST_INLINE:
+        translate_system(t);
+        break;
+    case GUEST_BIT:
+        translate_bit(t);
         break;
     case GUEST_SIMULATE:
         translate_simulate(t);
@@ -260,6 +311,13 @@ static bool unit_enabled(const struct guest_insn *g, u32 mode)
     return !g->unit || (mode & needs[g->unit]);
 }
 
+static void make_inline(struct guest_insn *g)
+{
+    g->kind = GUEST_INLINE;
+    g->flags_read = g->mnemonic == ZYDIS_MNEMONIC_PUSHFQ ? FLAGS_STATUS : 0;
+    g->flags_write = g->flags_kill = g->mnemonic == ZYDIS_MNEMONIC_POPFQ ? FLAGS_STATUS : 0;
+}
+
 static void find_run(struct translation *t)
 {
     u64 rip = t->tu->rip;
@@ -268,6 +326,8 @@ static void find_run(struct translation *t)
         struct guest_insn *g = &t->insn[t->n];
         if (!guest_decode(&t->bt->decoder, t->page + offset, PAGE_SIZE - offset, rip, g))
             break;
+        if (g->kind == GUEST_SYSTEM && system_in_line(g, t->tu->mode))
+            make_inline(g);
         if (!unit_enabled(g, t->tu->mode)) {
             g->kind = GUEST_SYSTEM;
             g->flags_read = FLAGS_STATUS;

@@ -14,7 +14,7 @@
  * if they are live at all: the host's were used for something else. */
 enum flags_place { FLAGS_HOST, FLAGS_BOTH, FLAGS_SAVED };
 
-enum cold_kind { COLD_ACCESS, COLD_LINK, COLD_CELL };
+enum cold_kind { COLD_ACCESS, COLD_SIMULATE, COLD_LINK, COLD_CELL };
 
 /* Code to be put behind the TU: jumped to from `field`. */
 struct cold {
@@ -66,6 +66,8 @@ struct host_mem gpr_home(const struct translation *t, unsigned reg);
 /* -- Sites and cold code (translate.c) */
 struct site *site_here(struct translation *t, enum site_kind kind);
 void cold_add(struct translation *t, u8 *field, enum cold_kind kind, u32 number, bool saved);
+/* A site for handing the present instruction to the simulator, decoded for it. */
+struct site *callout_site(struct translation *t);
 /* A callout to the simulator for the present instruction. */
 void translate_simulate(struct translation *t);
 
@@ -85,6 +87,12 @@ void translate_address(struct translation *t);
 void translate_push(struct translation *t);
 void translate_pop(struct translation *t);
 void translate_leave(struct translation *t);
+
+void translate_bit(struct translation *t);
+
+/* -- Privileged and sensitive instructions (translate_system.c) */
+bool system_in_line(const struct guest_insn *g, u32 mode);
+void translate_system(struct translation *t);
 
 /* -- Control flow (translate_flow.c) */
 void translate_flow(struct translation *t);

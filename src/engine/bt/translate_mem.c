@@ -198,6 +198,35 @@ void translate_copy(struct translation *t)
         t->flags = FLAGS_HOST;
 }
 
+/* BT, BTS, BTR, BTC with the bit in a register: it may lie anywhere around the operand. The
+ * address of its word is checked, then the instruction runs with the rest of the number. */
+void translate_bit(struct translation *t)
+{
+    const struct guest_insn *g = translation_insn(t);
+    struct emit *e = &t->e;
+    unsigned reg = (g->bytes[g->modrm] >> 3 & 7) | (g->rex & 4 ? 8 : 0);
+    bool wide = g->opsize == 8;
+    bool freed = reg == R10 || reg == R11;
+    flags_clobber(t);
+    put_address(t, g);
+    if (freed)
+        emit_load(e, R11, gpr_home(t, reg));
+    emit_rr(e, 8, wide ? 0x8b : 0x63, R11, freed ? R11 : reg); /* mov, movsxd */
+    emit_rr(e, 8, 0xc1, 7, R11);                               /* sar */
+    emit_byte(e, wide ? 6 : 5);
+    emit_lea(e, 8, R10, (struct host_mem){.base = R10, .index = R11, .scale = wide ? 3 : 2});
+    put_check(t, g->opsize, g->mem_write);
+    fold(t);
+    if (freed)
+        emit_load(e, R11, gpr_home(t, reg));
+    else
+        emit_move(e, R11, reg);
+    emit_and_imm(e, R11, wide ? 63 : 31);
+    flags_restore(t, flags_needed(t));
+    rewrite_memory(e, g, mem_at(R10, 0), reg, R11);
+    t->flags = FLAGS_HOST;
+}
+
 void translate_address(struct translation *t)
 {
     const struct guest_insn *g = translation_insn(t);
