@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-const struct engine *const engines[] = {&sim_engine, &bt_engine};
+const struct engine *const engines[] = {&bt_engine, &sim_engine};
 const unsigned n_engines = ARRAY_LEN(engines);
 
 const struct engine *engine_named(const char *name)

@@ -38,6 +38,24 @@ static void vm_code_written(void *opaque, struct gfn f)
 /* -- Reset -----------------------------------------------------------------------------------
  */
 
+/*
+ * Memory types as firmware leaves them, since a kernel that is started without one relies on
+ * them (Linux takes no PAT without enabled MTRRs): write-back, but for the VGA window and the
+ * PCI hole (SDM vol. 3, 11.11).
+ */
+static void set_memory_types(struct x86_cpu *c)
+{
+    const u64 write_back = 6, uncached = 0, write_protect = 5, bytes = 0x0101010101010101;
+    c->mtrr_def_type = BIT(11) | BIT(10) | write_back; /* enabled, fixed ranges too */
+    c->mtrr_fixed[0] = c->mtrr_fixed[1] = write_back * bytes;
+    c->mtrr_fixed[2] = uncached;
+    for (unsigned i = 3; i < ARRAY_LEN(c->mtrr_fixed); i++)
+        c->mtrr_fixed[i] = write_protect * bytes;
+    u64 hole_mask = bits_low(c->model->phys_bits) & ~(4 * GiB - PMAP_HOLE - 1);
+    c->mtrr_var[0] = PMAP_HOLE | uncached;
+    c->mtrr_var[1] = hole_mask | BIT(11);
+}
+
 /* Power-on state of everything, and the kernel loaded; the vCPUs are parked. */
 static bool vm_reset(struct vm *vm, struct error *err)
 {
@@ -49,6 +67,7 @@ static bool vm_reset(struct vm *vm, struct error *err)
         struct vcpu *vcpu = vm->board.vcpus[i];
         vcpu_clear(vcpu, ATTN_NMI | ATTN_INIT | ATTN_SIPI);
         x86_reset(&vcpu->cpu);
+        set_memory_types(&vcpu->cpu);
         vcpu->cpu.activity = i ? CPU_WAIT_SIPI : CPU_RUNNING;
         tlb_flush_all(&vcpu->cpu);
     }
