@@ -342,6 +342,8 @@ static const struct option table[] = {
     {"snapshot", NULL, set_snapshot, "keep what is written to disks in temporary files"},
     {"nic", "user", plugs_add_nic, "a network card: user[,hostfwd=tcp::2222-:22][,restrict=on][,net=10.0.2.0/24] or none; mac=ADDRESS"},
     {"netdev", "user,id=ID", plugs_add_netdev, "the same in two parts, with -device virtio-net-pci,netdev=ID[,mac=ADDRESS][,host_mtu=N]"},
+    {"netdev", "stream,id=ID", plugs_add_netdev, "to another machine: addr.type=unix,addr.path=P or addr.type=inet,addr.host=H,addr.port=N; server=on"},
+    {"netdev", "tap,id=ID", plugs_add_netdev, "a tap device of the host: ifname=NAME,script=no"},
     {"net", "none", plugs_add_nic, NULL},
     {"device", "DEVICE", add_device, "virtio-rng-pci; virtio-balloon-pci[,free-page-reporting=on][,deflate-on-oom=on]"},
     {"chardev", "KIND,id=ID", plugs_add_line, "a line for -device virtconsole,chardev=ID: null, stdio, pty, or file,path=PATH"},

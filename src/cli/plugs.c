@@ -563,14 +563,71 @@ static bool net_set_user(struct net_config *net, const struct word *word, struct
                      key);
 }
 
+static bool net_port_number(struct net_config *net, const char *value, struct error *err)
+{
+    u64 port;
+    if (!words_number("-netdev addr.port", value, 1, 65535, &port, err))
+        return false;
+    net->port = (u16)port;
+    return true;
+}
+
+static bool net_set_stream(struct net_config *net, const struct word *word, struct error *err)
+{
+    const char *key = word->key, *value = word->value;
+    if (!strcmp(key, "server"))
+        return words_switch("-netdev server", value, &net->server, err);
+    if (!strcmp(key, "addr.path"))
+        return words_copy("-netdev addr.path", value, net->path, sizeof(net->path), err);
+    if (!strcmp(key, "addr.host"))
+        return words_copy("-netdev addr.host", value, net->address, sizeof(net->address), err);
+    if (!strcmp(key, "addr.port"))
+        return net_port_number(net, value, err);
+    if (!strcmp(key, "addr.type") && (!strcmp(value, "unix") || !strcmp(value, "inet")))
+        return true;
+    return error_set(
+        err,
+        "-netdev stream: '%s=%.60s' is not supported; there are server, addr.type, "
+        "addr.path, addr.host and addr.port",
+        key, value);
+}
+
+static bool net_set_tap(struct net_config *net, const struct word *word, struct error *err)
+{
+    bool script = !strcmp(word->key, "script") || !strcmp(word->key, "downscript");
+    if (!strcmp(word->key, "ifname"))
+        return words_copy("-netdev ifname", word->value, net->ifname, sizeof(net->ifname), err);
+    if (script && !strcmp(word->value, "no"))
+        return true;
+    return error_set(err,
+                     "-netdev tap: '%s=%.60s' is not supported; there are ifname, and "
+                     "script=no and downscript=no",
+                     word->key, word->value);
+}
+
+/* What a kind of network cannot do without. */
+static bool net_complete(const struct net_config *net, struct error *err)
+{
+    if (net->kind == NET_STREAM && !net->path[0] && !net->port)
+        return error_set(err, "-netdev stream: no addr.path, or addr.host and addr.port");
+    if (net->kind == NET_TAP && !net->ifname[0])
+        return error_set(err, "-netdev tap: no ifname");
+    return true;
+}
+
 static bool net_kind(struct net_config *net, const char *name, struct error *err)
 {
     if (!strcmp(name, "user"))
         net->kind = NET_USER;
     else if (!strcmp(name, "none"))
         net->kind = NET_NONE;
+    else if (!strcmp(name, "stream"))
+        net->kind = NET_STREAM;
+    else if (!strcmp(name, "tap"))
+        net->kind = NET_TAP;
     else
-        return error_set(err, "network '%.60s' is not supported; use user or none", name);
+        return error_set(err, "network '%.60s' is not supported; use user, stream, tap or none",
+                         name);
     return true;
 }
 
@@ -583,6 +640,10 @@ static bool net_set(struct net_config *net, const struct word *word, struct erro
     switch (net->kind) {
     case NET_USER:
         return net_set_user(net, word, err);
+    case NET_STREAM:
+        return net_set_stream(net, word, err);
+    case NET_TAP:
+        return net_set_tap(net, word, err);
     default:
         return error_set(err, "-netdev: '%s' is not supported", word->key);
     }
@@ -608,7 +669,9 @@ bool plugs_add_netdev(struct run_options *o, const char *value, struct error *er
     while (words_next(&value, &word))
         if (!net_set(&network->net, &word, err))
             return false;
-    return network->net.id[0] || error_set(err, "-netdev: no id=ID");
+    if (!network->net.id[0])
+        return error_set(err, "-netdev: no id=ID");
+    return net_complete(&network->net, err);
 }
 
 bool plugs_add_nic(struct run_options *o, const char *value, struct error *err)
@@ -638,7 +701,7 @@ bool plugs_add_nic(struct run_options *o, const char *value, struct error *err)
             return false;
         }
     }
-    return net_check(o, plug, err);
+    return net_complete(&network->net, err) && net_check(o, plug, err);
 }
 
 bool plugs_finish(struct run_options *o, struct error *err)

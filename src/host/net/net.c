@@ -39,10 +39,11 @@ struct net_back *net_create(const struct net_config *config, struct board *board
     case NET_USER:
         return net_user_create(config, board, err);
     case NET_STREAM:
+        return net_stream_create(config, board, loop, err);
     case NET_TAP:
-        break;
+        return net_tap_create(config, board, loop, err);
     }
-    error_set(err, "-netdev: this kind of network is not supported yet");
+    ensure(!"a known kind");
     return NULL;
 }
 

@@ -62,3 +62,7 @@ void net_destroy(struct net_back *back);
 /* For net_create. */
 struct net_back *net_user_create(const struct net_config *config, struct board *board,
                                  struct error *err);
+struct net_back *net_stream_create(const struct net_config *config, struct board *board,
+                                   struct loop *loop, struct error *err);
+struct net_back *net_tap_create(const struct net_config *config, struct board *board,
+                                struct loop *loop, struct error *err);
