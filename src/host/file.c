@@ -3,7 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -30,6 +30,21 @@ void file_close(struct file *file)
     file->fd = -1;
 }
 
+static bool fill(const struct file *file, u8 *data, u64 size, struct error *err)
+{
+    for (u64 done = 0; done < size;) {
+        ssize_t got = pread(file->fd, data + done, size - done, (off_t)done);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return error_errno(err, "cannot read '%s'", file->path);
+        if (!got)
+            break; /* it became shorter meanwhile: zeros follow */
+        done += (u64)got;
+    }
+    return true;
+}
+
 bool file_read(const struct file *file, u8 **data, u64 *size, struct error *err)
 {
     struct stat stat;
@@ -37,23 +52,24 @@ bool file_read(const struct file *file, u8 **data, u64 *size, struct error *err)
     *size = 0;
     if (fstat(file->fd, &stat))
         return error_errno(err, "cannot read '%s'", file->path);
+    if (!stat.st_size)
+        return true;
     u64 expected = (u64)stat.st_size < FILE_MAX ? (u64)stat.st_size : FILE_MAX;
-    *data = malloc(expected ? expected : 1);
-    if (!*data)
-        return error_set(err, "out of memory for '%s'", file->path);
-    while (*size < expected) {
-        ssize_t got = pread(file->fd, *data + *size, expected - *size, (off_t)*size);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0) {
-            error_format_errno(err, "cannot read '%s'", file->path);
-            free(*data);
-            *data = NULL;
-            return false;
-        }
-        if (!got)
-            break; /* it became shorter meanwhile */
-        *size += (u64)got;
+    void *pages = mmap(NULL, expected, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (pages == MAP_FAILED)
+        return error_errno(err, "no memory for '%s'", file->path);
+    if (!fill(file, pages, expected, err)) {
+        munmap(pages, expected);
+        return false;
     }
+    *data = pages;
+    *size = expected;
     return true;
+}
+
+void file_release(const u8 *data, u64 size)
+{
+    if (size)
+        munmap((void *)data, size);
 }

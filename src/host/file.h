@@ -13,5 +13,7 @@ struct file {
 bool file_open(struct file *file, const char *option, const char *path, struct error *err);
 void file_close(struct file *file);
 
-/* The file's contents as they are now; *data is the caller's to free. */
+/* The file's contents as they are now, until file_release: in pages of their own, which go back
+ * to the host, where a heap would keep a kernel's megabytes. */
 bool file_read(const struct file *file, u8 **data, u64 *size, struct error *err);
+void file_release(const u8 *data, u64 size);

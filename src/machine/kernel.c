@@ -14,7 +14,7 @@ static bool is_multiboot(const struct kernel *kernel, bool *multiboot, struct er
         return false;
     image.data = data;
     *multiboot = boot_probe(&image) == BOOT_MULTIBOOT;
-    free(data);
+    file_release(data, image.size);
     return true;
 }
 
@@ -106,7 +106,7 @@ bool kernel_load(const struct kernel *kernel, struct board *board, u64 rsdp,
     }
     bool loaded = read && boot_load(&config, cpu, err);
     for (unsigned i = 0; i < config.n_modules; i++)
-        free((void *)modules[i].image.data);
-    free((void *)config.kernel.data);
+        file_release(modules[i].image.data, modules[i].image.size);
+    file_release(config.kernel.data, config.kernel.size);
     return loaded;
 }
