@@ -82,20 +82,26 @@ void access_code_written(struct board *board, struct gfn frame)
     vcpu_post_all(board, forget_code_work, (void *)frame.v);
 }
 
+static void watch(struct vcpu *vcpu, struct gfn frame)
+{
+    tlb_watch(&vcpu->cpu, pmap_page(vcpu->board->pmap, frame));
+    if (vcpu->engine && vcpu->engine->code_watched)
+        vcpu->engine->code_watched(vcpu, frame);
+}
+
 static void watch_work(struct vcpu *target, struct vcpu_work *work)
 {
-    tlb_watch(&target->cpu, work->opaque);
+    watch(target, gfn((u64)work->opaque));
 }
 
 void access_watch_code(struct vcpu *vcpu, struct gfn frame)
 {
     struct pmap *pmap = vcpu->board->pmap;
-    void *page = pmap_page(pmap, frame);
     if (pmap_set_flags(pmap, frame, PMAP_CODE, 0) & PMAP_CODE)
         return;
-    tlb_watch(&vcpu->cpu, page);
+    watch(vcpu, frame);
     if (vcpu->board->n_vcpus > 1)
-        vcpu_request_all(vcpu->board, vcpu, watch_work, page);
+        vcpu_request_all(vcpu->board, vcpu, watch_work, (void *)frame.v);
 }
 
 const u8 *access_code(struct x86_cpu *c, struct gva la, struct gfn *frame)

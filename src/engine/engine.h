@@ -16,8 +16,12 @@ enum engine_exit {
     EXIT_HALTED,      /* HLT with nothing to do, or waiting for SIPI: sleep in vcpu_wait */
     EXIT_SHUTDOWN,    /* triple fault */
     EXIT_DEBUG,       /* a breakpoint of the debugger or a finished single step */
+    EXIT_USER, /* bt to the engine that watches it (bt/watch.h), never to the machine */
     EXIT_UNSUPPORTED, /* one instruction that this engine leaves to the simulator (law 2) */
 };
+
+/* Bits of vcpu->engine_options. */
+#define ENGINE_ALWAYS BIT(0) /* direct: cells for all user code that can have one (tests) */
 
 /* A named counter for `-stats`. */
 struct engine_counter {
@@ -41,12 +45,16 @@ struct engine {
     /* A page from which code was decoded or translated was or is being written: forget that
      * code before returning. In the vCPU's thread. */
     void (*code_written)(struct vcpu *vcpu, struct gfn frame);
+    /* From now on writes to the page must be noticed: drop rights to write to it without.
+     * May be NULL. In the vCPU's thread. */
+    void (*code_watched)(struct vcpu *vcpu, struct gfn frame);
     /* Fills up to `max` counters; returns how many there are. */
     unsigned (*counters)(struct vcpu *vcpu, struct engine_counter *counters, unsigned max);
 };
 
 extern const struct engine sim_engine;
 extern const struct engine bt_engine;
+extern const struct engine direct_engine;
 
 /* All engines of this build, fastest first: what `-accel help` lists and `-accel auto` tries.
  */

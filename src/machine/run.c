@@ -64,6 +64,7 @@ static void run(struct vm_thread *thread)
         shut_down(thread);
         break;
     case EXIT_DEBUG:
+    case EXIT_USER:
     case EXIT_UNSUPPORTED:
         ensure(!"an exit that nobody asked for");
     }

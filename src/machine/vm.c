@@ -202,6 +202,7 @@ static void make_vcpus(struct vm *vm)
         ensure(vcpu != MAP_FAILED);
         vcpu_init(vcpu, &vm->board, i);
         vcpu->engine = vm->engine;
+        vcpu->engine_options = vm->config.engine_options;
         vcpu->cpu.model = &vm->model;
         vcpu->cpu.log = vm->config.log;
         vm->board.vcpus[i] = vcpu;

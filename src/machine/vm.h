@@ -29,6 +29,7 @@ struct vm_config {
     const char *cpu_model; /* NULL: the default */
     const char *engines[VM_MAX_ENGINES];
     unsigned n_engines; /* 0: automatic */
+    u32 engine_options; /* ENGINE_* */
     struct char_config serial[VM_MAX_SERIAL];
     unsigned n_serial;
     bool no_reboot;

@@ -211,6 +211,16 @@ void pmap_release(struct pmap *pmap, struct gfn first, u64 count)
     pthread_mutex_unlock(&pmap->lock);
 }
 
+int pmap_file(const struct pmap *pmap)
+{
+    return pmap->fd;
+}
+
+u64 pmap_file_offset(const struct pmap *pmap, const void *page)
+{
+    return (u64)((const u8 *)page - pmap->base);
+}
+
 bool pmap_set_rom(struct pmap *pmap, struct gpa addr, u64 len, bool rom)
 {
     ensure(addr.v % PAGE_SIZE == 0 && len % PAGE_SIZE == 0 && addr.v + len <= 4 * GiB);

@@ -51,6 +51,11 @@ u64 pmap_set_flags(struct pmap *pmap, struct gfn f, u64 set, u64 clear);
  * otherwise: host memory that runs out kills the process, as with any overcommitted mapping. */
 void *pmap_page(struct pmap *pmap, struct gfn f);
 
+/* The memory file, for mappings in other address spaces, and where in it a page lies that
+ * pmap_page gave. */
+int pmap_file(const struct pmap *pmap);
+u64 pmap_file_offset(const struct pmap *pmap, const void *page);
+
 /*
  * Turns [addr, addr+len), page-aligned and below 4 GiB, into ROM or plain RAM. Frames outside
  * RAM (a firmware image under 4 GiB) become pages of their own, 16 MiB of them at most: false

@@ -60,6 +60,7 @@ struct vcpu {
 
     const struct engine *engine;
     void *engine_state;
+    u32 engine_options; /* ENGINE_*, see engine.h; before attach */
     /* The simulator's decoded code: every engine has it for what it leaves to the simulator
      * (law 2). */
     struct sim *sim;

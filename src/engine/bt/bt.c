@@ -130,6 +130,11 @@ static unsigned count_reasons(const struct bt *bt, struct engine_counter *counte
     return max;
 }
 
+void bt_set_watch(struct vcpu *vcpu, struct bt_watch *watch)
+{
+    bt_of(vcpu)->watch = watch;
+}
+
 static unsigned bt_counters(struct vcpu *vcpu, struct engine_counter *counters, unsigned max)
 {
     const struct bt *bt = bt_of(vcpu);

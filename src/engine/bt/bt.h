@@ -24,6 +24,7 @@
 
 #include "engine/bt/emit.h"
 #include "engine/bt/guest.h"
+#include "engine/bt/watch.h"
 #include "engine/sim/sim.h"
 #include "host/code_memory.h"
 
@@ -162,6 +163,7 @@ struct bt {
     struct guest_decoder decoder;
     struct x86_ops ops; /* access_ops, but links are forgotten with translations */
     enum engine_exit exit;
+    struct bt_watch *watch; /* may be NULL */
 
     /* cache.c */
     struct code_memory memory;

@@ -179,6 +179,11 @@ const void *dispatch(struct bt *bt)
             if (!sim_attend(bt->vcpu, &bt->exit))
                 return NULL;
         }
+        if (unlikely(bt->watch) && bt->watch->leaves(bt->watch, c)) {
+            vectors_home(bt);
+            bt->exit = EXIT_USER;
+            return NULL;
+        }
         u32 mode = bt_mode(c);
         struct tu *tu = mode == MODE_NONE ? NULL : find_tu(bt, mode);
         /* What the vCPU has done to itself comes first. What others want and could not be

@@ -26,7 +26,6 @@
 /* Nothing of ours takes so long, on a loaded host either. */
 #define START_DEADLINE  5000000000ull
 #define KICK_DEADLINE   1000000000ull
-#define PARK_DEADLINE   1000000000ull
 #define WATCH_PERIOD_NS 20000000 /* how often a waiting monitor looks at deadlines */
 #define TASK_END        0x7ffffffff000ull
 
@@ -200,14 +199,6 @@ static void give_turn(struct cell *cell)
         futex(&control->turn, FUTEX_WAKE, 1, NULL);
 }
 
-static void condemn(struct cell *cell)
-{
-    cell->dead = true;
-    kill(cell->pid, SIGKILL);
-    if (cell->mapper.pid > 0)
-        kill(cell->mapper.pid, SIGKILL);
-}
-
 enum cell_end cell_run(struct cell *cell, struct x86_cpu *c, struct stop *stop)
 {
     ensure(!cell->dead);
@@ -221,7 +212,7 @@ enum cell_end cell_run(struct cell *cell, struct x86_cpu *c, struct stop *stop)
     atomic_store(&cell->kicked, 0);
     if (stopped && frame_take(&cell->place, c, stop))
         return CELL_STOPPED;
-    condemn(cell);
+    cell_condemn(cell);
     return CELL_DEAD;
 }
 
@@ -230,33 +221,6 @@ void cell_kick(struct cell *cell)
     u64 none = 0;
     atomic_compare_exchange_strong(&cell->kicked, &none, now());
     syscall(SYS_tgkill, cell->pid, cell->pid, KICK_SIGNAL);
-}
-
-bool cell_verify(struct cell *cell)
-{
-    if (cell->parked || cell->dead)
-        return cell->parked;
-    size_t size = strlen(cell->waiting);
-    u64 until = 0;
-    char line[sizeof(cell->waiting)];
-    /* An honest cell has woken us and is on its way to the futex. */
-    for (unsigned i = 0;; i++) {
-        ssize_t n = pread(cell->status, line, size, 0);
-        if (n == (ssize_t)size && !memcmp(line, cell->waiting, size))
-            break;
-        if (!until)
-            until = now() + PARK_DEADLINE;
-        if (n <= 0 || now() > until) {
-            condemn(cell);
-            return false;
-        }
-        if (i < 50)
-            sched_yield();
-        else
-            nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
-    }
-    cell->parked = true;
-    return true;
 }
 
 /* -- Life
@@ -335,7 +299,7 @@ static void close_one(int fd)
 void cell_destroy(struct cell *cell)
 {
     if (cell->pid > 0) {
-        condemn(cell);
+        cell_condemn(cell);
         zygote_reap(cell->zygote, cell->pid);
         if (cell->mapper.pid > 0)
             zygote_reap(cell->zygote, cell->mapper.pid);

@@ -53,6 +53,9 @@ enum cell_end cell_run(struct cell *cell, struct x86_cpu *c, struct stop *stop);
 /* Makes a running cell stop soon; any thread. */
 void cell_kick(struct cell *cell);
 
+/* Kills it; cell_destroy waits for the end. */
+void cell_condemn(struct cell *cell);
+
 /*
  * Is the cell really off the processor, waiting for its turn? It then stays there until
  * cell_run, whatever it reported. False: it is not, and is dead now.

@@ -29,6 +29,7 @@ struct stop {
     int signal, code;
     u64 trap, error, cr2; /* of the signals that are exceptions */
     u64 call_address;     /* of SIGSYS */
+    u16 cs, selector[4];  /* DS, ES, FS, GS: user code may load them itself */
 };
 
 /* Where a cell keeps what frames are made of: its addresses and the monitor's. */

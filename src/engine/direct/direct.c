@@ -1,0 +1,555 @@
+/* The engine's table, and the loop that runs cells and serves their stops. See direct.h. */
+#include "engine/direct/direct.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#include "base/ensure.h"
+#include "engine/direct/scan.h"
+#include "engine/sim/sim.h"
+#include "memory/walk.h"
+#include "x86/interrupt.h"
+#include "x86/model.h"
+#include "x86/segment.h"
+
+/* How many instructions in a row the simulator does for a cell before the translator takes
+ * over until the next kernel entry. */
+#define MAX_STEPS 8
+
+/* Every gfn that a pmap can have, see pmap.h. */
+#define MAX_FRAMES ((PMAP_MAX_RAM + 4 * GiB) / PAGE_SIZE)
+
+/* -- Cells of address spaces -----------------------------------------------------------------
+ */
+
+static void drop_cell(struct space *s)
+{
+    if (!s->has_cell)
+        return;
+    shadow_free(&s->shadow);
+    cell_destroy(&s->cell);
+    s->has_cell = false;
+}
+
+/* Where no usual program has anything: above heaps, below libraries and stacks; and the block
+ * within one region. */
+static u64 choose_base(void)
+{
+    u64 random = 0;
+    ensure(getrandom(&random, sizeof(random), 0) == sizeof(random));
+    u64 region = 0x100000000000 + (random % 0x400000000000 & ~(BIT(REGION_SHIFT) - 1));
+    return region + (random >> 48) % (REGION_PAGES - CELL_PAGES) * PAGE_SIZE;
+}
+
+static unsigned count_cells(const struct direct *d, struct space **oldest)
+{
+    unsigned n = 0;
+    *oldest = NULL;
+    for (unsigned i = 0; i < MAX_SPACES; i++) {
+        const struct space *s = &d->spaces[i];
+        if (!s->has_cell)
+            continue;
+        n++;
+        if (!*oldest || s->used < (*oldest)->used)
+            *oldest = (struct space *)s;
+    }
+    return n;
+}
+
+/* A partner on another, idle processor costs 30-60 us a switch, one on the same 5. */
+static void pin(struct direct *d, pid_t task)
+{
+    cpu_set_t allowed, one;
+    if (!d->pinned) {
+        if (sched_getaffinity(0, sizeof(allowed), &allowed))
+            return;
+        unsigned want = ((unsigned)getpid() + d->vcpu->index) % (unsigned)CPU_COUNT(&allowed);
+        int cpu = 0;
+        for (;; cpu++)
+            if (CPU_ISSET(cpu, &allowed) && !want--)
+                break;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        d->pinned = !sched_setaffinity(0, sizeof(one), &one);
+    }
+    if (d->pinned && !sched_getaffinity(0, sizeof(one), &one))
+        sched_setaffinity(task, sizeof(one), &one);
+}
+
+static bool need_cell(struct direct *d, struct space *s)
+{
+    struct space *oldest;
+    struct error err;
+    if (s->has_cell && s->cell.dead)
+        drop_cell(s);
+    if (s->has_cell)
+        return true;
+    if (count_cells(d, &oldest) >= MAX_CELLS)
+        drop_cell(oldest);
+    if (!cell_create(&s->cell, &d->zygote, choose_base(), &err))
+        return false;
+    s->cell.mapper.batches = &d->stats.batches;
+    s->has_cell = true;
+    s->generation = d->generation;
+    d->stats.cells++;
+    pin(d, s->cell.pid);
+    pin(d, s->cell.mapper.pid);
+    return true;
+}
+
+/* -- Notes -----------------------------------------------------------------------------------
+ */
+
+static void revoke_frame(struct direct *d, u64 frame, int rights)
+{
+    if (rights == PROT_WRITE)
+        d->world.writable[frame / 64] &= ~BIT(frame % 64);
+    for (unsigned i = 0; i < MAX_SPACES; i++) {
+        struct space *s = &d->spaces[i];
+        if (s->has_cell)
+            shadow_revoke(&s->shadow, &s->cell, frame, rights);
+    }
+}
+
+static void serve_frames(struct direct *d)
+{
+    struct notes *notes = &d->notes;
+    if (notes->all_frames) {
+        for (unsigned i = 0; i < MAX_SPACES; i++)
+            drop_cell(&d->spaces[i]);
+    }
+    for (unsigned i = 0; i < notes->n_frames; i++)
+        revoke_frame(d, notes->frame[i].frame, notes->frame[i].rights);
+    notes->n_frames = 0;
+    notes->all_frames = false;
+}
+
+/* A process is told from its predecessor of the same CR3 by sharing nothing with it. */
+static void compare(struct direct *d, struct space *s)
+{
+    u64 before = s->shadow.pages;
+    u64 dropped = shadow_compare(&s->shadow, &d->world, &s->cell);
+    s->generation = d->generation;
+    if (before >= 16 && dropped > before - before / 8 && !d->always)
+        s->policy = (struct policy){0};
+}
+
+/* Everything noted is done, and the cell exists. */
+static bool prepare(struct direct *d, struct space *s)
+{
+    struct notes *notes = &d->notes;
+    if (notes->n_frames || notes->all_frames)
+        serve_frames(d);
+    if (s->has_cell && !s->cell.dead) {
+        if (s->generation != d->generation)
+            compare(d, s);
+        else
+            for (unsigned i = 0; i < notes->n_pages; i++)
+                shadow_invalidate(&s->shadow, &d->world, &s->cell, notes->page[i]);
+    }
+    notes->n_pages = 0;
+    if (!need_cell(d, s))
+        return false;
+    if (shadow_collides(&d->world, &s->cell)) {
+        drop_cell(s);
+        return false;
+    }
+    return !s->cell.mapper.n || mapper_run(&s->cell.mapper) >= 0;
+}
+
+/* -- Stops -----------------------------------------------------------------------------------
+ */
+
+/* The instruction at RIP, on the simulator: it raises what is due. */
+static void step(struct direct *d)
+{
+    d->stats.steps++;
+    sim_step(d->vcpu);
+}
+
+static u8 code_byte(struct direct *d, u64 address)
+{
+    struct gpa where;
+    if (!x86_canonical(address) ||
+        !walk_peek(d->world.cpu, d->world.pmap, gva(address), &where))
+        return 0;
+    const u8 *page = pmap_page(d->world.pmap, gpa_to_gfn(where));
+    return page ? page[where.v & ~PAGE_MASK] : 0;
+}
+
+/* Back to the beginning of a system call, if there is one: SYSCALL, INT n and SYSENTER have two
+ * bytes. */
+static void serve_syscall(struct direct *d)
+{
+    struct x86_cpu *c = d->world.cpu;
+    u64 at = c->rip - 2;
+    u8 first = code_byte(d, at), second = code_byte(d, at + 1);
+    bool call = (first == 0x0f && (second == 0x05 || second == 0x34)) || first == 0xcd;
+    d->stats.syscalls++;
+    if (!call)
+        return;
+    c->rip = at;
+    step(d);
+}
+
+static void serve_debug(struct direct *d, const struct stop *stop)
+{
+    struct x86_cpu *c = d->world.cpu;
+    if (stop->trap == VEC_BP) {
+        bool one = code_byte(d, c->rip - 1) == 0xcc;
+        c->rip -= one ? 1 : 2;
+        step(d);
+    } else if (code_byte(d, c->rip) == 0xf1) {
+        step(d); /* INT1, on hosts that report it as a fault */
+    } else if (code_byte(d, c->rip - 1) == 0xf1) {
+        c->rip--;
+        step(d);
+    } else if (c->rflags & FLAG_TF) {
+        c->pending_db |= DR6_BS;
+        x86_deliver_debug(c);
+    }
+}
+
+static bool serve_page_fault(struct direct *d, struct space *s, const struct stop *stop)
+{
+    enum x86_access access = stop->error & PF_W   ? ACCESS_WRITE
+                             : stop->error & PF_I ? ACCESS_EXEC
+                                                  : ACCESS_READ;
+    d->stats.faults++;
+    switch (shadow_fault(&s->shadow, &d->world, &s->cell, stop->cr2, access)) {
+    case SHADOW_MAPPED:
+        return true;
+    case SHADOW_FAULT:
+    case SHADOW_STEP:
+        step(d);
+        return true;
+    case SHADOW_CODE:
+        return false;
+    case SHADOW_LOST:
+        cell_condemn(&s->cell);
+        return false;
+    }
+    return false;
+}
+
+/* False: the translator must go on. */
+static bool serve(struct direct *d, struct space *s, const struct stop *stop)
+{
+    struct x86_cpu *c = d->world.cpu;
+    switch (stop->signal) {
+    case SIGUSR1:
+        d->stats.kicks++;
+        return true;
+    case SIGSYS:
+        if (stop->code == 1) { /* by seccomp: the host's vsyscall page; back to its call */
+            c->rip = stop->call_address;
+            c->gpr[RSP] -= 8;
+            step(d);
+        } else {
+            serve_syscall(d);
+        }
+        return true;
+    case SIGTRAP:
+        serve_debug(d, stop);
+        return true;
+    case SIGSEGV:
+        if (stop->trap == VEC_PF)
+            return serve_page_fault(d, s, stop);
+        step(d);
+        return true;
+    default:
+        step(d);
+        return true;
+    }
+}
+
+/* A cell that did what none may do: its process gets a page fault at the stub. */
+static void serve_death(struct direct *d, struct space *s)
+{
+    struct x86_cpu *c = d->world.cpu;
+    jmp_buf unwind;
+    u64 base = s->cell.place.base, now = __rdtsc();
+    drop_cell(s);
+    d->stats.lost++;
+    policy_demote(&s->policy, now, c->model->tsc_hz);
+    c->unwind = &unwind;
+    c->insn_rip = c->rip;
+    if (setjmp(unwind))
+        x86_deliver_fault(c);
+    else
+        x86_raise_pf(c, gva(base), PF_U);
+}
+
+/* -- Running ---------------------------------------------------------------------------------
+ */
+
+static void set_running(struct direct *d, struct cell *cell)
+{
+    pthread_mutex_lock(&d->kick_lock);
+    d->running = cell;
+    pthread_mutex_unlock(&d->kick_lock);
+}
+
+/* A selector that user code loaded by itself: what the guest's own table says. */
+static void load_selector(struct x86_cpu *c, enum x86_seg_reg seg, u16 selector)
+{
+    jmp_buf unwind;
+    c->unwind = &unwind;
+    if (!setjmp(unwind))
+        x86_seg_load(c, seg, selector);
+}
+
+static void derive(struct x86_cpu *c, const struct stop *stop)
+{
+    static const u8 segments[] = {SEG_DS, SEG_ES, SEG_FS, SEG_GS};
+    for (unsigned i = 0; i < ARRAY_LEN(segments); i++) {
+        if (unlikely(stop->selector[i]))
+            load_selector(c, segments[i], stop->selector[i]);
+    }
+    if (unlikely(stop->cs == 0x23))
+        c->seg[SEG_CS] = x86_seg_flat(0x23, SEG_CODE | SEG_READ | SEG_DB | 3 << 5);
+    x86_derive(c);
+}
+
+static bool is_death(struct space *s, enum cell_end end)
+{
+    return end == CELL_DEAD || s->cell.dead;
+}
+
+/* One run of the cell, and what follows from its stop. False: the translator goes on. */
+static bool run_once(struct direct *d, struct space *s)
+{
+    struct x86_cpu *c = d->world.cpu;
+    struct stop stop;
+    if (!prepare(d, s)) {
+        policy_demote(&s->policy, __rdtsc(), c->model->tsc_hz);
+        return false;
+    }
+    set_running(d, &s->cell);
+    /* A kick between this look and the run finds the cell. */
+    if (atomic_load(&c->attention)) {
+        set_running(d, NULL);
+        return true;
+    }
+    u64 start = __rdtsc();
+    d->stats.runs++;
+    enum cell_end end = cell_run(&s->cell, c, &stop);
+    set_running(d, NULL);
+    if (!d->always) {
+        u64 now = __rdtsc();
+        bool promoted = s->policy.promoted;
+        policy_stretch(&s->policy, now - start, now, c->model->tsc_hz);
+        d->stats.demoted += promoted && !s->policy.promoted;
+    }
+    if (is_death(s, end)) {
+        serve_death(d, s);
+        return true;
+    }
+    derive(c, &stop);
+    return serve(d, s, &stop);
+}
+
+static void run_user(struct direct *d)
+{
+    struct x86_cpu *c = d->world.cpu;
+    unsigned in_a_row = 0;
+    while (notes_wanted(d, c)) {
+        u64 steps = d->stats.steps;
+        if (!run_once(d, d->space))
+            d->hold = true;
+        in_a_row = d->stats.steps == steps ? 0 : in_a_row + 1;
+        if (in_a_row > MAX_STEPS)
+            d->hold = true;
+    }
+    d->stats.holds += d->hold;
+    d->in_user = false;
+}
+
+static enum engine_exit direct_enter(struct vcpu *vcpu)
+{
+    struct direct *d = direct_of(&vcpu->cpu);
+    while (true) {
+        enum engine_exit exit = bt_engine.enter(vcpu);
+        if (exit != EXIT_USER)
+            return exit;
+        run_user(d);
+    }
+}
+
+static void direct_kick(struct vcpu *vcpu)
+{
+    struct direct *d = direct_of(&vcpu->cpu);
+    bt_engine.kick(vcpu);
+    pthread_mutex_lock(&d->kick_lock);
+    if (d->running)
+        cell_kick(d->running);
+    pthread_mutex_unlock(&d->kick_lock);
+}
+
+static void direct_code_written(struct vcpu *vcpu, struct gfn frame)
+{
+    struct direct *d = direct_of(&vcpu->cpu);
+    bt_engine.code_written(vcpu, frame);
+    if (d->world.verdicts[frame.v] == SCAN_UNKNOWN)
+        return;
+    d->world.verdicts[frame.v] = SCAN_UNKNOWN;
+    notes_frame(d, frame, PROT_EXEC);
+}
+
+static void direct_code_watched(struct vcpu *vcpu, struct gfn frame)
+{
+    notes_frame(direct_of(&vcpu->cpu), frame, PROT_WRITE);
+}
+
+/* -- Life ------------------------------------------------------------------------------------
+ */
+
+/* A whole cell, made and run: about a millisecond. */
+static bool try_cell(struct zygote *zygote, struct error *why)
+{
+    struct cell cell;
+    struct stop stop;
+    if (!cell_create(&cell, zygote, choose_base(), why))
+        return false;
+    struct x86_cpu *c = aligned_alloc(64, align_up(sizeof(*c), 64));
+    ensure(c);
+    memset(c, 0, sizeof(*c));
+    c->rip = PAGE_SIZE;
+    c->fpu.xstate_bv = XCR0_X87 | XCR0_SSE | XCR0_AVX;
+    c->fpu.mxcsr = 0x1f80;
+    bool good = cell_run(&cell, c, &stop) == CELL_STOPPED && stop.signal == SIGSEGV &&
+                stop.cr2 == PAGE_SIZE && cell_verify(&cell);
+    if (!good)
+        error_set(why, "a cell does not report as it should");
+    free(c);
+    cell_destroy(&cell);
+    return good;
+}
+
+static bool direct_probe(struct error *why)
+{
+    struct zygote zygote;
+    if (!bt_engine.probe(why))
+        return false;
+    int memory = memfd_create("doppel-probe", MFD_CLOEXEC);
+    if (memory < 0)
+        return error_errno(why, "cannot make a memory file");
+    bool good = zygote_create(&zygote, memory, why);
+    if (good) {
+        good = try_cell(&zygote, why);
+        zygote_destroy(&zygote);
+    }
+    close(memory);
+    return good;
+}
+
+static void *map_table(u64 bytes)
+{
+    void *table = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return table == MAP_FAILED ? NULL : table;
+}
+
+static void free_tables(struct direct *d)
+{
+    if (d->world.verdicts)
+        munmap(d->world.verdicts, MAX_FRAMES);
+    if (d->world.writable)
+        munmap(d->world.writable, MAX_FRAMES / 8);
+    pthread_mutex_destroy(&d->kick_lock);
+    free(d);
+}
+
+static struct direct *make(struct vcpu *vcpu, struct error *err)
+{
+    struct direct *d = calloc(1, sizeof(*d));
+    ensure(d);
+    pthread_mutex_init(&d->kick_lock, NULL);
+    d->vcpu = vcpu;
+    d->always = vcpu->engine_options & ENGINE_ALWAYS;
+    d->world = (struct shadow_world){.cpu = &vcpu->cpu,
+                                     .vcpu = vcpu,
+                                     .pmap = vcpu->board->pmap,
+                                     .verdicts = map_table(MAX_FRAMES),
+                                     .writable = map_table(MAX_FRAMES / 8)};
+    if (!d->world.verdicts || !d->world.writable)
+        error_set(err, "no memory for the tables of cells");
+    else if (zygote_create(&d->zygote, pmap_file(vcpu->board->pmap), err))
+        return d;
+    free_tables(d);
+    return NULL;
+}
+
+static bool direct_attach(struct vcpu *vcpu, struct error *err)
+{
+    if (!bt_engine.attach(vcpu, err))
+        return false;
+    struct direct *d = make(vcpu, err);
+    if (!d) {
+        bt_engine.detach(vcpu);
+        return false;
+    }
+    notes_make(d);
+    vcpu->cpu.ops = &d->ops;
+    vcpu->kick = direct_kick;
+    bt_set_watch(vcpu, &d->watch);
+    return true;
+}
+
+static void direct_detach(struct vcpu *vcpu)
+{
+    struct direct *d = direct_of(&vcpu->cpu);
+    for (unsigned i = 0; i < MAX_SPACES; i++)
+        drop_cell(&d->spaces[i]);
+    zygote_destroy(&d->zygote);
+    vcpu->cpu.ops = d->below;
+    bt_engine.detach(vcpu);
+    free_tables(d);
+}
+
+static unsigned direct_counters(struct vcpu *vcpu, struct engine_counter *counters,
+                                unsigned max)
+{
+    const struct direct *d = direct_of(&vcpu->cpu);
+    const struct engine_counter all[] = {
+        {"runs", d->stats.runs},
+        {"kicks", d->stats.kicks},
+        {"syscalls", d->stats.syscalls},
+        {"faults", d->stats.faults},
+        {"steps", d->stats.steps},
+        {"holds", d->stats.holds},
+        {"cells", d->stats.cells},
+        {"cells_lost", d->stats.lost},
+        {"promoted", d->stats.promoted},
+        {"demoted", d->stats.demoted},
+        {"ineligible", d->stats.ineligible},
+        {"mapper_batches", d->stats.batches},
+        {"pages_mapped", d->world.stats.pages},
+        {"pages_dropped", d->world.stats.dropped},
+        {"pages_evicted", d->world.stats.evicted},
+        {"code_pages_refused", d->world.stats.refused_code},
+        {"regions_compared", d->world.stats.compared},
+    };
+    unsigned n = 0;
+    for (; n < ARRAY_LEN(all) && n < max; n++)
+        counters[n] = all[n];
+    return n + bt_engine.counters(vcpu, counters + n, max - n);
+}
+
+const struct engine direct_engine = {
+    .name = "direct",
+    .probe = direct_probe,
+    .attach = direct_attach,
+    .detach = direct_detach,
+    .enter = direct_enter,
+    .kick = direct_kick,
+    .code_written = direct_code_written,
+    .code_watched = direct_code_watched,
+    .counters = direct_counters,
+};

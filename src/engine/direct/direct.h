@@ -1,0 +1,100 @@
+/*
+ * The engine direct: guest user code on the bare processor, in cells; guest kernel code under
+ * the translator (design, section 5.2). This header holds the state of one vCPU and says which
+ * file does what:
+ *
+ *   protocol.h stub.S   what monitor, cell and mapper share
+ *   zygote.c            the process that makes cells
+ *   cell.c park.c       one cell: made, run, kicked, verified
+ *   filter.c            the system calls that are left to it
+ *   frame.c             its registers
+ *   mapper.c            its mappings, as orders
+ *   shadow.c scan.c     which mappings, and which code
+ *   policy.c            who gets a cell
+ *   notes.c             what the translator tells: privilege changes, TLB flushes, code changed
+ *   direct.c            the engine: runs cells and serves their stops
+ *
+ * Every stop is served by putting the processor's state before the instruction that stopped and
+ * letting the simulator execute that one: so exceptions and system calls are the architectural
+ * ones by the guest's own tables, whatever the cell says about them.
+ *
+ * Threads: all of it belongs to the vCPU's thread, but direct_kick.
+ */
+#pragma once
+
+#include <pthread.h>
+
+#include "engine/bt/watch.h"
+#include "engine/direct/policy.h"
+#include "engine/direct/shadow.h"
+#include "engine/engine.h"
+
+/* Address spaces that are remembered, and how many of them may have a cell. */
+#define MAX_SPACES 64
+#define MAX_CELLS  24
+
+/* A guest address space, by its CR3. */
+struct space {
+    u64 cr3;
+    u64 used; /* when it was current last */
+    bool has_cell;
+    struct cell cell;
+    struct shadow shadow;
+    u64 generation; /* direct->generation that its shadow was compared at */
+    struct policy policy;
+};
+
+/* What happened since a cell ran last, to be done before one runs again. */
+#define MAX_NOTES 64
+struct notes {
+    unsigned n_pages, n_frames;
+    u64 page[MAX_NOTES]; /* INVLPG in the present address space */
+    struct {
+        u64 frame;
+        u8 rights; /* to be revoked */
+    } frame[MAX_NOTES];
+    bool all_frames; /* too many: all cells are emptied */
+};
+
+struct direct {
+    struct vcpu *vcpu;
+    struct bt_watch watch;
+    struct x86_ops ops; /* the translator's, with ours before them */
+    const struct x86_ops *below;
+    struct zygote zygote;
+    struct shadow_world world;
+    struct space spaces[MAX_SPACES];
+    struct space *space; /* of the present CR3; NULL: to be looked for */
+    u64 clock;           /* counts changes of address space */
+    u64 generation;      /* counts what invalidates more than a page */
+    struct notes notes;
+    bool always; /* -accel direct,always=on */
+    bool pinned;
+    bool in_user;   /* user code runs, since `user_since` (TSC) */
+    bool hold;      /* until the next kernel entry user code stays with the translator */
+    u64 user_since; /* cycles */
+
+    pthread_mutex_t kick_lock;
+    struct cell *running; /* under kick_lock */
+
+    struct {
+        u64 runs, kicks, syscalls, faults, steps, holds, cells, lost, promoted, demoted;
+        u64 ineligible, batches;
+    } stats;
+};
+
+static inline struct direct *direct_of(const struct x86_cpu *c)
+{
+    return (struct direct *)container_of(c->ops, struct direct, ops);
+}
+
+/* -- notes.c */
+void notes_make(struct direct *direct);
+/* May user code at the processor's present state run in a cell? */
+bool notes_eligible(const struct x86_cpu *c);
+/* Should it, now? */
+bool notes_wanted(struct direct *direct, const struct x86_cpu *c);
+void notes_frame(struct direct *direct, struct gfn frame, int rights);
+/* The record of the present CR3, new if need be; the least used goes, but never its cell: NULL
+ * when every record has one. */
+struct space *notes_space(struct direct *direct, const struct x86_cpu *c);

@@ -1,0 +1,195 @@
+/*
+ * What the translator tells the direct engine, noted down: it is called between translations,
+ * with the guest's vector state in the registers, so it only writes integers, and is compiled
+ * with -mgeneral-regs-only. The notes are served before a cell runs again.
+ *
+ * The one thing that cannot wait is whether a cell really stopped: once the guest's kernel has
+ * told its processor to forget a translation it may use the page for something else.
+ */
+#include <sys/mman.h>
+#include <x86intrin.h>
+
+#include "engine/direct/direct.h"
+#include "x86/model.h"
+
+/* -- Cells off the processor -----------------------------------------------------------------
+ */
+
+static void park(struct direct *d)
+{
+    if (d->space && d->space->has_cell)
+        cell_verify(&d->space->cell);
+}
+
+/* -- Address translations --------------------------------------------------------------------
+ */
+
+static void note_page(struct direct *d, u64 va)
+{
+    park(d);
+    if (d->notes.n_pages < MAX_NOTES)
+        d->notes.page[d->notes.n_pages++] = va;
+    else
+        d->generation++;
+}
+
+static void note_flush(struct direct *d)
+{
+    park(d);
+    d->generation++;
+}
+
+static void ops_invlpg(struct x86_cpu *c, struct gva la)
+{
+    struct direct *d = direct_of(c);
+    d->below->invlpg(c, la);
+    note_page(d, la.v);
+}
+
+static void ops_invpcid(struct x86_cpu *c, u16 pcid, struct gva la)
+{
+    struct direct *d = direct_of(c);
+    d->below->invpcid(c, pcid, la);
+    note_flush(d);
+}
+
+static void ops_flush(struct x86_cpu *c, enum x86_flush what, u16 pcid)
+{
+    struct direct *d = direct_of(c);
+    d->below->flush(c, what, pcid);
+    note_flush(d);
+}
+
+/* Each load counts as a flush: the comparison that follows is cheap. */
+static void ops_cr3_loaded(struct x86_cpu *c, bool keep)
+{
+    struct direct *d = direct_of(c);
+    d->below->cr3_loaded(c, keep);
+    note_flush(d);
+    d->space = NULL;
+}
+
+static void ops_paging_changed(struct x86_cpu *c)
+{
+    struct direct *d = direct_of(c);
+    d->below->paging_changed(c);
+    note_flush(d);
+}
+
+/* -- Code ------------------------------------------------------------------------------------
+ */
+
+void notes_frame(struct direct *d, struct gfn frame, int rights)
+{
+    struct notes *notes = &d->notes;
+    bool writable = d->world.writable[frame.v / 64] >> (frame.v % 64) & 1;
+    if (rights == PROT_WRITE && !writable)
+        return;
+    if (notes->n_frames == MAX_NOTES) {
+        notes->all_frames = true;
+        return;
+    }
+    notes->frame[notes->n_frames].frame = frame.v;
+    notes->frame[notes->n_frames++].rights = (u8)rights;
+}
+
+/* -- Privilege -------------------------------------------------------------------------------
+ */
+
+struct space *notes_space(struct direct *d, const struct x86_cpu *c)
+{
+    u64 cr3 = c->cr3 & PAGE_MASK;
+    struct space *oldest = NULL;
+    if (d->space)
+        return d->space;
+    for (unsigned i = 0; i < MAX_SPACES; i++) {
+        struct space *s = &d->spaces[i];
+        if (s->used && s->cr3 == cr3) {
+            oldest = s;
+            break;
+        }
+        if (!s->has_cell && (!oldest || s->used < oldest->used))
+            oldest = s;
+    }
+    if (!oldest)
+        return NULL;
+    if (oldest->cr3 != cr3)
+        oldest->policy = (struct policy){0};
+    oldest->cr3 = cr3;
+    oldest->used = ++d->clock;
+    return d->space = oldest;
+}
+
+/* Selectors are visible to user code, so they must be those that a Linux host gives a cell; for
+ * the other conditions see design 5.2. Alignment checks, TF and RF belong to the simulator. */
+bool notes_eligible(const struct x86_cpu *c)
+{
+    const u64 cr0 = CR0_PE | CR0_PG | CR0_NE | CR0_MP,
+              cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE | CR4_UMIP;
+    const u64 no_flags = FLAG_TF | FLAG_RF | FLAG_NT | FLAG_AC | FLAG_VM | FLAG_IOPL;
+    const struct x86_seg *seg = c->seg;
+    return c->cpl == 3 && c->code_size == 8 && seg[SEG_CS].sel == 0x33 &&
+           seg[SEG_SS].sel == 0x2b && !seg[SEG_DS].sel && !seg[SEG_ES].sel &&
+           !seg[SEG_FS].sel && !seg[SEG_GS].sel && (c->cr0 & cr0) == cr0 &&
+           !(c->cr0 & (CR0_TS | CR0_EM)) && (c->cr4 & cr4) == cr4 && !(c->cr4 & CR4_TSD) &&
+           c->xcr0 == (XCR0_X87 | XCR0_SSE | XCR0_AVX) && !(c->rflags & no_flags) &&
+           (c->rflags & FLAG_IF) && !(c->dr7 & 0xff) && !c->sti_shadow && !c->ss_shadow &&
+           !c->pending_db && c->rip < BIT(47);
+}
+
+bool notes_wanted(struct direct *d, const struct x86_cpu *c)
+{
+    if (c->cpl != 3 || d->hold || atomic_load_explicit(&c->attention, memory_order_relaxed))
+        return false;
+    struct space *s = notes_space(d, c);
+    if (!s || !(d->always || s->policy.promoted))
+        return false;
+    bool eligible = notes_eligible(c);
+    d->stats.ineligible += !eligible;
+    return eligible;
+}
+
+static void note_stretch(struct direct *d, const struct x86_cpu *c)
+{
+    /* The kernel may have loaded CR3 since: then the stretch belongs to nobody known. */
+    if (!d->space)
+        return;
+    u64 now = __rdtsc();
+    struct policy *policy = &d->space->policy;
+    bool promoted = policy->promoted;
+    policy_stretch(policy, now - d->user_since, now, c->model->tsc_hz);
+    d->stats.promoted += !promoted && policy->promoted;
+    d->stats.demoted += promoted && !policy->promoted;
+}
+
+/* Kernel code goes on, or user code: what changed? */
+static bool leaves(struct bt_watch *watch, struct x86_cpu *c)
+{
+    struct direct *d = container_of(watch, struct direct, watch);
+    if (c->cpl != 3) {
+        if (d->in_user && !d->always)
+            note_stretch(d, c);
+        d->in_user = d->hold = false;
+        return false;
+    }
+    if (!d->in_user) {
+        d->in_user = true;
+        if (!d->always) {
+            notes_space(d, c);
+            d->user_since = __rdtsc();
+        }
+    }
+    return notes_wanted(d, c);
+}
+
+void notes_make(struct direct *d)
+{
+    d->watch.leaves = leaves;
+    d->below = d->vcpu->cpu.ops;
+    d->ops = *d->below;
+    d->ops.invlpg = ops_invlpg;
+    d->ops.invpcid = ops_invpcid;
+    d->ops.flush = ops_flush;
+    d->ops.cr3_loaded = ops_cr3_loaded;
+    d->ops.paging_changed = ops_paging_changed;
+}

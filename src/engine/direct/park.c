@@ -1,0 +1,65 @@
+/*
+ * Is a cell off the processor? Called as the guest's kernel changes address translations, while
+ * the guest's vector state may be in the registers: so this is compiled with
+ * -mgeneral-regs-only and calls nothing but the system.
+ */
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine/direct/cell.h"
+
+/* An honest cell is on its way to the futex when it reports; on a loaded host that takes. */
+#define PARK_DEADLINE 1000000000ull
+#define PARK_YIELDS   50
+
+static u64 now(void)
+{
+    struct timespec t;
+    syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &t);
+    return (u64)t.tv_sec * 1000000000ull + (u64)t.tv_nsec;
+}
+
+void cell_condemn(struct cell *cell)
+{
+    cell->dead = true;
+    syscall(SYS_kill, cell->pid, SIGKILL);
+    if (cell->mapper.pid > 0)
+        syscall(SYS_kill, cell->mapper.pid, SIGKILL);
+}
+
+/* The task's call as /proc shows it: the kernel looks twice that the task stayed off the
+ * processor meanwhile, else it says "running". */
+static bool is_parked(const struct cell *cell, bool *gone)
+{
+    char line[sizeof(cell->waiting)];
+    long n = syscall(SYS_pread64, cell->status, line, sizeof(line), 0);
+    *gone = n <= 0;
+    for (long i = 0; cell->waiting[i]; i++)
+        if (i >= n || line[i] != cell->waiting[i])
+            return false;
+    return true;
+}
+
+bool cell_verify(struct cell *cell)
+{
+    u64 until = 0;
+    bool gone;
+    if (cell->parked || cell->dead)
+        return cell->parked;
+    for (unsigned i = 0; !is_parked(cell, &gone); i++) {
+        if (!until)
+            until = now() + PARK_DEADLINE;
+        if (gone || now() > until) {
+            cell_condemn(cell);
+            return false;
+        }
+        if (i < PARK_YIELDS)
+            syscall(SYS_sched_yield);
+        else
+            syscall(SYS_nanosleep, &(struct timespec){.tv_nsec = 50000}, NULL);
+    }
+    cell->parked = true;
+    return true;
+}

@@ -1,0 +1,459 @@
+/* Shadows of guest address spaces, see shadow.h. */
+#include "engine/direct/shadow.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/ensure.h"
+#include "engine/access.h"
+#include "engine/direct/scan.h"
+#include "memory/walk.h"
+#include "platform/vcpu.h"
+
+#define ADDRESS_MASK (bits_low(52) & PAGE_MASK)
+
+/* Runs that fit the host's table of mappings (vm.max_map_count is 65530) with some to spare. */
+#define MAX_PAGES 60000
+
+/* -- Regions
+ * ---------------------------------------------------------------------------------------
+ */
+
+static unsigned slot_of(u64 va)
+{
+    u64 number = va >> REGION_SHIFT;
+    return (unsigned)((number ^ number >> 10 ^ number >> 19) % SHADOW_SLOTS);
+}
+
+static struct region *find(const struct shadow *shadow, u64 va)
+{
+    u64 first = align_down(va, BIT(REGION_SHIFT));
+    struct region *r = shadow->slot[slot_of(va)];
+    while (r && r->va != first)
+        r = r->next;
+    return r;
+}
+
+static struct region *make(struct shadow *shadow, u64 va)
+{
+    struct region *r = calloc(1, sizeof(*r));
+    ensure(r);
+    struct region **slot = &shadow->slot[slot_of(va)];
+    r->va = align_down(va, BIT(REGION_SHIFT));
+    r->next = *slot;
+    *slot = r;
+    r->older = shadow->newest;
+    if (r->older)
+        r->older->newer = r;
+    else
+        shadow->oldest = r;
+    shadow->newest = r;
+    return r;
+}
+
+static void forget(struct shadow *shadow, struct region *r)
+{
+    struct region **link = &shadow->slot[slot_of(r->va)];
+    while (*link != r)
+        link = &(*link)->next;
+    *link = r->next;
+    if (r->older)
+        r->older->newer = r->newer;
+    else
+        shadow->oldest = r->newer;
+    if (r->newer)
+        r->newer->older = r->older;
+    else
+        shadow->newest = r->older;
+    shadow->pages -= r->mapped;
+    free(r);
+}
+
+void shadow_free(struct shadow *shadow)
+{
+    while (shadow->oldest)
+        forget(shadow, shadow->oldest);
+}
+
+static u64 address_of(const struct region *r, unsigned page)
+{
+    return r->va + page * PAGE_SIZE;
+}
+
+/* -- Unmapping
+ * -------------------------------------------------------------------------------------
+ */
+
+/* Orders that find no room go at once; a mapper that does not answer is noticed by whoever runs
+ * the cell next, for then the cell is dead. */
+static void order_unmap(struct cell *cell, u64 va, u64 pages)
+{
+    if (!mapper_room(&cell->mapper) && mapper_run(&cell->mapper) < 0)
+        cell->dead = true;
+    mapper_unmap(&cell->mapper, va, pages);
+}
+
+static void drop_page(struct shadow *shadow, struct cell *cell, struct region *r, unsigned page)
+{
+    if (!r->rights[page])
+        return;
+    order_unmap(cell, address_of(r, page), 1);
+    r->rights[page] = 0;
+    r->mapped--;
+    shadow->pages--;
+}
+
+static void drop_region(struct shadow *shadow, struct cell *cell, struct region *r)
+{
+    order_unmap(cell, r->va, REGION_PAGES);
+    forget(shadow, r);
+}
+
+static bool is_large(const struct region *r)
+{
+    return (r->path[1] & PTE_PS) || (r->path[2] & PTE_PS);
+}
+
+void shadow_invalidate(struct shadow *shadow, struct shadow_world *w, struct cell *cell, u64 va)
+{
+    struct region *r = find(shadow, va);
+    if (shadow->huge)
+        shadow_compare(shadow, w, cell); /* it drops all fragments of a page of 1 GiB */
+    else if (r && is_large(r))
+        drop_region(shadow, cell, r);
+    else if (r)
+        drop_page(shadow, cell, r, (unsigned)(va >> PAGE_SHIFT) % REGION_PAGES);
+}
+
+void shadow_revoke(struct shadow *shadow, struct cell *cell, u64 frame, int rights)
+{
+    for (struct region *r = shadow->oldest; r; r = r->newer) {
+        for (unsigned page = 0; page < REGION_PAGES; page++) {
+            if (r->rights[page] & rights && r->frame[page] == frame)
+                drop_page(shadow, cell, r, page);
+        }
+    }
+}
+
+/* -- Comparing
+ * --------------------------------------------------------------------------------------
+ */
+
+static const u64 *table_at(struct pmap *pmap, u64 address)
+{
+    return pmap_page(pmap, gpa_to_gfn(gpa(address & ADDRESS_MASK)));
+}
+
+static u64 load(const u64 *entry)
+{
+    return __atomic_load_n(entry, __ATOMIC_RELAXED);
+}
+
+/* The entries above the page table of `va`; the page table, or NULL for a large page or none.
+ */
+static const u64 *read_path(const struct shadow_world *w, u64 va, u64 path[3])
+{
+    static const u8 shifts[3] = {39, 30, 21};
+    u64 table = w->cpu->cr3;
+    path[0] = path[1] = path[2] = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        const u64 *entries = table_at(w->pmap, table);
+        path[i] = entries ? load(&entries[va >> shifts[i] & 511]) : 0;
+        if (!(path[i] & PTE_P) || (i && path[i] & PTE_PS))
+            return NULL;
+        table = path[i];
+    }
+    return table_at(w->pmap, table);
+}
+
+/* Would a processor that walks now see something else than one that walked then? A and D that
+ * were set since do not count; those cleared since must be set again by the next access. */
+static bool differs(u64 then, u64 now)
+{
+    const u64 marks = PTE_A | PTE_D;
+    return ((then ^ now) & ~marks) || (then & ~now & marks);
+}
+
+static bool path_differs(const u64 then[3], const u64 now[3])
+{
+    return differs(then[0], now[0]) || differs(then[1], now[1]) || differs(then[2], now[2]);
+}
+
+static void compare_region(struct shadow *shadow, struct shadow_world *w, struct cell *cell,
+                           struct region *r)
+{
+    u64 path[3];
+    const u64 *table = read_path(w, r->va, path);
+    w->stats.compared++;
+    if (path_differs(r->path, path)) {
+        drop_region(shadow, cell, r);
+        return;
+    }
+    if (!table)
+        return;
+    for (unsigned page = 0; page < REGION_PAGES; page++) {
+        if (r->rights[page] && differs(r->entry[page], load(&table[page])))
+            drop_page(shadow, cell, r, page);
+    }
+}
+
+u64 shadow_compare(struct shadow *shadow, struct shadow_world *w, struct cell *cell)
+{
+    u64 before = shadow->pages;
+    for (struct region *r = shadow->oldest, *next; r; r = next) {
+        next = r->newer;
+        compare_region(shadow, w, cell, r);
+    }
+    w->stats.dropped += before - shadow->pages;
+    return before - shadow->pages;
+}
+
+bool shadow_collides(const struct shadow_world *w, const struct cell *cell)
+{
+    u64 path[3], base = cell->place.base;
+    const u64 *table = read_path(w, base, path);
+    if (!table)
+        return (path[1] & PTE_P && path[1] & PTE_PS) || (path[2] & PTE_P);
+    for (unsigned page = 0; page < CELL_PAGES; page++) {
+        if (load(&table[(base >> PAGE_SHIFT) % REGION_PAGES + page]) & PTE_P)
+            return true;
+    }
+    return false;
+}
+
+/* -- Mapping
+ * ----------------------------------------------------------------------------------------
+ */
+
+/* A page to be mapped. */
+struct page {
+    u64 entry;
+    struct gfn frame;
+    u64 offset; /* in the memory file */
+    int rights;
+};
+
+static bool is_good_code(struct shadow_world *w, struct gfn frame)
+{
+    enum scan_verdict verdict = w->verdicts[frame.v];
+    if (verdict == SCAN_UNKNOWN) {
+        access_watch_code(w->vcpu, frame); /* first: whoever writes from here on tells us */
+        verdict = scan_page(pmap_page(w->pmap, frame));
+        w->verdicts[frame.v] = (u8)verdict;
+    }
+    return verdict == SCAN_GOOD || (verdict == SCAN_COUNTER && !w->cpu->tsc_offset);
+}
+
+/* What the cell may do with the page that the walk found, beside what it asked for. */
+static enum shadow_answer judge(struct shadow_world *w, const struct walk_result *found,
+                                enum x86_access access, struct page *page)
+{
+    page->frame = gpa_to_gfn(found->gpa);
+    u64 flags = pmap_flags(w->pmap, page->frame);
+    if (!(flags & PMAP_RAM))
+        return SHADOW_STEP;
+    page->offset = pmap_file_offset(w->pmap, pmap_page(w->pmap, page->frame));
+    page->rights = PROT_READ;
+    if (access == ACCESS_EXEC) {
+        if (!is_good_code(w, page->frame))
+            return SHADOW_CODE;
+        page->rights |= PROT_EXEC;
+        return SHADOW_MAPPED;
+    }
+    bool plain = !(flags & (PMAP_ROM | PMAP_CODE));
+    if (access == ACCESS_WRITE && !plain)
+        return SHADOW_STEP;
+    if (plain && found->writable && found->dirty) {
+        pmap_set_flags(w->pmap, page->frame, PMAP_DIRTY, 0);
+        w->writable[page->frame.v / 64] |= BIT(page->frame.v % 64);
+        page->rights |= PROT_WRITE;
+    }
+    return SHADOW_MAPPED;
+}
+
+/* A run of pages that one mapping can hold. */
+struct run {
+    u64 va, offset;
+    unsigned pages;
+    int rights;
+};
+
+static void order_run(struct cell *cell, struct run *run)
+{
+    if (run->pages)
+        mapper_map(&cell->mapper, run->va, run->pages, run->offset, run->rights);
+    run->pages = 0;
+}
+
+static void add_to_run(struct cell *cell, struct run *run, u64 va, const struct page *page)
+{
+    bool joins = run->pages && run->va + run->pages * PAGE_SIZE == va &&
+                 run->offset + run->pages * PAGE_SIZE == page->offset &&
+                 run->rights == page->rights;
+    if (!joins) {
+        order_run(cell, run);
+        *run = (struct run){.va = va, .offset = page->offset, .rights = page->rights};
+    }
+    run->pages++;
+}
+
+static void note(struct shadow *shadow, struct region *r, unsigned number,
+                 const struct page *page)
+{
+    if (!r->rights[number]) {
+        r->mapped++;
+        shadow->pages++;
+    }
+    r->rights[number] = (u8)page->rights;
+    r->entry[number] = page->entry;
+    r->frame[number] = (u32)page->frame.v;
+}
+
+/* The pages around a fault: more of them each time the region is asked for. */
+static void choose_window(const struct region *r, unsigned number, enum x86_access access,
+                          unsigned *first, unsigned *last)
+{
+    unsigned size = access == ACCESS_EXEC ? 8 : r->faults < 3 ? 16 : r->faults < 6 ? 64 : 128;
+    *first = (unsigned)align_down(number, size);
+    *last = *first + size;
+}
+
+static bool is_mapped(const struct region *r, unsigned page, enum x86_access access)
+{
+    static const u8 needs[] = {
+        [ACCESS_READ] = PROT_READ, [ACCESS_WRITE] = PROT_WRITE, [ACCESS_EXEC] = PROT_EXEC};
+    return r->rights[page] & needs[access];
+}
+
+/*
+ * Walks for one page, and reads its entry in the table before and after: what another processor
+ * changed in between makes `entry` one that differs from whatever stands there later.
+ */
+static bool look_up(struct shadow_world *w, const u64 *table, u64 va, enum x86_access access,
+                    struct walk_result *found, u64 *entry)
+{
+    const struct walk_access as = {.access = access, .user = true};
+    unsigned number = (unsigned)(va >> PAGE_SHIFT) % REGION_PAGES;
+    u32 error;
+    u64 before = table ? load(&table[number]) : 0;
+    if (!walk(w->cpu, w->pmap, gva(va), as, found, &error))
+        return false;
+    *entry = table ? load(&table[number]) : 0;
+    if ((*entry ^ before) & ~(PTE_A | PTE_D))
+        *entry = 0;
+    return true;
+}
+
+/* A page beside the one that faulted: only if nothing has to be changed or asked for it but its
+ * A bit, which a processor may set by speculation. */
+static bool is_worth(struct shadow_world *w, struct region *r, const u64 *table, unsigned page,
+                     enum x86_access access, struct page *out)
+{
+    struct walk_result found;
+    if (r->rights[page] || (table && !(load(&table[page]) & PTE_P)))
+        return false;
+    access = access == ACCESS_EXEC ? ACCESS_EXEC : ACCESS_READ;
+    if (!look_up(w, table, address_of(r, page), access, &found, &out->entry))
+        return false;
+    if (!(pmap_flags(w->pmap, gpa_to_gfn(found.gpa)) & PMAP_PRESENT))
+        return false;
+    return judge(w, &found, access, out) == SHADOW_MAPPED;
+}
+
+/* Room for `pages` more in the host's table: the oldest regions go. */
+static void make_room(struct shadow *shadow, struct shadow_world *w, struct cell *cell,
+                      const struct region *keep)
+{
+    while (shadow->pages > MAX_PAGES - REGION_PAGES && shadow->oldest != keep) {
+        w->stats.evicted += shadow->oldest->mapped;
+        drop_region(shadow, cell, shadow->oldest);
+    }
+}
+
+/* Runs what was ordered. The host refused a mapping (its limits, its lowest or last page): what
+ * the region holds is then unknown, so all of it goes. */
+static enum shadow_answer run_orders(struct shadow *shadow, struct cell *cell, struct region *r)
+{
+    int orders = (int)cell->mapper.n, done = mapper_run(&cell->mapper);
+    if (done == orders)
+        return SHADOW_MAPPED;
+    if (done < 0)
+        return SHADOW_LOST;
+    drop_region(shadow, cell, r);
+    return mapper_run(&cell->mapper) == 1 ? SHADOW_STEP : SHADOW_LOST;
+}
+
+/* The region of `va`, made new if the tables above it changed. */
+static struct region *region_for(struct shadow *shadow, struct shadow_world *w,
+                                 struct cell *cell, u64 va, const u64 path[3])
+{
+    struct region *r = find(shadow, va);
+    if (r && path_differs(r->path, path)) {
+        drop_region(shadow, cell, r);
+        r = NULL;
+    }
+    if (!r)
+        r = make(shadow, va);
+    memcpy(r->path, path, sizeof(r->path));
+    shadow->huge |= path[1] & PTE_PS;
+    make_room(shadow, w, cell, r);
+    return r;
+}
+
+static void order_around(struct shadow *shadow, struct shadow_world *w, struct cell *cell,
+                         struct region *r, const u64 *table, unsigned number,
+                         enum x86_access access, const struct page *wanted)
+{
+    struct run run = {0};
+    unsigned first, last;
+    choose_window(r, number, access, &first, &last);
+    r->faults += r->faults < 100;
+    for (unsigned page = first; page < last; page++) {
+        struct page other;
+        u64 va = address_of(r, page);
+        if (cell_owns(cell, va))
+            continue;
+        if (page != number && !is_worth(w, r, table, page, access, &other))
+            continue;
+        const struct page *what = page == number ? wanted : &other;
+        add_to_run(cell, &run, va, what);
+        note(shadow, r, page, what);
+        w->stats.pages++;
+    }
+    order_run(cell, &run);
+}
+
+enum shadow_answer shadow_fault(struct shadow *shadow, struct shadow_world *w,
+                                struct cell *cell, u64 va, enum x86_access access)
+{
+    struct walk_result found;
+    struct page page;
+    u64 path[3], later[3];
+    w->stats.faults++;
+    if (va >= BIT(47) || cell_owns(cell, va))
+        return SHADOW_STEP;
+    const u64 *table = read_path(w, va, path);
+    if (!look_up(w, table, va, access, &found, &page.entry))
+        return SHADOW_FAULT;
+    enum shadow_answer answer = judge(w, &found, access, &page);
+    if (answer != SHADOW_MAPPED) {
+        w->stats.refused_code += answer == SHADOW_CODE;
+        return answer;
+    }
+    struct region *r = region_for(shadow, w, cell, va, path);
+    unsigned number = (unsigned)(va >> PAGE_SHIFT) % REGION_PAGES;
+    /* Already there as it should be: the guest's word about the fault was wrong. */
+    if (r->rights[number] == page.rights && r->frame[number] == page.frame.v &&
+        is_mapped(r, number, access) && !differs(r->entry[number], page.entry))
+        return SHADOW_STEP;
+    if (mapper_run(&cell->mapper) < 0)
+        return SHADOW_LOST;
+    order_around(shadow, w, cell, r, table, number, access, &page);
+    read_path(w, va, later);
+    if (path_differs(path, later))
+        memset(r->path, 0, sizeof(r->path)); /* the next comparison drops it */
+    else
+        memcpy(r->path, later, sizeof(r->path));
+    return run_orders(shadow, cell, r);
+}
