@@ -16,7 +16,7 @@ enum engine_exit {
     EXIT_HALTED,      /* HLT with nothing to do, or waiting for SIPI: sleep in vcpu_wait */
     EXIT_SHUTDOWN,    /* triple fault */
     EXIT_DEBUG,       /* a breakpoint of the debugger or a finished single step */
-    EXIT_USER, /* bt to the engine that watches it (bt/watch.h), never to the machine */
+    EXIT_USER,        /* bt to the engine that watches it (bt/watch.h), never to the machine */
     EXIT_UNSUPPORTED, /* one instruction that this engine leaves to the simulator (law 2) */
 };
 
