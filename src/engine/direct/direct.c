@@ -392,21 +392,6 @@ static void direct_kick(struct vcpu *vcpu)
     pthread_mutex_unlock(&d->kick_lock);
 }
 
-static void direct_code_written(struct vcpu *vcpu, struct gfn frame)
-{
-    struct direct *d = direct_of(&vcpu->cpu);
-    bt_engine.code_written(vcpu, frame);
-    if (d->world.verdicts[frame.v] == SCAN_UNKNOWN)
-        return;
-    d->world.verdicts[frame.v] = SCAN_UNKNOWN;
-    notes_frame(d, frame, PROT_EXEC);
-}
-
-static void direct_code_watched(struct vcpu *vcpu, struct gfn frame)
-{
-    notes_frame(direct_of(&vcpu->cpu), frame, PROT_WRITE);
-}
-
 /* -- Life ------------------------------------------------------------------------------------
  */
 
@@ -549,7 +534,7 @@ const struct engine direct_engine = {
     .detach = direct_detach,
     .enter = direct_enter,
     .kick = direct_kick,
-    .code_written = direct_code_written,
-    .code_watched = direct_code_watched,
+    .code_written = notes_code_written,
+    .code_watched = notes_code_watched,
     .counters = direct_counters,
 };

@@ -94,7 +94,9 @@ void notes_make(struct direct *direct);
 bool notes_eligible(const struct x86_cpu *c);
 /* Should it, now? */
 bool notes_wanted(struct direct *direct, const struct x86_cpu *c);
-void notes_frame(struct direct *direct, struct gfn frame, int rights);
+/* engine->code_written, engine->code_watched */
+void notes_code_written(struct vcpu *vcpu, struct gfn frame);
+void notes_code_watched(struct vcpu *vcpu, struct gfn frame);
 /* The record of the present CR3, new if need be; the least used goes, but never its cell: NULL
  * when every record has one. */
 struct space *notes_space(struct direct *direct, const struct x86_cpu *c);

@@ -10,6 +10,7 @@
 #include <x86intrin.h>
 
 #include "engine/direct/direct.h"
+#include "engine/direct/scan.h"
 #include "x86/model.h"
 
 /* -- Cells off the processor -----------------------------------------------------------------
@@ -79,7 +80,7 @@ static void ops_paging_changed(struct x86_cpu *c)
 /* -- Code ------------------------------------------------------------------------------------
  */
 
-void notes_frame(struct direct *d, struct gfn frame, int rights)
+static void note_frame(struct direct *d, struct gfn frame, int rights)
 {
     struct notes *notes = &d->notes;
     bool writable = d->world.writable[frame.v / 64] >> (frame.v % 64) & 1;
@@ -91,6 +92,21 @@ void notes_frame(struct direct *d, struct gfn frame, int rights)
     }
     notes->frame[notes->n_frames].frame = frame.v;
     notes->frame[notes->n_frames++].rights = (u8)rights;
+}
+
+void notes_code_written(struct vcpu *vcpu, struct gfn frame)
+{
+    struct direct *d = direct_of(&vcpu->cpu);
+    bt_engine.code_written(vcpu, frame);
+    if (d->world.verdicts[frame.v] == SCAN_UNKNOWN)
+        return;
+    d->world.verdicts[frame.v] = SCAN_UNKNOWN;
+    note_frame(d, frame, PROT_EXEC);
+}
+
+void notes_code_watched(struct vcpu *vcpu, struct gfn frame)
+{
+    note_frame(direct_of(&vcpu->cpu), frame, PROT_WRITE);
 }
 
 /* -- Privilege -------------------------------------------------------------------------------
