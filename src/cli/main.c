@@ -1,4 +1,5 @@
 /* The `doppel` command: a verb and its arguments. */
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,6 +68,9 @@ int main(int argc, char **argv)
         usage(stdout);
         return EXIT_OK;
     }
+    /* A fixed threshold: by default glibc raises it at the first large free, and then keeps the
+     * heap that held the kernel image (14 MiB) for the machine's life. */
+    mallopt(M_MMAP_THRESHOLD, 128 * 1024);
     atexit(restore_terminal);
     signal(SIGABRT, on_abort);
     trap_on_crash(restore_terminal);
