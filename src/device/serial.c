@@ -233,6 +233,15 @@ static void serial_write_ier(struct serial *serial, u8 value)
     serial->ier = value & 0x0f;
 }
 
+static size_t serial_can_receive(void *front)
+{
+    const struct serial *serial = front;
+    if (serial->mcr & MCR_LOOP)
+        return 0;
+    unsigned depth = serial_fifo_depth(serial);
+    return serial->fifo_count < depth ? depth - serial->fifo_count : 0;
+}
+
 static void serial_write(void *opaque, u64 offset, unsigned size, u64 value)
 {
     struct serial *serial = opaque;
@@ -265,6 +274,9 @@ static void serial_write(void *opaque, u64 offset, unsigned size, u64 value)
         break;
     }
     serial_update(serial);
+    /* An emptied FIFO and the end of loopback make room as reading does. */
+    if ((offset == 2 || offset == 4) && serial_can_receive(serial))
+        chardev_room(serial->chardev);
 }
 
 static u8 serial_read_iir(struct serial *serial)
@@ -328,15 +340,6 @@ static u64 serial_read(void *opaque, u64 offset, unsigned size)
 }
 
 static const struct bus_ops serial_ops = {serial_read, serial_write};
-
-static size_t serial_can_receive(void *front)
-{
-    const struct serial *serial = front;
-    if (serial->mcr & MCR_LOOP)
-        return 0;
-    unsigned depth = serial_fifo_depth(serial);
-    return serial->fifo_count < depth ? depth - serial->fifo_count : 0;
-}
 
 static void serial_receive(void *front, const u8 *data, size_t len)
 {

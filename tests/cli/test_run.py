@@ -329,6 +329,13 @@ class Options(Run):
     def test_input(self):
         self.assertEqual(self.run_kernel(EXIT_KEY, stdin=b"!").returncode, ord("!") << 1 | 1)
 
+    def test_input_waits_for_room(self):
+        # Twenty bytes for a FIFO of one; the guest empties it by turning the FIFO on, then reads.
+        enable = b"\x66\xba\xfa\x03\xb0\x07\xee"
+        settle = b"\xb9\x00\x00\x20\x00\x49\x75\xfd"
+        done = self.run_kernel(settle + enable + EXIT_KEY, stdin=b"a" + b"!" * 19)
+        self.assertEqual(done.returncode, ord("!") << 1 | 1)
+
     def test_ctrl_a_twice_sends_it(self):
         self.assertEqual(self.run_kernel(EXIT_KEY, stdin=b"\x01\x01").returncode, 3)
 
