@@ -72,7 +72,7 @@ struct snippet {
     X(fault_push_memory, "mov $0x401004, %esp; push %rax; nop; hlt")                           \
     X(fault_call, "mov $0x401000, %esp; call 1f; 1: hlt")                                      \
     X(fault_target, "mov $0x400010, %eax; jmp *%rax; hlt")                                     \
-    X(fault_branch, "mov $1, %rax; shl $63, %rax; push %rax; ret; hlt")                          \
+    X(fault_branch, "mov $1, %rax; shl $63, %rax; push %rax; ret; hlt")                        \
     X(fault_canonical, "mov $1, %rax; shl $63, %rax; mov (%rax), %rcx; hlt")                   \
     X(divide, "mov $100, %eax; cltd; mov $7, %ecx; div %ecx; mov %edx, %esi; xor %ecx, %ecx;"  \
               "cmp %eax, %eax; idiv %ecx; hlt")                                                \
@@ -92,11 +92,13 @@ struct snippet {
     X(flag_word, "stc; pushfq; cli; popfq; setc %al; sti; nop; pushfq; pop %rcx; cli;"         \
                  "push $0x8d7; popfq; pushfq; pop %rdx; push $0x2; popfq; seto %bl; sti;"      \
                  "push $0x202; popfq; pushfq; push $0x40202; popfq; pushfq; hlt")              \
-    X(swap, "mov %gs:8, %rax; swapgs; swapgs; mov %gs:16, %rcx; rdtsc; shr $32, %rdx; xor %eax, %eax;" \
+    X(swap, "mov %gs:8, %rax; swapgs; swapgs; mov %gs:16, %rcx; rdtsc; shr $32, %rdx; xor "    \
+            "%eax, %eax;"                                                                      \
             "xor %edx, %edx; hlt")                                                             \
-    X(long_strings, "mov $0x200ff1, %edi; mov $0x200fe0, %esi; mov $5000, %ecx; rep movsb;"    \
-                    "mov $0x203ffc, %edi; mov $700, %ecx; rep stosq; xor %ecx, %ecx; rep stosb;" \
-                    "mov $0x204ffd, %edi; mov $0x202001, %esi; mov $9, %ecx; rep movsl; movsq; stosb; hlt") \
+    X(long_strings,                                                                            \
+      "mov $0x200ff1, %edi; mov $0x200fe0, %esi; mov $5000, %ecx; rep movsb;"                  \
+      "mov $0x203ffc, %edi; mov $700, %ecx; rep stosq; xor %ecx, %ecx; rep stosb;"             \
+      "mov $0x204ffd, %edi; mov $0x202001, %esi; mov $9, %ecx; rep movsl; movsq; stosb; hlt")  \
     X(fault_string, "mov $0x3ff000, %edi; mov $4000, %ecx; rep stosl; hlt")                    \
     X(far_return, "mov %cs, %eax; push %rax; lea 1f(%rip), %rax; push %rax; lretq; 1: hlt")    \
     X(exchange, "mov %rax, %r12; mov %rdx, %r13; mov (%rbx), %rax; mov 8(%rbx), %rdx;"         \

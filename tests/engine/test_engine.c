@@ -1,6 +1,6 @@
 /*
- * Engines below the machine: what a vCPU must do whatever runs it. Code that is changed under its
- * feet, in every way there is; instructions that cross pages; devices in the middle of
+ * Engines below the machine: what a vCPU must do whatever runs it. Code that is changed under
+ * its feet, in every way there is; instructions that cross pages; devices in the middle of
  * instructions; being kicked and halted. Each test runs on each engine.
  */
 #include <setjmp.h>
@@ -117,14 +117,15 @@ static void test_runs_to_halt(void **state)
     }
 }
 
-/* The store changes the very next instruction: x86 promises that this works (SDM vol. 3, 11.6). */
+/* The store changes the very next instruction: x86 promises that this works (SDM vol. 3, 11.6).
+ */
 static void test_modifies_next_instruction(void **state)
 {
     EACH_ENGINE(f)
     {
-        static const u8 code[] = {0xb8, 0x01, 0x00,                   /* mov ax, 1 */
-                                  0xc6, 0x06, 0x09, 0x7c, 0x02,       /* mov byte [7c09h], 2 */
-                                  0xb8, 0x00, 0x00,                   /* mov ax, 0 -> 2 */
+        static const u8 code[] = {0xb8, 0x01, 0x00,             /* mov ax, 1 */
+                                  0xc6, 0x06, 0x09, 0x7c, 0x02, /* mov byte [7c09h], 2 */
+                                  0xb8, 0x00, 0x00,             /* mov ax, 0 -> 2 */
                                   0xf4};
         place(f, CODE, code, sizeof(code));
         for (unsigned again = 0; again < 3; again++) {
@@ -139,11 +140,11 @@ static void test_modifies_loop(void **state)
 {
     EACH_ENGINE(f)
     {
-        static const u8 code[] = {0x31, 0xc0,                   /* xor ax, ax */
-                                  0xb9, 0x64, 0x00,             /* mov cx, 100 */
-                                  0x05, 0x01, 0x00,             /* add ax, 1 */
-                                  0xff, 0x06, 0x06, 0x7c,       /* inc word [7c06h] */
-                                  0xe2, 0xf7,                   /* loop add */
+        static const u8 code[] = {0x31, 0xc0,             /* xor ax, ax */
+                                  0xb9, 0x64, 0x00,       /* mov cx, 100 */
+                                  0x05, 0x01, 0x00,       /* add ax, 1 */
+                                  0xff, 0x06, 0x06, 0x7c, /* inc word [7c06h] */
+                                  0xe2, 0xf7,             /* loop add */
                                   0xf4};
         place(f, CODE, code, sizeof(code));
         assert_int_equal(run_at(f, CODE), EXIT_HALTED);
@@ -186,7 +187,8 @@ static void test_crosses_pages(void **state)
     }
 }
 
-/* -- Devices ------------------------------------------------------------------------------------ */
+/* -- Devices
+ * ------------------------------------------------------------------------------------ */
 
 struct latch {
     u64 value;
@@ -218,11 +220,15 @@ static void test_device_memory(void **state)
     EACH_ENGINE(f)
     {
         struct latch latch = {.value = 0x1000};
-        struct bus_region region = {.name = "latch", .ops = &latch_ops, .opaque = &latch,
-                                    .base = 0x100000, .size = 8, .space = BUS_MMIO};
+        struct bus_region region = {.name = "latch",
+                                    .ops = &latch_ops,
+                                    .opaque = &latch,
+                                    .base = 0x100000,
+                                    .size = 8,
+                                    .space = BUS_MMIO};
         bus_add(&f->board, &region);
-        static const u8 code[] = {0xb8, 0xff, 0xff,       /* mov ax, ffffh */
-                                  0x8e, 0xd8,             /* mov ds, ax */
+        static const u8 code[] = {0xb8, 0xff, 0xff,             /* mov ax, ffffh */
+                                  0x8e, 0xd8,                   /* mov ds, ax */
                                   0x83, 0x06, 0x10, 0x00, 0x05, /* add word [0010h], 5 */
                                   0xf4};
         place(f, CODE, code, sizeof(code));
@@ -240,8 +246,12 @@ static void test_ports(void **state)
     EACH_ENGINE(f)
     {
         struct latch latch = {0};
-        struct bus_region region = {.name = "latch", .ops = &latch_ops, .opaque = &latch,
-                                    .base = 0x80, .size = 8, .space = BUS_PIO};
+        struct bus_region region = {.name = "latch",
+                                    .ops = &latch_ops,
+                                    .opaque = &latch,
+                                    .base = 0x80,
+                                    .size = 8,
+                                    .space = BUS_PIO};
         bus_add(&f->board, &region);
         static const u8 code[] = {0xb8, 0xcd, 0xab, /* mov ax, abcdh */
                                   0xe7, 0x80,       /* out 80h, ax */
@@ -256,7 +266,8 @@ static void test_ports(void **state)
     }
 }
 
-/* -- Leaving ------------------------------------------------------------------------------------- */
+/* -- Leaving
+ * ------------------------------------------------------------------------------------- */
 
 static void *kick_soon(void *opaque)
 {
@@ -296,14 +307,10 @@ static void test_triple_fault(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_runs_to_halt),
-        cmocka_unit_test(test_modifies_next_instruction),
-        cmocka_unit_test(test_modifies_loop),
-        cmocka_unit_test(test_device_writes_code),
-        cmocka_unit_test(test_crosses_pages),
-        cmocka_unit_test(test_device_memory),
-        cmocka_unit_test(test_ports),
-        cmocka_unit_test(test_kick_leaves_a_loop),
+        cmocka_unit_test(test_runs_to_halt),  cmocka_unit_test(test_modifies_next_instruction),
+        cmocka_unit_test(test_modifies_loop), cmocka_unit_test(test_device_writes_code),
+        cmocka_unit_test(test_crosses_pages), cmocka_unit_test(test_device_memory),
+        cmocka_unit_test(test_ports),         cmocka_unit_test(test_kick_leaves_a_loop),
         cmocka_unit_test(test_triple_fault),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

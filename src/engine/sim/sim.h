@@ -50,8 +50,8 @@ bool sim_attend(struct vcpu *vcpu, enum engine_exit *exit);
  * debug breakpoints and TF looked at. */
 void sim_step(struct vcpu *vcpu);
 
-/* Is the instruction at RIP, in 64-bit code, decoded already? Then sim_step calls nothing but its
- * handler, the delivery of faults and vcpu->cpu.ops. */
+/* Is the instruction at RIP, in 64-bit code, decoded already? Then sim_step calls nothing but
+ * its handler, the delivery of faults and vcpu->cpu.ops. */
 bool sim_ready(struct vcpu *vcpu);
 
 /* engine->code_written */
