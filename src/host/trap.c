@@ -7,6 +7,8 @@
 
 /* The kernel's frame with AVX-512 state is about 3.5 KiB; handlers here are shallow. */
 #define STACK_SIZE (64 * 1024)
+/* linux/signal.h SS_AUTODISARM, which libc's headers lack. */
+#define ALTSTACK_AUTODISARM (1u << 31)
 
 static _Thread_local struct trap *current;
 static _Thread_local void *stack;
@@ -46,7 +48,13 @@ bool trap_enter(struct trap *trap, struct error *err)
     stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (stack == MAP_FAILED)
         return error_errno(err, "cannot allocate a signal stack");
-    sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = STACK_SIZE}, NULL);
+    /* Auto-disarmed: else the kernel takes a stack pointer that lies in the alternate stack,
+     * and in translated code that is the guest's to choose, for a handler already running
+     * there. */
+    stack_t alternate = {
+        .ss_sp = stack, .ss_size = STACK_SIZE, .ss_flags = (int)ALTSTACK_AUTODISARM};
+    if (sigaltstack(&alternate, NULL) != 0)
+        return error_errno(err, "cannot set the signal stack");
     current = trap;
     return true;
 }

@@ -54,9 +54,10 @@ static inline struct gva x86_linear(struct x86_cpu *c, enum x86_seg_reg seg, u64
 }
 
 /* The hva when the TLB holds the access, else NULL. Never spans pages. */
-static inline void *x86_tlb_read(struct x86_cpu *c, struct gva la, unsigned size)
+static inline void *x86_tlb_read_as(struct x86_cpu *c, struct gva la, unsigned size,
+                                    enum x86_privilege as)
 {
-    const struct x86_tlb *tlb = &c->tlb[c->tlb_index];
+    const struct x86_tlb *tlb = &c->tlb[as == AS_SUPERVISOR ? TLB_KERNEL : c->tlb_index];
     unsigned slot = tlb_slot(la.v);
     u64 offset = la.v ^ tlb->read[slot];
     if (unlikely(offset > PAGE_SIZE - size))
@@ -66,9 +67,10 @@ static inline void *x86_tlb_read(struct x86_cpu *c, struct gva la, unsigned size
         __builtin_unreachable();
     return (void *)host;
 }
-static inline void *x86_tlb_write(struct x86_cpu *c, struct gva la, unsigned size)
+static inline void *x86_tlb_write_as(struct x86_cpu *c, struct gva la, unsigned size,
+                                    enum x86_privilege as)
 {
-    const struct x86_tlb *tlb = &c->tlb[c->tlb_index];
+    const struct x86_tlb *tlb = &c->tlb[as == AS_SUPERVISOR ? TLB_KERNEL : c->tlb_index];
     unsigned slot = tlb_slot(la.v);
     u64 offset = la.v ^ tlb->write[slot];
     if (unlikely(offset > PAGE_SIZE - size))
@@ -77,6 +79,15 @@ static inline void *x86_tlb_write(struct x86_cpu *c, struct gva la, unsigned siz
     if (!host) /* never: saves the caller its test */
         __builtin_unreachable();
     return (void *)host;
+}
+
+static inline void *x86_tlb_read(struct x86_cpu *c, struct gva la, unsigned size)
+{
+    return x86_tlb_read_as(c, la, size, AS_CPL);
+}
+static inline void *x86_tlb_write(struct x86_cpu *c, struct gva la, unsigned size)
+{
+    return x86_tlb_write_as(c, la, size, AS_CPL);
 }
 
 /* Guests align as they like. */

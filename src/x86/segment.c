@@ -65,6 +65,9 @@ struct gva x86_linear_slow(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, 
 
 u64 x86_load_system(struct x86_cpu *c, struct gva la, unsigned size)
 {
+    const void *p = x86_tlb_read_as(c, la, size, AS_SUPERVISOR);
+    if (likely(p))
+        return host_load(p, size);
     u64 value = 0;
     c->ops->read(c, la, &value, size, AS_SUPERVISOR);
     return value;

@@ -97,6 +97,14 @@ static bool write_at_once(struct x86_cpu *c, struct x86_frame *f)
         return false;
     for (unsigned n = 0; n < f->count; n++)
         memcpy(image + size - (n + 1) * f->item, &f->values[n], f->item);
+    void *p = x86_tlb_write_as(c, la, size, f->as);
+    if (likely(p)) {
+        for (unsigned n = 0; n < size; n++)
+            ((u8 *)p)[n] = image[n];
+        x86_data_breakpoints(c, la, size, ACCESS_WRITE);
+        f->sp = sp;
+        return true;
+    }
     /* The first push is the one that faults. */
     c->ops->probe(c, gva(la.v + size - f->item), f->item, ACCESS_WRITE, f->as);
     c->ops->write(c, la, image, size, f->as);

@@ -195,7 +195,11 @@ const void *dispatch(struct bt *bt)
             return go(bt, tu->entry);
         }
         bt->stats.steps++;
-        step(bt, true);
+        vectors_home(bt);
+        if (mode == MODE_NONE)
+            sim_run(bt->vcpu);
+        else
+            sim_step(bt->vcpu);
     }
 }
 

@@ -365,7 +365,7 @@ static void faulted(struct x86_cpu *c)
     x86_deliver_fault(c);
 }
 
-void sim_step(struct vcpu *vcpu)
+static void run_some(struct vcpu *vcpu, u32 max)
 {
     struct x86_cpu *c = &vcpu->cpu;
     jmp_buf unwind;
@@ -375,7 +375,17 @@ void sim_step(struct vcpu *vcpu)
     else if (stepping(c))
         step(c);
     else
-        run_found(c, 1);
+        run_found(c, max);
+}
+
+void sim_step(struct vcpu *vcpu)
+{
+    run_some(vcpu, 1);
+}
+
+void sim_run(struct vcpu *vcpu)
+{
+    run_some(vcpu, MAX_BLOCK);
 }
 
 static enum engine_exit sim_enter(struct vcpu *vcpu)

@@ -49,6 +49,8 @@ bool sim_attend(struct vcpu *vcpu, enum engine_exit *exit);
 /* Runs one instruction at RIP with all that belongs to it: faults and traps are delivered,
  * debug breakpoints and TF looked at. */
 void sim_step(struct vcpu *vcpu);
+/* The same for what stands decoded in a row at RIP, as long as nothing wants attention. */
+void sim_run(struct vcpu *vcpu);
 
 /* Is the instruction at RIP, in 64-bit code, decoded already? Then sim_step calls nothing but
  * its handler, the delivery of faults and vcpu->cpu.ops. */
