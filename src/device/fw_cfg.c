@@ -158,8 +158,7 @@ static void fw_cfg_write(void *opaque, u64 offset, unsigned size, u64 value)
 
 static const struct bus_ops fw_cfg_ops = {fw_cfg_read, fw_cfg_write};
 
-/* -- DMA -------------------------------------------------------------------------------------
- */
+/* -- DMA ----------------------------------------------------------------------------------- */
 
 /* Bytes beyond the item read as zero. */
 static bool fw_cfg_dma_read(struct fw_cfg *fw, struct gpa to, u32 len)
@@ -229,8 +228,7 @@ static void fw_cfg_dma_port_write(void *opaque, u64 offset, unsigned size, u64 v
 
 static const struct bus_ops fw_cfg_dma_ops = {fw_cfg_dma_port_read, fw_cfg_dma_port_write};
 
-/* -- The device ------------------------------------------------------------------------------
- */
+/* -- The device ---------------------------------------------------------------------------- */
 
 static void fw_cfg_reset(void *device)
 {

@@ -69,8 +69,7 @@ static bool lapic_x2apic(const struct lapic *lapic)
     return lapic->apic_base & APIC_BASE_EXTD;
 }
 
-/* -- 256-bit vectors: IRR, ISR, TMR ----------------------------------------------------------
- */
+/* -- 256-bit vectors: IRR, ISR, TMR -------------------------------------------------------- */
 
 static int vectors_highest(const u32 set[8])
 {
@@ -95,8 +94,7 @@ static bool vectors_has(const u32 set[8], u8 vector)
     return set[vector / 32] >> vector % 32 & 1;
 }
 
-/* -- Priorities and the INTR line ------------------------------------------------------------
- */
+/* -- Priorities and the INTR line ---------------------------------------------------------- */
 
 u8 lapic_ppr(const struct lapic *lapic)
 {
@@ -134,8 +132,7 @@ static void lapic_update(struct lapic *lapic)
         vcpu_clear(lapic->vcpu, ATTN_INTR);
 }
 
-/* -- Errors ----------------------------------------------------------------------------------
- */
+/* -- Errors -------------------------------------------------------------------------------- */
 
 static void lapic_error(struct lapic *lapic, u32 bit)
 {
@@ -149,8 +146,7 @@ static void lapic_error(struct lapic *lapic, u32 bit)
     }
 }
 
-/* -- Acceptance ------------------------------------------------------------------------------
- */
+/* -- Acceptance ---------------------------------------------------------------------------- */
 
 bool lapic_listens(const struct lapic *lapic)
 {
@@ -242,8 +238,7 @@ void lapic_local(struct lapic *lapic, enum lapic_lvt entry)
     lapic_accept(lapic, LVT_MODE(lvt), (u8)lvt, false);
 }
 
-/* -- LINT0 and LINT1 -------------------------------------------------------------------------
- */
+/* -- LINT0 and LINT1 ----------------------------------------------------------------------- */
 
 /* A level-triggered fixed LINT0: asks again after each EOI while the pin is up (10.5.1). */
 static void lapic_lint_level(struct lapic *lapic)
@@ -280,8 +275,7 @@ struct irq_line lapic_line(struct lapic *lapic, unsigned lint)
     return (struct irq_line){lapic_set_lint, lapic, lint};
 }
 
-/* -- Commands --------------------------------------------------------------------------------
- */
+/* -- Commands ------------------------------------------------------------------------------ */
 
 static void lapic_eoi(struct lapic *lapic)
 {
@@ -375,8 +369,7 @@ static void lapic_write_lvt(struct lapic *lapic, unsigned entry, u32 value)
     }
 }
 
-/* -- Registers, common to both modes ---------------------------------------------------------
- */
+/* -- Registers, common to both modes ------------------------------------------------------- */
 
 /* False: there is no such register, or it cannot be read. */
 static bool lapic_read_reg(struct lapic *lapic, unsigned reg, u32 *value)
@@ -527,8 +520,7 @@ static bool lapic_write_reg(struct lapic *lapic, unsigned reg, u64 wide)
     }
 }
 
-/* -- The processor side ----------------------------------------------------------------------
- */
+/* -- The processor side -------------------------------------------------------------------- */
 
 static int lapic_op_acknowledge(void *apic)
 {
@@ -706,8 +698,7 @@ static const struct apic_ops lapic_ops = {
     .init = lapic_op_init,
 };
 
-/* -- The device ------------------------------------------------------------------------------
- */
+/* -- The device ---------------------------------------------------------------------------- */
 
 static void lapic_reset(void *device)
 {

@@ -76,8 +76,7 @@ struct rtc_time {
     unsigned month, day, weekday, hour, minute, second; /* month 1..12, Sunday 1 */
 };
 
-/* -- Calendar: days are counted from 1970-01-01, in eras of 400 years of 146,097 days --------
- */
+/* -- Calendar: days are counted from 1970-01-01, in eras of 400 years of 146,097 days ------ */
 
 /* Years begin in March here, so that the leap day is the last. */
 static s64 days_from_date(s64 year, unsigned month, unsigned day)
@@ -117,8 +116,7 @@ static struct rtc_time time_from_seconds(s64 seconds)
     return t;
 }
 
-/* -- Register encoding -----------------------------------------------------------------------
- */
+/* -- Register encoding --------------------------------------------------------------------- */
 
 static u8 rtc_encode(const struct rtc *rtc, unsigned value)
 {
@@ -145,8 +143,7 @@ static unsigned rtc_decode_hour(const struct rtc *rtc, u8 value)
     return rtc_decode(rtc, value & ~HOUR_PM) % 12 + (value & HOUR_PM ? 12 : 0);
 }
 
-/* -- Time ------------------------------------------------------------------------------------
- */
+/* -- Time ---------------------------------------------------------------------------------- */
 
 static u64 rtc_now(const struct rtc *rtc)
 {
@@ -198,8 +195,7 @@ static void rtc_take(struct rtc *rtc)
     rtc->base_ns = rtc_now(rtc);
 }
 
-/* -- Interrupts ------------------------------------------------------------------------------
- */
+/* -- Interrupts ---------------------------------------------------------------------------- */
 
 static void rtc_update_irq(struct rtc *rtc)
 {
@@ -275,8 +271,7 @@ static void rtc_fire_second(void *opaque)
     rtc_update_irq(rtc);
 }
 
-/* -- Ports -----------------------------------------------------------------------------------
- */
+/* -- Ports --------------------------------------------------------------------------------- */
 
 static u8 rtc_read_a(const struct rtc *rtc)
 {

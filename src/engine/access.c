@@ -14,8 +14,7 @@ static struct vcpu *vcpu_of(struct x86_cpu *c)
     return container_of(c, struct vcpu, cpu);
 }
 
-/* -- Resolving one page
- * ------------------------------------------------------------------------- */
+/* -- Resolving one page -------------------------------------------------------------------- */
 
 /* Where an access lands: RAM at `hva`, or a device at `gpa` (hva NULL). */
 struct place {
@@ -52,8 +51,7 @@ static struct place resolve(struct x86_cpu *c, struct gva la, enum x86_access ac
     return (struct place){.hva = hva + (la.v & ~PAGE_MASK), .gpa = page.gpa, .flags = flags};
 }
 
-/* -- Code pages
- * ---------------------------------------------------------------------------------- */
+/* -- Code pages ---------------------------------------------------------------------------- */
 
 static void forget_code(struct vcpu *vcpu, struct gfn frame)
 {
@@ -111,8 +109,7 @@ const u8 *access_code(struct x86_cpu *c, struct gva la, struct gfn *frame)
     return place.hva;
 }
 
-/* -- Moving bytes
- * -------------------------------------------------------------------------------- */
+/* -- Moving bytes -------------------------------------------------------------------------- */
 
 /* One host access for natural sizes: other processors must never see a torn value. */
 static void copy(void *to, const void *from, unsigned size)
@@ -240,8 +237,7 @@ static unsigned access_fetch(struct x86_cpu *c, struct gva la, void *buf, unsign
     return size;
 }
 
-/* -- LOCK
- * ---------------------------------------------------------------------------------------- */
+/* -- LOCK ---------------------------------------------------------------------------------- */
 
 static void *access_atomic(struct x86_cpu *c, struct gva la, unsigned size)
 {
@@ -271,8 +267,7 @@ static void access_lock_end(struct x86_cpu *c)
     pthread_mutex_unlock(&vcpu_of(c)->board->bus_lock);
 }
 
-/* -- Ports, MSRs, time
- * ---------------------------------------------------------------------------- */
+/* -- Ports, MSRs, time --------------------------------------------------------------------- */
 
 static u32 access_in(struct x86_cpu *c, u16 port, unsigned size)
 {
@@ -318,8 +313,7 @@ static u64 access_tsc(struct x86_cpu *c)
     return __rdtsc();
 }
 
-/* -- Translations
- * ---------------------------------------------------------------------------------- */
+/* -- Translations -------------------------------------------------------------------------- */
 
 static void access_invlpg(struct x86_cpu *c, struct gva la)
 {
@@ -382,8 +376,7 @@ static bool access_load_pdptes(struct x86_cpu *c, u64 cr3)
     return true;
 }
 
-/* -- Errors and calls
- * ------------------------------------------------------------------------------ */
+/* -- Errors and calls ---------------------------------------------------------------------- */
 
 static void access_ferr(struct x86_cpu *c, bool level)
 {

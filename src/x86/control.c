@@ -21,8 +21,7 @@ static bool pae_paging(u64 cr0, u64 cr4, u64 efer)
     return (cr0 & CR0_PG) && (cr4 & CR4_PAE) && !(efer & EFER_LMA);
 }
 
-/* -- CR0 ------------------------------------------------------------------------------------
- */
+/* -- CR0 ----------------------------------------------------------------------------------- */
 
 /* Switching paging on or off may enter or leave IA-32e mode: the new EFER. */
 static u64 efer_after_cr0(struct x86_cpu *c, u64 cr0)
@@ -63,8 +62,7 @@ static void write_cr0(struct x86_cpu *c, u64 value)
     x86_attend(c);
 }
 
-/* -- CR3, CR4, CR8 --------------------------------------------------------------------------
- */
+/* -- CR3, CR4, CR8 ------------------------------------------------------------------------- */
 
 static void write_cr3(struct x86_cpu *c, u64 value)
 {
@@ -185,8 +183,7 @@ void exec_mov_from_cr(struct x86_cpu *c, struct x86_insn *i)
     x86_gpr_write(c, i->opd[0].reg, control_size(c), value);
 }
 
-/* -- Parts of CR0 ---------------------------------------------------------------------------
- */
+/* -- Parts of CR0 -------------------------------------------------------------------------- */
 
 void exec_clts(struct x86_cpu *c, struct x86_insn *i)
 {
@@ -209,8 +206,7 @@ void exec_smsw(struct x86_cpu *c, struct x86_insn *i)
     operand_set(c, i, &i->opd[0], i->opd[0].kind == OPD_MEM ? 2 : i->opsize, c->cr0);
 }
 
-/* -- Debug registers ------------------------------------------------------------------------
- */
+/* -- Debug registers ----------------------------------------------------------------------- */
 
 #define DR6_WRITABLE 0xe00full
 #define DR7_WRITABLE 0xffff23ffull
@@ -253,8 +249,7 @@ void exec_mov_from_dr(struct x86_cpu *c, struct x86_insn *i)
     x86_gpr_write(c, i->opd[0].reg, control_size(c), value);
 }
 
-/* -- Translations and caches ----------------------------------------------------------------
- */
+/* -- Translations and caches --------------------------------------------------------------- */
 
 /* INVLPG knows no limits or access rights; a non-canonical address is nothing to it. */
 void exec_invlpg(struct x86_cpu *c, struct x86_insn *i)
@@ -307,8 +302,7 @@ void exec_wbinvd(struct x86_cpu *c, struct x86_insn *i)
     x86_need_cpl0(c);
 }
 
-/* -- XCR0 -----------------------------------------------------------------------------------
- */
+/* -- XCR0 ---------------------------------------------------------------------------------- */
 
 static void need_osxsave(struct x86_cpu *c)
 {
@@ -338,8 +332,7 @@ void exec_xsetbv(struct x86_cpu *c, struct x86_insn *i)
     c->xcr0 = value;
 }
 
-/* -- EFER -----------------------------------------------------------------------------------
- */
+/* -- EFER ---------------------------------------------------------------------------------- */
 
 static u64 efer_known(const struct x86_model *m)
 {

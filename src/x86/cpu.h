@@ -197,8 +197,7 @@ struct x86_cpu {
     u64 insns; /* instructions retired by semantics in C (statistics) */
 };
 
-/* -- Faults (SDM vol. 3, chapter 6)
- * ---------------------------------------------------------------- */
+/* -- Faults (SDM vol. 3, chapter 6) -------------------------------------------------------- */
 
 /* Ends the instruction in progress with an exception; unwinds to c->unwind. */
 _Noreturn void x86_raise(struct x86_cpu *c, enum x86_vector vector);

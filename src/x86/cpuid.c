@@ -19,8 +19,7 @@
 #define XSAVE_HEADER_END       576
 #define XSAVE_AVX_SIZE         256
 
-/* -- The host -------------------------------------------------------------------------------
- */
+/* -- The host ------------------------------------------------------------------------------ */
 
 void x86_host_cpuid(u32 leaf, u32 subleaf, u32 out[4])
 {
@@ -29,8 +28,7 @@ void x86_host_cpuid(u32 leaf, u32 subleaf, u32 out[4])
         __cpuid_count(leaf, subleaf, out[0], out[1], out[2], out[3]);
 }
 
-/* -- Building the leaves --------------------------------------------------------------------
- */
+/* -- Building the leaves ------------------------------------------------------------------- */
 
 static struct x86_cpuid_leaf *add(struct x86_model *m, u32 leaf)
 {
@@ -209,8 +207,7 @@ void x86_model_leaves(struct x86_model *m, unsigned vcpus)
         add_amd(m, vcpus);
 }
 
-/* -- Answering ------------------------------------------------------------------------------
- */
+/* -- Answering ----------------------------------------------------------------------------- */
 
 static const struct x86_cpuid_leaf *find(const struct x86_model *m, u32 leaf, u32 subleaf)
 {

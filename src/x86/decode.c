@@ -18,8 +18,7 @@ static void exec_too_long(struct x86_cpu *c, struct x86_insn *i)
     x86_raise_error(c, VEC_GP, 0);
 }
 
-/* -- Zydis ----------------------------------------------------------------------------------
- */
+/* -- Zydis --------------------------------------------------------------------------------- */
 
 static void decoder_init(ZydisDecoder *d, const struct x86_model *model, unsigned code_size)
 {
@@ -49,8 +48,7 @@ static void decoder_init(ZydisDecoder *d, const struct x86_model *model, unsigne
         ZydisDecoderEnableMode(d, settings[k].mode, settings[k].on);
 }
 
-/* -- Operands -------------------------------------------------------------------------------
- */
+/* -- Operands ------------------------------------------------------------------------------ */
 
 /* Register families of Zydis that are numbered without gaps, as kinds of operands. */
 static const struct reg_range {
@@ -175,8 +173,7 @@ static void lower_amd_branch(struct x86_insn *i, const ZydisDecodedInstruction *
     }
 }
 
-/* -- String instructions --------------------------------------------------------------------
- */
+/* -- String instructions ------------------------------------------------------------------- */
 
 /*
  * The last of F2 and F3 counts; where the instruction compares nothing they mean the same. The
@@ -211,8 +208,7 @@ static void lower_xlat(struct x86_insn *i, const ZydisDecodedInstruction *z,
             lower_memory(i, z, &ops[k]);
 }
 
-/* -- Handlers -------------------------------------------------------------------------------
- */
+/* -- Handlers ------------------------------------------------------------------------------ */
 
 static x86_handler *system_mov(u8 to, u8 from)
 {

@@ -10,8 +10,7 @@
 
 #include <Zydis/Zydis.h>
 
-/* -- Any operation on any operands ----------------------------------------------------------
- */
+/* -- Any operation on any operands --------------------------------------------------------- */
 
 static alu_function *const alu_functions[] = {
 #define F(mnemonic, name) [ZYDIS_MNEMONIC_##mnemonic] = alu_##name
@@ -158,8 +157,7 @@ void exec_bit_test(struct x86_cpu *c, struct x86_insn *i)
     c->rflags = flags;
 }
 
-/* -- Exchanges ------------------------------------------------------------------------------
- */
+/* -- Exchanges ----------------------------------------------------------------------------- */
 
 static u64 host_exchange(void *p, unsigned n, u64 value)
 {
@@ -277,8 +275,7 @@ void exec_cmpxchg_pair(struct x86_cpu *c, struct x86_insn *i)
     c->gpr[RDX] = half == 8 ? expected[1] : expected[0] >> 32;
 }
 
-/* -- The hot ones, by size and operands ------------------------------------------------------
- */
+/* -- The hot ones, by size and operands ---------------------------------------------------- */
 
 enum alu_shape { SHAPE_RR, SHAPE_RI, SHAPE_RM, SHAPE_MR, SHAPE_MI, SHAPES };
 

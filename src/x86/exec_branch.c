@@ -76,8 +76,7 @@ void exec_loop(struct x86_cpu *c, struct x86_insn *i)
     x86_gpr_write(c, RCX, i->adsize, count);
 }
 
-/* -- The hot ones of 64-bit code ------------------------------------------------------------
- */
+/* -- The hot ones of 64-bit code ----------------------------------------------------------- */
 
 #define JCC(cc)                                                                                \
     static void jcc_##cc(struct x86_cpu *c, struct x86_insn *i)                                \

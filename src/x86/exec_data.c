@@ -98,8 +98,7 @@ void exec_cwd(struct x86_cpu *c, struct x86_insn *i)
     x86_gpr_write(c, RDX, n, sign);
 }
 
-/* -- Stack ----------------------------------------------------------------------------------
- */
+/* -- Stack --------------------------------------------------------------------------------- */
 
 static u64 sp_cut(const struct x86_cpu *c, u64 sp)
 {
@@ -183,8 +182,7 @@ void exec_leave(struct x86_cpu *c, struct x86_insn *i)
     x86_gpr_write(c, RBP, i->opsize, value);
 }
 
-/* -- The hot ones, by size and operands -----------------------------------------------------
- */
+/* -- The hot ones, by size and operands ---------------------------------------------------- */
 
 #define MOVES(n)                                                                               \
     static void mov_##n##_rr(struct x86_cpu *c, struct x86_insn *i)                            \

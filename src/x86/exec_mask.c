@@ -151,8 +151,7 @@ void exec_gather(struct x86_cpu *c, struct x86_insn *i)
     vector_put(c, by, mask);
 }
 
-/* -- Choice ----------------------------------------------------------------------------------
- */
+/* -- Choice -------------------------------------------------------------------------------- */
 
 static x86_handler *choose_masked(struct x86_insn *i, unsigned size)
 {

@@ -134,8 +134,7 @@ void exec_gpr_store(struct x86_cpu *c, struct x86_insn *i)
               x86_gpr_read(c, i->opd[1].reg, i->mem_size));
 }
 
-/* -- Choice ----------------------------------------------------------------------------------
- */
+/* -- Choice -------------------------------------------------------------------------------- */
 
 static x86_handler *choose_move(const struct x86_insn *i)
 {

@@ -5,8 +5,7 @@
 
 #include <Zydis/Zydis.h>
 
-/* -- MUL and IMUL ---------------------------------------------------------------------------
- */
+/* -- MUL and IMUL -------------------------------------------------------------------------- */
 
 static void multiply_byte(struct x86_cpu *c, struct x86_insn *i)
 {
@@ -70,8 +69,7 @@ void exec_mulx(struct x86_cpu *c, struct x86_insn *i)
     operand_set_reg(c, &i->opd[0], n, (u64)(product >> 8 * n));
 }
 
-/* -- DIV and IDIV: #DE before the host would trap -------------------------------------------
- */
+/* -- DIV and IDIV: #DE before the host would trap ------------------------------------------ */
 
 static bool quotient_fits(u128 dividend, u64 divisor, unsigned n)
 {

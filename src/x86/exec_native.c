@@ -240,8 +240,7 @@ void exec_native_x87(struct x86_cpu *c, struct x86_insn *i)
     c->fpu.mxcsr_mask = native_mxcsr_mask(c);
 }
 
-/* -- Images larger than one access -----------------------------------------------------------
- */
+/* -- Images larger than one access --------------------------------------------------------- */
 
 #define CHUNK 64u
 

@@ -13,8 +13,7 @@ static void need_protected(struct x86_cpu *c)
         x86_raise(c, VEC_UD);
 }
 
-/* -- MOV, PUSH, POP, LxS --------------------------------------------------------------------
- */
+/* -- MOV, PUSH, POP, LxS ------------------------------------------------------------------- */
 
 /* After a load of SS one instruction runs undisturbed: the one that loads SP (SDM vol. 3,
  * 6.8.3). */
@@ -90,8 +89,7 @@ void exec_lss(struct x86_cpu *c, struct x86_insn *i)
     load_far_pointer(c, i, SEG_SS);
 }
 
-/* -- LAR, LSL, VERR, VERW, ARPL -------------------------------------------------------------
- */
+/* -- LAR, LSL, VERR, VERW, ARPL ------------------------------------------------------------ */
 
 /* One bit a system descriptor type (SDM vol. 2, LAR and LSL). */
 #define TYPES_LAR      0x1a3eu
@@ -171,8 +169,7 @@ void exec_arpl(struct x86_cpu *c, struct x86_insn *i)
     set_zf(c, raise);
 }
 
-/* -- GDTR, IDTR -----------------------------------------------------------------------------
- */
+/* -- GDTR, IDTR ---------------------------------------------------------------------------- */
 
 static u64 after_limit(const struct x86_insn *i, u64 ea)
 {
@@ -221,8 +218,7 @@ void exec_sidt(struct x86_cpu *c, struct x86_insn *i)
     store_table(c, i, &c->idtr);
 }
 
-/* -- LDTR, TR -------------------------------------------------------------------------------
- */
+/* -- LDTR, TR ------------------------------------------------------------------------------ */
 
 /* A system segment of the GDT as the register will hold it; 16 bytes in long mode. */
 static struct x86_seg read_system(struct x86_cpu *c, const struct x86_descriptor *d)
@@ -299,8 +295,7 @@ void exec_str(struct x86_cpu *c, struct x86_insn *i)
     store_selector(c, i, SEG_TR);
 }
 
-/* -- FS and GS bases ------------------------------------------------------------------------
- */
+/* -- FS and GS bases ----------------------------------------------------------------------- */
 
 static void need_fsgsbase(struct x86_cpu *c)
 {

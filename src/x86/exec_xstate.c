@@ -39,8 +39,7 @@ u64 native_xinuse(const struct x86_cpu *c)
     return used;
 }
 
-/* -- MXCSR -----------------------------------------------------------------------------------
- */
+/* -- MXCSR --------------------------------------------------------------------------------- */
 
 static void check_mxcsr(struct x86_cpu *c, u32 value)
 {
@@ -92,8 +91,7 @@ void exec_vzeroall(struct x86_cpu *c, struct x86_insn *i)
     memset(c->fpu.xmm, 0, 16 * vector_registers(c));
 }
 
-/* -- The legacy region -----------------------------------------------------------------------
- */
+/* -- The legacy region --------------------------------------------------------------------- */
 
 /* XSAVE's address is #GP when misaligned even where it is #SS or #GP for other reasons. */
 static void check_alignment(struct x86_cpu *c, struct x86_insn *i, unsigned align)
@@ -202,8 +200,7 @@ void exec_fxrstor(struct x86_cpu *c, struct x86_insn *i)
     memcpy(c->fpu.xmm, image.xmm, skips_xmm(c) ? 0 : 16 * vector_registers(c));
 }
 
-/* -- XSAVE -----------------------------------------------------------------------------------
- */
+/* -- XSAVE --------------------------------------------------------------------------------- */
 
 static void check_xsave(struct x86_cpu *c, struct x86_insn *i, enum x86_access access)
 {
@@ -298,8 +295,7 @@ void exec_xsaves(struct x86_cpu *c, struct x86_insn *i)
     save_compact(c, i, c->xcr0 | c->xss);
 }
 
-/* -- XRSTOR ----------------------------------------------------------------------------------
- */
+/* -- XRSTOR -------------------------------------------------------------------------------- */
 
 /* The header's rules (SDM vol. 1, 13.8 and 13.12): anything wrong is #GP(0). */
 static void check_header(struct x86_cpu *c, const u64 header[8], u64 allowed, bool supervisor)

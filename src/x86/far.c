@@ -40,8 +40,7 @@ static void commit_code(struct x86_cpu *c, const struct x86_descriptor *cs, unsi
     c->rip = rip;
 }
 
-/* -- Real and virtual-8086 mode -------------------------------------------------------------
- */
+/* -- Real and virtual-8086 mode ------------------------------------------------------------ */
 
 static bool is_8086(const struct x86_cpu *c)
 {
@@ -64,8 +63,7 @@ static void commit_code_8086(struct x86_cpu *c, u16 sel, u64 rip)
     x86_derive(c);
 }
 
-/* -- Far JMP and CALL -----------------------------------------------------------------------
- */
+/* -- Far JMP and CALL ---------------------------------------------------------------------- */
 
 struct far_branch {
     u16 sel;
@@ -261,8 +259,7 @@ void exec_call_far(struct x86_cpu *c, struct x86_insn *i)
     far_branch(c, &b);
 }
 
-/* -- Far RET and IRET -----------------------------------------------------------------------
- */
+/* -- Far RET and IRET ---------------------------------------------------------------------- */
 
 /* What a far return found on the stack, checked. */
 struct far_return {
@@ -345,8 +342,7 @@ void exec_ret_far(struct x86_cpu *c, struct x86_insn *i)
     commit_return(c, &r, r.switch_stack ? release : 0);
 }
 
-/* -- IRET -----------------------------------------------------------------------------------
- */
+/* -- IRET ---------------------------------------------------------------------------------- */
 
 #define IRET_FLAGS (FLAGS_STATUS | FLAG_TF | FLAG_DF | FLAG_NT)
 #define IRET_WIDE  (FLAG_RF | FLAG_AC | FLAG_ID)

@@ -28,8 +28,7 @@ static u32 event_ext(const struct event *e)
     return e->kind != EVENT_SOFTWARE;
 }
 
-/* -- Real mode, and virtual-8086 mode with redirection --------------------------------------
- */
+/* -- Real mode, and virtual-8086 mode with redirection ------------------------------------- */
 
 static void deliver_ivt(struct x86_cpu *c, const struct event *e, u64 base, u64 clear)
 {
@@ -58,8 +57,7 @@ static void deliver_real(struct x86_cpu *c, const struct event *e)
     deliver_ivt(c, e, c->idtr.base, FLAG_IF | FLAG_TF | FLAG_AC | FLAG_RF);
 }
 
-/* -- Protected and long mode ----------------------------------------------------------------
- */
+/* -- Protected and long mode --------------------------------------------------------------- */
 
 /* IDT errors name the gate: index, IDT bit, EXT. */
 static u32 gate_error(const struct event *e)
@@ -214,8 +212,7 @@ static void deliver_event(struct x86_cpu *c, const struct event *e)
         deliver_protected(c, e);
 }
 
-/* -- Events that meet faults (SDM vol. 3, table 6-5) ----------------------------------------
- */
+/* -- Events that meet faults (SDM vol. 3, table 6-5) --------------------------------------- */
 
 static bool is_contributory(u8 vector)
 {
@@ -325,8 +322,7 @@ void x86_deliver_nmi(struct x86_cpu *c)
     x86_deliver_interrupt(c, VEC_NMI);
 }
 
-/* -- INT n, INT3, INTO, INT1 ----------------------------------------------------------------
- */
+/* -- INT n, INT3, INTO, INT1 --------------------------------------------------------------- */
 
 static void software_interrupt(struct x86_cpu *c, u8 vector)
 {

@@ -49,8 +49,7 @@ void exec_out(struct x86_cpu *c, struct x86_insn *i)
     c->ops->out(c, port, size, (u32)x86_gpr_read(c, RAX, size));
 }
 
-/* -- Strings --------------------------------------------------------------------------------
- */
+/* -- Strings ------------------------------------------------------------------------------- */
 
 static void advance(struct x86_cpu *c, const struct x86_insn *i, unsigned reg)
 {

@@ -196,8 +196,7 @@ void x86_store_bytes(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, const 
 u64 x86_load_system(struct x86_cpu *c, struct gva la, unsigned size);
 void x86_store_system(struct x86_cpu *c, struct gva la, unsigned size, u64 value);
 
-/* -- Registers by operand size (SDM vol. 1, 3.4.1.1: 32-bit writes clear the upper half)
- * ------------- */
+/* -- Registers by operand size (SDM vol. 1, 3.4.1.1: 32-bit writes clear the upper half) --- */
 
 static inline u64 x86_gpr_read(const struct x86_cpu *c, unsigned reg, unsigned size)
 {
@@ -230,8 +229,7 @@ static inline void x86_gpr_write(struct x86_cpu *c, unsigned reg, unsigned size,
     }
 }
 
-/* -- Stack
- * ------------------------------------------------------------------------------------- */
+/* -- Stack --------------------------------------------------------------------------------- */
 
 /* The stack pointer cut to the stack's width, and its update that keeps the bits above. */
 static inline u64 x86_sp(const struct x86_cpu *c)
@@ -271,8 +269,7 @@ static inline u64 x86_pop(struct x86_cpu *c, unsigned size)
     return value;
 }
 
-/* -- Near control flow
- * -------------------------------------------------------------------------- */
+/* -- Near control flow --------------------------------------------------------------------- */
 
 /* `target` cut to `opsize` after the limit or canonical check (#GP(0)): for those that store
  * before they jump. */
@@ -292,8 +289,7 @@ static inline u64 x86_jump_target(struct x86_cpu *c, u64 target, unsigned opsize
 /* Sets RIP to the checked target. */
 void x86_jump(struct x86_cpu *c, u64 target, unsigned opsize);
 
-/* -- RFLAGS
- * ------------------------------------------------------------------------------------- */
+/* -- RFLAGS -------------------------------------------------------------------------------- */
 
 /* Replaces the bits of `mask` by those of `value`; derives what depends on VM and AC and
  * attends to TF and IF. */

@@ -8,8 +8,7 @@
 
 #include "x86/regs.h"
 
-/* -- Feature names --------------------------------------------------------------------------
- */
+/* -- Feature names ------------------------------------------------------------------------- */
 
 /* Where a feature comes from, and from which level on it belongs to x86-64-vN. */
 enum level { V1 = 1, V2, V3, BEYOND, SYSTEM };
@@ -138,8 +137,7 @@ static const struct feature_row *find_feature(const char *word, size_t len)
     return NULL;
 }
 
-/* -- The host -------------------------------------------------------------------------------
- */
+/* -- The host ------------------------------------------------------------------------------ */
 
 static bool host_runs_avx(void)
 {
@@ -182,8 +180,7 @@ static bool in_words(const u32 words[FEATURE_WORDS], u16 feature)
     return words[feature >> 5] >> (feature & 31) & 1;
 }
 
-/* -- Building the set -----------------------------------------------------------------------
- */
+/* -- Building the set ---------------------------------------------------------------------- */
 
 static void set_feature(struct x86_model *m, u16 feature, bool on)
 {

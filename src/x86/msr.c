@@ -28,8 +28,7 @@
 #define MTRR_VARIABLE 8
 #define MC_BANKS      8
 
-/* -- What may be written --------------------------------------------------------------------
- */
+/* -- What may be written ------------------------------------------------------------------- */
 
 typedef bool msr_check(const struct x86_cpu *c, u32 index, u64 value);
 
@@ -109,8 +108,7 @@ static bool mcg_status(const struct x86_cpu *c, u32 index, u64 value)
     return !(value & ~7ull);
 }
 
-/* -- Fields ---------------------------------------------------------------------------------
- */
+/* -- Fields -------------------------------------------------------------------------------- */
 
 enum msr_vendor { BOTH, INTEL, AMD };
 
@@ -171,8 +169,7 @@ static u64 *field_of(struct x86_cpu *c, const struct msr_field *f, u32 index)
     return (u64 *)((char *)c + f->field) + (index - f->index);
 }
 
-/* -- Constants ------------------------------------------------------------------------------
- */
+/* -- Constants ----------------------------------------------------------------------------- */
 
 /* Registers that Linux and firmware look at; writes are dropped unless read_only. */
 static const struct msr_constant {
@@ -213,8 +210,7 @@ static const struct msr_constant *find_constant(const struct x86_cpu *c, u32 ind
     return NULL;
 }
 
-/* -- Registers that do something ------------------------------------------------------------
- */
+/* -- Registers that do something ----------------------------------------------------------- */
 
 static void set_tsc(struct x86_cpu *c, u64 offset)
 {
@@ -303,8 +299,7 @@ static bool write_special(struct x86_cpu *c, u32 index, u64 value)
     }
 }
 
-/* -- RDMSR and WRMSR ------------------------------------------------------------------------
- */
+/* -- RDMSR and WRMSR ----------------------------------------------------------------------- */
 
 static bool rdmsr(struct x86_cpu *c, u32 index, u64 *value)
 {

@@ -120,8 +120,7 @@ static void emit_flags_store(struct emitter *e)
     emit_state(e, TMP_R8, offsetof(struct x86_cpu, rflags));
 }
 
-/* -- What an instruction names ---------------------------------------------------------------
- */
+/* -- What an instruction names ------------------------------------------------------------- */
 
 struct shape {
     u16 vec_read, vec_write, ymm; /* one bit a register */
@@ -247,8 +246,7 @@ static size_t gpr_byte_offset(const ZydisDecodedOperand *o)
     return gpr_offset(gpr_number(o)) + high;
 }
 
-/* -- The instruction itself ------------------------------------------------------------------
- */
+/* -- The instruction itself ---------------------------------------------------------------- */
 
 /* W decides the width of a general operand in 64-bit code only; elsewhere it is ignored. */
 static bool drops_w(const struct shape *s, const ZydisDecodedInstruction *z, bool mode64)
@@ -387,8 +385,7 @@ static void emit_insn(struct emitter *e, const struct shape *s,
     }
 }
 
-/* -- The thunk around it ---------------------------------------------------------------------
- */
+/* -- The thunk around it ------------------------------------------------------------------- */
 
 static void emit_loads(struct emitter *e, const struct shape *s)
 {
@@ -491,8 +488,7 @@ static enum x86_decode_result publish(struct x86_cpu *c, const struct shape *s,
     return DECODE_OK;
 }
 
-/* -- Features --------------------------------------------------------------------------------
- */
+/* -- Features ------------------------------------------------------------------------------ */
 
 enum x86_feature native_feature(const ZydisDecodedInstruction *z)
 {
@@ -573,8 +569,7 @@ static bool available(const struct x86_cpu *c, const ZydisDecodedInstruction *z)
     return x86_has(c->model, native_feature(z));
 }
 
-/* -- Operand rules ---------------------------------------------------------------------------
- */
+/* -- Operand rules ------------------------------------------------------------------------- */
 
 /* Must a 16- or 32-byte memory operand be aligned? SDM vol. 2, 2.4. */
 static bool must_align(const struct x86_cpu *c, const ZydisDecodedInstruction *z,

@@ -74,8 +74,7 @@ enum x86_decode_result native_lower(struct x86_cpu *c, const ZydisDecodedInstruc
                                     const ZydisDecodedOperand *operands, const u8 *bytes,
                                     struct x86_insn *i);
 
-/* -- Shared by the exec_* files of the group ------------------------------------------------
- */
+/* -- Shared by the exec_* files of the group ----------------------------------------------- */
 
 /*
  * #UD and #NM by CR0, CR4 and XCR0, in the order of SDM vol. 2, 2.4 and vol. 3, 2.5. The

@@ -17,8 +17,7 @@ static void load_flat(struct x86_cpu *c, u16 cs, u32 cs_attr, u16 ss, unsigned c
     c->seg[SEG_SS] = x86_seg_flat((u16)((ss & ~3) | cpl), ATTR_STACK | dpl);
 }
 
-/* -- SYSCALL, SYSRET ------------------------------------------------------------------------
- */
+/* -- SYSCALL, SYSRET ----------------------------------------------------------------------- */
 
 static void need_syscall(struct x86_cpu *c)
 {
@@ -67,8 +66,7 @@ void exec_sysret(struct x86_cpu *c, struct x86_insn *i)
     x86_write_flags(c, flags, mask);
 }
 
-/* -- SYSENTER, SYSEXIT ----------------------------------------------------------------------
- */
+/* -- SYSENTER, SYSEXIT --------------------------------------------------------------------- */
 
 static void need_sysenter(struct x86_cpu *c)
 {

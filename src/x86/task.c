@@ -31,8 +31,7 @@ static struct gva tss_at(u64 base, unsigned offset)
     return gva((u32)(base + offset));
 }
 
-/* -- The old task ---------------------------------------------------------------------------
- */
+/* -- The old task -------------------------------------------------------------------------- */
 
 /* Every access of the switch up to the commit must succeed before the first write. */
 static void probe_tss(struct x86_cpu *c, u64 base, const struct tss_layout *l,
@@ -53,8 +52,7 @@ static void save_task(struct x86_cpu *c, u64 base, const struct tss_layout *l, u
         x86_store_system(c, tss_at(base, l->segs + n * l->size), 2, c->seg[n].sel);
 }
 
-/* -- The new task ---------------------------------------------------------------------------
- */
+/* -- The new task -------------------------------------------------------------------------- */
 
 struct task_image {
     const struct tss_layout *layout;
@@ -170,8 +168,7 @@ static void load_segments(struct x86_cpu *c, const struct task_image *t, u32 ext
             load_data(c, n, t->seg[n], ext);
 }
 
-/* -- The switch -----------------------------------------------------------------------------
- */
+/* -- The switch ---------------------------------------------------------------------------- */
 
 static void load_cr3(struct x86_cpu *c, const struct task_image *t, u16 tss, u32 ext)
 {

@@ -152,8 +152,7 @@ static void dump(const char *path, const char *words, const char *to)
     image_close(image);
 }
 
-/* -- Stamps: request n writes n + 1 all over a block -----------------------------------------
- */
+/* -- Stamps: request n writes n + 1 all over a block --------------------------------------- */
 
 static u64 block_of(u64 seed, u64 n, u64 blocks)
 {

@@ -100,8 +100,7 @@ static void add_module(struct fixture *f, const void *data, u64 size, const char
         .image = {.name = "module", .data = data, .size = size}, .command_line = line};
 }
 
-/* -- Linux -----------------------------------------------------------------------------------
- */
+/* -- Linux --------------------------------------------------------------------------------- */
 
 static void test_linux_64(void **state)
 {
@@ -258,8 +257,7 @@ static void test_linux_bad_fields(void **state)
     assert_refused(f, "truncated");
 }
 
-/* -- PVH -------------------------------------------------------------------------------------
- */
+/* -- PVH ----------------------------------------------------------------------------------- */
 
 static void check_pvh(struct fixture *f, bool is_64)
 {
@@ -328,8 +326,7 @@ static void test_pvh_bad(void **state)
     assert_refused(f, "truncated");
 }
 
-/* -- Multiboot -------------------------------------------------------------------------------
- */
+/* -- Multiboot ----------------------------------------------------------------------------- */
 
 static void test_multiboot_elf(void **state)
 {

@@ -35,8 +35,7 @@ static bool chance(unsigned percent)
     return random64() % 100 < percent;
 }
 
-/* -- The model
- * --------------------------------------------------------------------------------- */
+/* -- The model ----------------------------------------------------------------------------- */
 
 struct verdict {
     bool ok;
@@ -170,8 +169,7 @@ static struct verdict model_walk(struct x86_cpu *c, struct pmap *pmap, u64 la,
     return v;
 }
 
-/* -- Random worlds
- * ----------------------------------------------------------------------------- */
+/* -- Random worlds ------------------------------------------------------------------------- */
 
 static u64 random_entry(unsigned size)
 {

@@ -173,8 +173,7 @@ _Noreturn static void child_main(int orders, int reports, _Atomic unsigned *curr
     _exit(0);
 }
 
-/* -- The parent ------------------------------------------------------------------------------
- */
+/* -- The parent ---------------------------------------------------------------------------- */
 
 void *bare_alloc(size_t size)
 {

@@ -26,8 +26,7 @@ u64 random_next(struct random *r)
     return r->s[1] + b;
 }
 
-/* -- State -----------------------------------------------------------------------------------
- */
+/* -- State --------------------------------------------------------------------------------- */
 
 static u64 random_integer(struct random *r)
 {
@@ -226,8 +225,7 @@ void generate_state(struct random *r, struct state *s, unsigned code_size)
     generate_memory(r, s->memory);
 }
 
-/* -- Instructions ----------------------------------------------------------------------------
- */
+/* -- Instructions -------------------------------------------------------------------------- */
 
 struct writer {
     u8 bytes[32];

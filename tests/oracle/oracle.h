@@ -87,8 +87,7 @@ bool host_is_amd(void);
 u64 host_xcr0(void);
 #define XCR0_COMPARED (XCR0_X87 | XCR0_SSE | XCR0_AVX)
 
-/* -- Random numbers (xorshift128+), seeded --------------------------------------------------
- */
+/* -- Random numbers (xorshift128+), seeded ------------------------------------------------- */
 
 struct random {
     u64 s[2];
@@ -104,8 +103,7 @@ static inline bool random_percent(struct random *r, unsigned percent)
     return random_below(r, 100) < percent;
 }
 
-/* -- Forms: every mnemonic x operands x encoding that the decoder knows ---------------------
- */
+/* -- Forms: every mnemonic x operands x encoding that the decoder knows -------------------- */
 
 struct form {
     u64 key; /* what makes two encodings the same form */
@@ -145,8 +143,7 @@ void generate(struct forms *forms, struct random *r, struct job *job);
 /* Random state of the units, for generate.c. */
 void generate_state(struct random *r, struct state *s, unsigned code_size);
 
-/* -- Comparing -------------------------------------------------------------------------------
- */
+/* -- Comparing ----------------------------------------------------------------------------- */
 
 /* False: they differ; prints how when `print`. */
 bool states_agree(const struct sequence *q, const struct state *a, const struct state *b,

@@ -141,8 +141,7 @@ static const struct x86_ops ops = {
     .native_emit = op_native_emit,
 };
 
-/* -- The processor that Linux's user code sees -----------------------------------------------
- */
+/* -- The processor that Linux's user code sees --------------------------------------------- */
 
 /* Not by CPUID here and now: under a hypervisor each costs microseconds. */
 bool host_is_amd(void)
@@ -219,8 +218,7 @@ static void fill_tlb(struct sim *s)
     }
 }
 
-/* -- Running ---------------------------------------------------------------------------------
- */
+/* -- Running ------------------------------------------------------------------------------- */
 
 static void step(struct sim *s)
 {

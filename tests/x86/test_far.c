@@ -17,8 +17,7 @@ static int through_pointer(struct fake *f, bool call, u16 sel, u32 offset)
     return FAKE_RUN(f, 0xff, call ? 0x1b : 0x2b);
 }
 
-/* -- Call gates -----------------------------------------------------------------------------
- */
+/* -- Call gates ---------------------------------------------------------------------------- */
 
 static void test_call_gate(void **state)
 {
@@ -106,8 +105,7 @@ static void test_long_mode_code(void **state)
     fake_free(f);
 }
 
-/* -- IRET -----------------------------------------------------------------------------------
- */
+/* -- IRET ---------------------------------------------------------------------------------- */
 
 static void push_frame(struct fake *f, unsigned size, const u64 *values, unsigned count)
 {
@@ -201,8 +199,7 @@ static void test_iret_v86(void **state)
     fake_free(f);
 }
 
-/* -- System calls ---------------------------------------------------------------------------
- */
+/* -- System calls -------------------------------------------------------------------------- */
 
 static struct fake *syscall_new(bool amd)
 {

@@ -21,8 +21,7 @@ static void store(struct fake *f, u64 la, unsigned n, u64 value)
     memcpy(fake_at(f, la), &value, n);
 }
 
-/* -- Read-modify-write and LOCK -------------------------------------------------------------
- */
+/* -- Read-modify-write and LOCK ------------------------------------------------------------ */
 
 static void test_write_fault_first(void **state)
 {
@@ -101,8 +100,7 @@ static void test_cmpxchg_pair(void **state)
     }
 }
 
-/* -- Bit strings ----------------------------------------------------------------------------
- */
+/* -- Bit strings --------------------------------------------------------------------------- */
 
 static void test_bit_string(void **state)
 {
@@ -124,8 +122,7 @@ static void test_bit_string(void **state)
     fake_free(f);
 }
 
-/* -- Strings --------------------------------------------------------------------------------
- */
+/* -- Strings ------------------------------------------------------------------------------- */
 
 static void test_rep_movs_fault(void **state)
 {
@@ -243,8 +240,7 @@ static void test_string_wrap(void **state)
     fake_free(f);
 }
 
-/* -- Stack ----------------------------------------------------------------------------------
- */
+/* -- Stack --------------------------------------------------------------------------------- */
 
 static void test_stack(void **state)
 {
@@ -296,8 +292,7 @@ static void test_stack(void **state)
     fake_free(f);
 }
 
-/* -- Control flow ---------------------------------------------------------------------------
- */
+/* -- Control flow -------------------------------------------------------------------------- */
 
 static void test_branches(void **state)
 {
@@ -359,8 +354,7 @@ static void test_conditions(void **state)
     fake_free(f);
 }
 
-/* -- Arithmetic -----------------------------------------------------------------------------
- */
+/* -- Arithmetic ---------------------------------------------------------------------------- */
 
 static void test_divide(void **state)
 {

@@ -25,8 +25,7 @@ static unsigned entered(struct fake *f)
     return (unsigned)(f->cpu.rip - TABLE_CODE) / 16;
 }
 
-/* -- Frames ---------------------------------------------------------------------------------
- */
+/* -- Frames -------------------------------------------------------------------------------- */
 
 static void test_frame_same_level(void **state)
 {
@@ -129,8 +128,7 @@ static void test_real_mode(void **state)
     fake_free(f);
 }
 
-/* -- Errors on the way ----------------------------------------------------------------------
- */
+/* -- Errors on the way --------------------------------------------------------------------- */
 
 /* What the frame of the second event says: vector and error code. */
 static void expect_second(struct fake *f, unsigned vector, u32 error)
@@ -250,8 +248,7 @@ static void test_first_push_faults(void **state)
     fake_free(f);
 }
 
-/* -- Double and triple faults (SDM vol. 3, table 6-5) -----------------------------------------
- */
+/* -- Double and triple faults (SDM vol. 3, table 6-5) -------------------------------------- */
 
 /* Delivers `first`, the delivery of which meets `second`: #PF by an absent IDT page does not do
  * for all, so the gate of `first` is absent (#NP) or its stack is (#PF). */
@@ -290,8 +287,7 @@ static void test_double_fault(void **state)
     assert_int_equal(meet(VEC_GP, false, true), VEC_NP); /* vector 13 from outside is no #GP */
 }
 
-/* -- Debug ----------------------------------------------------------------------------------
- */
+/* -- Debug --------------------------------------------------------------------------------- */
 
 static void test_debug_trap(void **state)
 {

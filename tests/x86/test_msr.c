@@ -43,8 +43,7 @@ static int mov_dr(struct fake *f, unsigned n, u64 value)
     return FAKE_RUN(f, 0x0f, 0x23, (u8)(0xc0 | n << 3));
 }
 
-/* -- MSRs -----------------------------------------------------------------------------------
- */
+/* -- MSRs ---------------------------------------------------------------------------------- */
 
 static void test_values(void **state)
 {
@@ -132,8 +131,7 @@ static void test_efer(void **state)
     fake_free(f);
 }
 
-/* -- Control registers ----------------------------------------------------------------------
- */
+/* -- Control registers --------------------------------------------------------------------- */
 
 static void test_cr0(void **state)
 {
@@ -252,8 +250,7 @@ static void test_invpcid(void **state)
     fake_free(f);
 }
 
-/* -- Instructions of features that no model has -----------------------------------------------
- */
+/* -- Instructions of features that no model has -------------------------------------------- */
 
 static void test_absent(void **state)
 {
@@ -298,8 +295,7 @@ static void test_absent(void **state)
     fake_free(f);
 }
 
-/* -- Reset and INIT -------------------------------------------------------------------------
- */
+/* -- Reset and INIT ------------------------------------------------------------------------ */
 
 static void test_reset(void **state)
 {

@@ -22,8 +22,7 @@ static void set_test(struct fake *f, u32 limit, u32 attr)
     tables_set(f, SEL_TEST, tables_segment(FAKE_DATA, limit, attr));
 }
 
-/* -- Loads ----------------------------------------------------------------------------------
- */
+/* -- Loads --------------------------------------------------------------------------------- */
 
 static void test_data_loads(void **state)
 {
@@ -160,8 +159,7 @@ static void test_pop_and_lxs(void **state)
     fake_free(f);
 }
 
-/* -- Accesses -------------------------------------------------------------------------------
- */
+/* -- Accesses ------------------------------------------------------------------------------ */
 
 /* mov eax, es:[ebx] and mov es:[ebx], eax at `offset` of the segment in ES. */
 static int access_es(struct fake *f, u32 offset, bool write)
@@ -260,8 +258,7 @@ static void test_unreal(void **state)
     fake_free(f);
 }
 
-/* -- Questions ------------------------------------------------------------------------------
- */
+/* -- Questions ----------------------------------------------------------------------------- */
 
 static bool zf(const struct fake *f)
 {
@@ -319,8 +316,7 @@ static void test_arpl(void **state)
     fake_free(f);
 }
 
-/* -- System registers -----------------------------------------------------------------------
- */
+/* -- System registers ---------------------------------------------------------------------- */
 
 static void test_ltr(void **state)
 {

@@ -28,8 +28,7 @@
 #include "engine/sim/sim.h"
 #include "host/code_memory.h"
 
-/* -- Modes ------------------------------------------------------------------------------------
- */
+/* -- Modes --------------------------------------------------------------------------------- */
 
 /* What a translation depends on beside the bytes: a word compared as a whole. */
 #define MODE_SET(tlb_index) ((u32)(tlb_index)) /* bits 1:0: enum x86_tlb_index */

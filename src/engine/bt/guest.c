@@ -5,8 +5,7 @@
 
 #include "x86/native.h"
 
-/* -- Which group an instruction belongs to ----------------------------------------------------
- */
+/* -- Which group an instruction belongs to ------------------------------------------------- */
 
 /* What the groups of x86/ say about a mnemonic; the vector group is known by its ISA set. */
 enum group { GROUP_NONE, GROUP_INTEGER, GROUP_SYSTEM };
@@ -166,8 +165,7 @@ static u8 classify(const struct guest_decoder *d, const ZydisDecodedInstruction 
     return host_differs(z) ? GUEST_SIMULATE : special_kind((u16)z->mnemonic);
 }
 
-/* -- Flags ------------------------------------------------------------------------------------
- */
+/* -- Flags --------------------------------------------------------------------------------- */
 
 /* Shifts and rotates leave all flags alone when the masked count is zero. */
 static bool is_shift(const ZydisDecodedInstruction *z)
@@ -214,8 +212,7 @@ static void find_flags(const ZydisDecodedInstruction *z, const ZydisDecodedOpera
         g->flags_kill = (u16)(sure & FLAGS_STATUS & ~FLAG_OF);
 }
 
-/* -- Operands ---------------------------------------------------------------------------------
- */
+/* -- Operands ------------------------------------------------------------------------------ */
 
 static u8 gpr_of(ZydisRegister reg)
 {
@@ -292,8 +289,7 @@ static bool find_operands(const ZydisDecodedInstruction *z, const ZydisDecodedOp
     return plain;
 }
 
-/* -- Shape ------------------------------------------------------------------------------------
- */
+/* -- Shape --------------------------------------------------------------------------------- */
 
 static void find_shape(const ZydisDecodedInstruction *z, struct guest_insn *g)
 {

@@ -16,8 +16,7 @@ static void home(struct x86_cpu *c)
     vectors_home(bt_of_cpu(c));
 }
 
-/* -- Address translations -------------------------------------------------------------------
- */
+/* -- Address translations ------------------------------------------------------------------ */
 
 static void ops_invlpg(struct x86_cpu *c, struct gva la)
 {
@@ -49,8 +48,7 @@ static void ops_paging_changed(struct x86_cpu *c)
     links_forget(bt_of_cpu(c), true);
 }
 
-/* -- The world outside ------------------------------------------------------------------------
- */
+/* -- The world outside --------------------------------------------------------------------- */
 
 static void ops_read(struct x86_cpu *c, struct gva la, void *buf, unsigned size,
                      enum x86_privilege as)

@@ -16,8 +16,7 @@
 /* Host code of one TU at most, cold part included; checked once, before it is made. */
 #define TU_ROOM 16384
 
-/* -- Flags ------------------------------------------------------------------------------------
- */
+/* -- Flags --------------------------------------------------------------------------------- */
 
 static struct host_mem saved_flags(const struct translation *t)
 {
@@ -54,8 +53,7 @@ void flags_restore(struct translation *t, u16 needed)
     t->flags = FLAGS_BOTH;
 }
 
-/* -- Liveness ---------------------------------------------------------------------------------
- */
+/* -- Liveness ------------------------------------------------------------------------------ */
 
 #define AHEAD 8
 
@@ -169,8 +167,7 @@ static void put_cold(struct translation *t)
     }
 }
 
-/* -- Instructions -----------------------------------------------------------------------------
- */
+/* -- Instructions -------------------------------------------------------------------------- */
 
 struct host_mem gpr_home(const struct translation *t, unsigned reg)
 {
@@ -276,8 +273,7 @@ static void set_resume(struct translation *t, u32 first_site)
         t->bt->sites[i].resume = t->ended ? 0 : bt_offset(t->bt, emit_here(&t->e));
 }
 
-/* -- Entries ----------------------------------------------------------------------------------
- */
+/* -- Entries ------------------------------------------------------------------------------- */
 
 static void put_entries(struct translation *t)
 {
@@ -299,8 +295,7 @@ static void put_entries(struct translation *t)
     t->flags = FLAGS_HOST;
 }
 
-/* -- The whole --------------------------------------------------------------------------------
- */
+/* -- The whole ----------------------------------------------------------------------------- */
 
 /* An instruction of a unit that the guest has not enabled raises #UD or #NM: the simulator
  * knows which. */

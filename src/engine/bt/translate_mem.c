@@ -106,8 +106,7 @@ static void fold(struct translation *t)
     emit_lea(&t->e, 8, R10, checked);
 }
 
-/* -- Copies -----------------------------------------------------------------------------------
- */
+/* -- Copies -------------------------------------------------------------------------------- */
 
 /* Flags that must be in the host's when the instruction itself runs. */
 static u16 flags_needed(const struct translation *t)

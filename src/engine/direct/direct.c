@@ -25,8 +25,7 @@
 /* Every gfn that a pmap can have, see pmap.h. */
 #define MAX_FRAMES ((PMAP_MAX_RAM + 4 * GiB) / PAGE_SIZE)
 
-/* -- Cells of address spaces -----------------------------------------------------------------
- */
+/* -- Cells of address spaces --------------------------------------------------------------- */
 
 static void drop_cell(struct space *s)
 {
@@ -103,8 +102,7 @@ static bool need_cell(struct direct *d, struct space *s)
     return true;
 }
 
-/* -- Notes -----------------------------------------------------------------------------------
- */
+/* -- Notes --------------------------------------------------------------------------------- */
 
 static void revoke_frame(struct direct *d, u64 frame, int rights)
 {
@@ -163,8 +161,7 @@ static bool prepare(struct direct *d, struct space *s)
     return !s->cell.mapper.n || mapper_run(&s->cell.mapper) >= 0;
 }
 
-/* -- Stops -----------------------------------------------------------------------------------
- */
+/* -- Stops --------------------------------------------------------------------------------- */
 
 /* The instruction at RIP, on the simulator: it raises what is due. */
 static void step(struct direct *d)
@@ -286,8 +283,7 @@ static void serve_death(struct direct *d, struct space *s)
         x86_raise_pf(c, gva(base), PF_U);
 }
 
-/* -- Running ---------------------------------------------------------------------------------
- */
+/* -- Running ------------------------------------------------------------------------------- */
 
 static void set_running(struct direct *d, struct cell *cell)
 {
@@ -392,8 +388,7 @@ static void direct_kick(struct vcpu *vcpu)
     pthread_mutex_unlock(&d->kick_lock);
 }
 
-/* -- Life ------------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 /* A whole cell, made and run: about a millisecond. */
 static bool try_cell(struct zygote *zygote, struct error *why)

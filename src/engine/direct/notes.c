@@ -13,8 +13,7 @@
 #include "engine/direct/scan.h"
 #include "x86/model.h"
 
-/* -- Cells off the processor -----------------------------------------------------------------
- */
+/* -- Cells off the processor --------------------------------------------------------------- */
 
 static void park(struct direct *d)
 {
@@ -22,8 +21,7 @@ static void park(struct direct *d)
         cell_verify(&d->space->cell);
 }
 
-/* -- Address translations --------------------------------------------------------------------
- */
+/* -- Address translations ------------------------------------------------------------------ */
 
 static void note_page(struct direct *d, u64 va)
 {
@@ -77,8 +75,7 @@ static void ops_paging_changed(struct x86_cpu *c)
     note_flush(d);
 }
 
-/* -- Code ------------------------------------------------------------------------------------
- */
+/* -- Code ---------------------------------------------------------------------------------- */
 
 static void note_frame(struct direct *d, struct gfn frame, int rights)
 {
@@ -109,8 +106,7 @@ void notes_code_watched(struct vcpu *vcpu, struct gfn frame)
     note_frame(direct_of(&vcpu->cpu), frame, PROT_WRITE);
 }
 
-/* -- Privilege -------------------------------------------------------------------------------
- */
+/* -- Privilege ----------------------------------------------------------------------------- */
 
 struct space *notes_space(struct direct *d, const struct x86_cpu *c)
 {

@@ -32,8 +32,7 @@ struct request {
 /* Descriptors of the zygote, out of the way of those that a cell's mapper gets. */
 enum { FD_SOCKET = 10, FD_WRITE, FD_READ, FD_END };
 
-/* -- In the cell: from the fork to the stub --------------------------------------------------
- */
+/* -- In the cell: from the fork to the stub ------------------------------------------------ */
 
 /* One page range of the block. */
 static bool map_part(int block, u64 base, unsigned first, unsigned last, int rights)
@@ -70,8 +69,7 @@ static _Noreturn void become_cell(int block, int event, u64 base)
     _exit(1);
 }
 
-/* -- In the zygote ---------------------------------------------------------------------------
- */
+/* -- In the zygote ------------------------------------------------------------------------- */
 
 /* Two descriptors come with a request to fork; they get the lowest numbers. */
 static bool receive(struct request *request, int fds[2])
@@ -179,8 +177,7 @@ static _Noreturn void zygote_main(int socket, int memory, int memory_read)
     _exit(0);
 }
 
-/* -- In the monitor --------------------------------------------------------------------------
- */
+/* -- In the monitor ------------------------------------------------------------------------ */
 
 bool zygote_create(struct zygote *zygote, int memory, struct error *err)
 {

@@ -18,8 +18,7 @@
 #include "x86/mem.h"
 #include "x86/print.h"
 
-/* -- 1. Attention
- * ---------------------------------------------------------------------------------- */
+/* -- 1. Attention -------------------------------------------------------------------------- */
 
 static bool pending(const struct x86_cpu *c, u32 mask)
 {
@@ -92,8 +91,7 @@ bool sim_attend(struct vcpu *vcpu, enum engine_exit *exit)
     return c->activity != CPU_SHUTDOWN || sim_attend(vcpu, exit);
 }
 
-/* -- 2. Finding and decoding
- * ------------------------------------------------------------------------ */
+/* -- 2. Finding and decoding --------------------------------------------------------------- */
 
 static void drop_all(struct sim *sim)
 {
@@ -267,8 +265,7 @@ bool sim_ready(struct vcpu *vcpu)
     return x86_64bit(c) && find_ready(c, gva(c->rip));
 }
 
-/* -- 3. Running
- * -------------------------------------------------------------------------------------- */
+/* -- 3. Running ---------------------------------------------------------------------------- */
 
 static inline bool attention(const struct x86_cpu *c)
 {
@@ -308,8 +305,7 @@ static inline void run_found(struct x86_cpu *c, u32 max)
     } while (i != end && !attention(c));
 }
 
-/* -- 4. One at a time
- * ---------------------------------------------------------------------------------- */
+/* -- 4. One at a time ---------------------------------------------------------------------- */
 
 /* Does the next instruction need the looks before and after it that step() takes? */
 static bool stepping(const struct x86_cpu *c)

@@ -37,8 +37,7 @@ struct block_back {
     pthread_t threads[MAX_THREADS];
 };
 
-/* -- Queues -----------------------------------------------------------------------------------
- */
+/* -- Queues -------------------------------------------------------------------------------- */
 
 static void queue_init(struct queue *queue)
 {
@@ -67,8 +66,7 @@ static struct block_request *queue_take(struct queue *queue)
     return request;
 }
 
-/* -- The work ---------------------------------------------------------------------------------
- */
+/* -- The work ------------------------------------------------------------------------------ */
 
 static int image_do(struct image *image, const struct block_request *request)
 {
@@ -152,8 +150,7 @@ static void start_thread(struct block_back *back)
         back->n_threads++;
 }
 
-/* -- The seam ---------------------------------------------------------------------------------
- */
+/* -- The seam ------------------------------------------------------------------------------ */
 
 static bool do_now(struct block_back *back, struct block_request *request)
 {
@@ -197,8 +194,7 @@ static void back_drain(void *opaque)
     }
 }
 
-/* -- Life -------------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 struct block_back *block_back_create(struct board *board, struct image *image)
 {

@@ -16,8 +16,7 @@ static struct qcow2 *qcow2_of(struct image *image)
     return container_of(image, struct qcow2, image);
 }
 
-/* -- Where the bytes are ---------------------------------------------------------------------
- */
+/* -- Where the bytes are ------------------------------------------------------------------- */
 
 enum kind {
     NONE,     /* in the backing file */
@@ -77,8 +76,7 @@ static int lookup(struct qcow2 *q, u64 offset, u64 len, struct extent *extent)
     return 0;
 }
 
-/* -- Reading ---------------------------------------------------------------------------------
- */
+/* -- Reading ------------------------------------------------------------------------------- */
 
 static bool inflate_cluster(const u8 *packed, u64 len, u8 *data, u64 size)
 {
@@ -249,8 +247,7 @@ static int qcow2_read_now(struct image *image, u64 offset, void *buf, u64 len)
     return error;
 }
 
-/* -- Writing ---------------------------------------------------------------------------------
- */
+/* -- Writing ------------------------------------------------------------------------------- */
 
 /* Copies what the guest sees at `offset` now to a new place in the file. */
 static int copy_old(struct qcow2 *q, u64 offset, u64 len, u64 host)
@@ -353,8 +350,7 @@ static int qcow2_flush(struct image *image)
     return clean ? image_flush(q->file) : error;
 }
 
-/* -- Space -----------------------------------------------------------------------------------
- */
+/* -- Space --------------------------------------------------------------------------------- */
 
 /* Makes one whole cluster read as zeroes without writing it. False: the format cannot. */
 static bool can_empty(const struct qcow2 *q)
@@ -418,8 +414,7 @@ static int qcow2_write_zeroes(struct image *image, u64 offset, u64 len, bool unm
     return empty_range(qcow2_of(image), offset, len, true);
 }
 
-/* -- Life ------------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 static void qcow2_free(struct qcow2 *q)
 {
@@ -467,8 +462,7 @@ static u64 l1_needed(const struct qcow2 *q)
     return (q->image.size >> covers) + !!(q->image.size & bits_low(covers));
 }
 
-/* -- The header ------------------------------------------------------------------------------
- */
+/* -- The header ---------------------------------------------------------------------------- */
 
 struct header {
     u8 magic[4];
@@ -558,8 +552,7 @@ static bool header_check(const struct header *h, const struct image_config *conf
     return true;
 }
 
-/* -- The backing file ------------------------------------------------------------------------
- */
+/* -- The backing file ---------------------------------------------------------------------- */
 
 /* The header extension that names the backing file's format. */
 static bool find_backing_format(struct qcow2 *q, const struct header *h, char *format,
@@ -614,8 +607,7 @@ static bool open_backing(struct qcow2 *q, const struct header *h,
     return q->backing;
 }
 
-/* -- Opening ---------------------------------------------------------------------------------
- */
+/* -- Opening ------------------------------------------------------------------------------- */
 
 static u64 *read_table(struct qcow2 *q, u64 offset, u64 entries)
 {

@@ -82,8 +82,7 @@ static inline u64 qcow2_in_cluster(const struct qcow2 *q, u64 offset)
     return offset & bits_low(q->cluster_bits);
 }
 
-/* -- qcow2_tables.c; all under `lock`; results are 0 or an errno value -----------------------
- */
+/* -- qcow2_tables.c; all under `lock`; results are 0 or an errno value --------------------- */
 
 void qcow2_tables_init(struct qcow2 *q);
 void qcow2_tables_destroy(struct qcow2 *q);

@@ -11,8 +11,7 @@
 #define MIN_SETS    4
 #define MAX_SETS    256
 
-/* -- Tables in memory ------------------------------------------------------------------------
- */
+/* -- Tables in memory ---------------------------------------------------------------------- */
 
 void qcow2_tables_init(struct qcow2 *q)
 {
@@ -121,8 +120,7 @@ static void mark(u64 *first, u64 *end, u64 n)
     *end = n + 1 > *end ? n + 1 : *end;
 }
 
-/* -- Writing out -----------------------------------------------------------------------------
- */
+/* -- Writing out --------------------------------------------------------------------------- */
 
 static int write_tables(struct qcow2 *q, bool refcounts, bool *any)
 {
@@ -207,8 +205,7 @@ int qcow2_commit(struct qcow2 *q)
     return error;
 }
 
-/* -- Refcounts -------------------------------------------------------------------------------
- */
+/* -- Refcounts ----------------------------------------------------------------------------- */
 
 static u64 per_block(const struct qcow2 *q)
 {
@@ -375,8 +372,7 @@ static int grow_refcount_table(struct qcow2 *q)
     return error;
 }
 
-/* -- Allocation ------------------------------------------------------------------------------
- */
+/* -- Allocation ---------------------------------------------------------------------------- */
 
 /* Makes sure that a block counts `cluster`. `moved`: the block took the cluster for itself. */
 static int cover(struct qcow2 *q, u64 cluster, bool *moved)
@@ -444,8 +440,7 @@ void qcow2_unalloc(struct qcow2 *q, u64 offset, u64 clusters)
         (void)refcount_add(q, (offset >> q->cluster_bits) + i, -1);
 }
 
-/* -- Freeing ---------------------------------------------------------------------------------
- */
+/* -- Freeing ------------------------------------------------------------------------------- */
 
 static void release_cluster(struct qcow2 *q, u64 cluster)
 {
@@ -504,8 +499,7 @@ static void free_released(struct qcow2 *q)
     pthread_rwlock_unlock(&q->moving);
 }
 
-/* -- L2 entries ------------------------------------------------------------------------------
- */
+/* -- L2 entries ---------------------------------------------------------------------------- */
 
 static u64 l1_index(const struct qcow2 *q, u64 offset)
 {

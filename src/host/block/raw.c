@@ -33,8 +33,7 @@ static struct raw *raw_of(struct image *image)
     return container_of(image, struct raw, image);
 }
 
-/* -- Moving bytes ---------------------------------------------------------------------------
- */
+/* -- Moving bytes -------------------------------------------------------------------------- */
 
 static int raw_fd(const struct raw *raw, u64 offset, const void *buf, u64 len)
 {
@@ -102,8 +101,7 @@ static int raw_flush(struct image *image)
     return fdatasync(raw->fd) ? errno : 0;
 }
 
-/* -- Space ----------------------------------------------------------------------------------
- */
+/* -- Space --------------------------------------------------------------------------------- */
 
 static bool not_supported(int error)
 {
@@ -214,8 +212,7 @@ static bool raw_lock(int fd, bool read_only)
            lock_all(fd, RIGHT_WRITE | RIGHT_RESIZE, LOCK_FORBID, LOCK_HAS);
 }
 
-/* -- Life -----------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 static void raw_close(struct image *image)
 {

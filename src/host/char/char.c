@@ -62,8 +62,7 @@ bool char_parse(struct char_config *config, const char *option, const char *text
     return true;
 }
 
-/* -- Output ----------------------------------------------------------------------------------
- */
+/* -- Output -------------------------------------------------------------------------------- */
 
 static bool queue_empty(const struct char_back *back)
 {
@@ -127,8 +126,7 @@ static void flush(struct char_back *back)
         write_piece(back);
 }
 
-/* -- Input -----------------------------------------------------------------------------------
- */
+/* -- Input --------------------------------------------------------------------------------- */
 
 /* Gives the device what it takes; under the board lock. */
 static void deliver(struct char_back *back)
@@ -173,8 +171,7 @@ static void in_ready(void *opaque, short revents)
     board_unlock(back->board);
 }
 
-/* -- Life ------------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 static bool open_pty(struct char_back *back, struct error *err)
 {

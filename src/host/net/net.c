@@ -5,8 +5,7 @@
 
 #include "base/ensure.h"
 
-/* -- None: a cable that ends in the air ------------------------------------------------------
- */
+/* -- None: a cable that ends in the air ---------------------------------------------------- */
 
 static void none_send(void *back, const void *frame, size_t len,
                       const struct net_offload *offload)

@@ -50,8 +50,7 @@ static void peer_gone(struct stream *stream)
     stream->listener.events = POLLIN;
 }
 
-/* -- To the peer -----------------------------------------------------------------------------
- */
+/* -- To the peer --------------------------------------------------------------------------- */
 
 /* Under the board lock. An error shows up in the loop again, as POLLERR or POLLHUP. */
 static void flush(struct stream *stream)
@@ -84,8 +83,7 @@ static void stream_send(void *opaque, const void *frame, size_t len,
     }
 }
 
-/* -- From the peer ---------------------------------------------------------------------------
- */
+/* -- From the peer ------------------------------------------------------------------------- */
 
 /* Gives the device the frames that are whole. False: the peer talks nonsense. */
 static bool deliver(struct stream *stream)
@@ -162,8 +160,7 @@ static void listener_ready(void *opaque, short revents)
     board_unlock(stream->board);
 }
 
-/* -- Life ------------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 static int open_unix(const struct net_config *config)
 {

@@ -67,8 +67,7 @@ static void wake(struct user *user)
         return; /* a full counter wakes as well */
 }
 
-/* -- Frames ----------------------------------------------------------------------------------
- */
+/* -- Frames -------------------------------------------------------------------------------- */
 
 static void user_send(void *opaque, const void *frame, size_t len,
                       const struct net_offload *offload)
@@ -119,8 +118,7 @@ static void user_room(void *opaque)
     }
 }
 
-/* -- Services for libslirp -------------------------------------------------------------------
- */
+/* -- Services for libslirp ----------------------------------------------------------------- */
 
 static void guest_error(const char *message, void *opaque)
 {
@@ -185,8 +183,7 @@ static const SlirpCb callbacks = {
     .notify = notify,
 };
 
-/* -- Waiting for sockets ---------------------------------------------------------------------
- */
+/* -- Waiting for sockets ------------------------------------------------------------------- */
 
 static const struct {
     int slirp;
@@ -268,8 +265,7 @@ static void *user_thread(void *opaque)
     return NULL;
 }
 
-/* -- Life ------------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 static void user_destroy(struct net_back *back)
 {
