@@ -3,14 +3,16 @@
 
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cli/plugs.h"
 #include "cli/words.h"
 #include "memory/pmap.h"
 
-#define DEFAULT_MEMORY (512 * MiB)
-#define HELP_WIDTH     96
-#define HELP_COLUMN    26
+#define DEFAULT_MEMORY   (512 * MiB)
+#define DEFAULT_FIRMWARE "/usr/share/seabios/bios-256k.bin"
+#define HELP_WIDTH       96
+#define HELP_COLUMN      26
 
 /* -- Arguments -------------------------------------------------------------------------------
  */
@@ -30,6 +32,41 @@ static bool set_initrd(struct run_options *o, const char *value, struct error *e
 static bool set_append(struct run_options *o, const char *value, struct error *err)
 {
     o->vm.command_line = value;
+    return true;
+}
+
+static bool set_firmware(struct run_options *o, const char *value, struct error *err)
+{
+    o->vm.firmware = value;
+    return true;
+}
+
+static bool set_boot_order(struct run_options *o, const char *letters, struct error *err)
+{
+    size_t length = strlen(letters);
+    if (!length || length >= sizeof(o->boot_order) || strspn(letters, "acdn") != length)
+        return error_set(err, "-boot: order '%s' is not 1 to 3 of a, c, d and n", letters);
+    strcpy(o->boot_order, letters);
+    o->vm.boot_order = o->boot_order;
+    return true;
+}
+
+static bool set_boot(struct run_options *o, const char *value, struct error *err)
+{
+    struct word word;
+    const char *list = value;
+    while (words_next(&list, &word)) {
+        bool done = true;
+        if (!word.value || !strcmp(word.key, "order"))
+            done = set_boot_order(o, word.value ? word.value : word.key, err);
+        else if (!strcmp(word.key, "menu"))
+            done = words_switch("-boot menu", word.value, &o->vm.boot_menu, err);
+        else
+            done =
+                error_set(err, "-boot: '%s' is not supported; use order= and menu=", word.key);
+        if (!done)
+            return false;
+    }
     return true;
 }
 
@@ -236,10 +273,11 @@ static bool add_device(struct run_options *o, const char *value, struct error *e
                          "-device: '%s' is not supported; virtio devices do its work, as in "
                          "-drive if=virtio and -nic user",
                          word.key);
-    return error_set(err,
-                     "-device: no device '%s'; there are isa-debug-exit, virtconsole and "
-                     "virtio-blk-pci, -net-pci, -rng-pci and -balloon-pci",
-                     word.key);
+    return error_set(
+        err,
+        "-device: no device '%s'; there are isa-debug-exit, isa-debugcon, virtconsole and "
+        "virtio-blk-pci, -net-pci, -rng-pci and -balloon-pci",
+        word.key);
 }
 
 static bool set_rtc(struct run_options *o, const char *value, struct error *err)
@@ -330,9 +368,11 @@ struct option {
 /* clang-format off */
 static const struct option table[] = {
     {NULL, NULL, NULL, "What to start"},
-    {"kernel", "FILE", set_kernel, "Linux bzImage, PVH ELF or multiboot kernel; without it, the default guest"},
+    {"kernel", "FILE", set_kernel, "Linux bzImage, PVH ELF or multiboot kernel; without it, a disk, or else the default guest"},
     {"initrd", "FILE", set_initrd, "initial RAM disk; for multiboot, modules \"FILE ARGS,FILE ARGS\""},
     {"append", "WORDS", set_append, "kernel command line; with the default guest, words added to it"},
+    {"bios", "FILE", set_firmware, "firmware that starts at the reset vector; SeaBIOS where there is a disk and no kernel"},
+    {"boot", "order=LETTERS", set_boot, "what firmware starts from: c disk, d CD, n network, a floppy; menu=on asks"},
     {NULL, NULL, NULL, "The machine"},
     {"m", "SIZE", set_memory, "memory: 512M (the default), 2G, or a number of MiB; at most 16G"},
     {"smp", "N", set_cpus, "processors, 1 to 64; the default is 1"},
@@ -350,6 +390,7 @@ static const struct option table[] = {
     {"netdev", "tap,id=ID", plugs_add_netdev, "a tap device of the host: ifname=NAME,script=no"},
     {"net", "none", plugs_add_nic, NULL},
     {"device", "DEVICE", add_device, "virtio-rng-pci; virtio-balloon-pci[,free-page-reporting=on][,deflate-on-oom=on]"},
+    {"device", "DEVICE", add_device, "isa-debugcon,chardev=ID[,iobase=0xe9]: a port that guests print to; SeaBIOS's is 0x402"},
     {"chardev", "KIND,id=ID", plugs_add_line, "a line for -device virtconsole,chardev=ID: null, stdio, pty, or file,path=PATH"},
     {"rtc", "base=BASE", set_rtc, "what the clock shows: utc (the default), localtime or YYYY-MM-DDTHH:MM:SS"},
     {"no-reboot", NULL, set_no_reboot, "end where the guest would reset"},
@@ -383,8 +424,6 @@ static const struct {
     {"hdb", "use -drive file=FILE,format=raw"},
     {"cdrom", "use -drive file=FILE,format=raw,readonly=on"},
     {"blockdev", "use -drive"},
-    {"bios", "there is no firmware start yet; use -kernel"},
-    {"boot", "there is no firmware start yet; use -kernel"},
     {"qmp", "there is no control socket yet"},
     {"gdb", "there is no debugger stub yet"},
     {"s", "there is no debugger stub yet"},
@@ -398,7 +437,7 @@ static const struct {
     {"incoming", "there is no migration yet"},
     {"icount", "there is no record and replay yet"},
     {"no-shutdown", "doppel ends when the guest powers off"},
-    {"fw_cfg", "there is no firmware start yet"},
+    {"fw_cfg", "firmware gets what it needs without it"},
     {"virtfs", "there are no shared directories yet"},
 };
 
@@ -467,6 +506,16 @@ bool options_finish(struct run_options *options, struct error *err)
     unsigned terminals = 0;
     if (vm->initrd && !vm->kernel)
         return error_set(err, "-initrd needs a -kernel; the default guest has its own");
+    if (vm->firmware && vm->kernel)
+        return error_set(err, "-bios and -kernel: give one; a kernel starts without firmware");
+    if (!vm->kernel && !vm->firmware && plugs_have_disk(&vm->plugs)) {
+        vm->firmware = DEFAULT_FIRMWARE;
+        if (access(vm->firmware, R_OK))
+            return error_set(err,
+                             "no -kernel given, and no firmware to start the disk in '%s'; "
+                             "install the package seabios or give -bios FILE",
+                             vm->firmware);
+    }
     if (!options->serial_given && !options->no_defaults) {
         vm->serial[0] = (struct char_config){.kind = CHAR_STDIO, .keys = true};
         vm->n_serial = 1;

@@ -14,6 +14,7 @@ struct run_options {
     const char *log_file; /* -D */
     char accel[256];      /* what vm.engines point into */
     size_t accel_used;
+    char boot_order[4]; /* what vm.boot_order points to */
     bool serial_given;
     bool no_defaults;
     bool display_none;

@@ -327,14 +327,10 @@ static bool rng_property(struct run_options *o, struct plug_config *plug,
            error_set(err, "-device virtio-rng-pci: no property '%s'", word->key);
 }
 
-static bool console_property(struct run_options *o, struct plug_config *plug,
-                             const struct word *word, struct error *err)
+static bool use_line(struct run_options *o, struct plug_config *plug, const struct word *word,
+                     struct error *err)
 {
     struct plugs_config *plugs = &o->vm.plugs;
-    if (!strcmp(word->key, "name"))
-        return true;
-    if (strcmp(word->key, "chardev"))
-        return error_set(err, "-device virtconsole: no property '%s'", word->key);
     for (unsigned i = 0; i < plugs->n_lines; i++) {
         if (strcmp(plugs->lines[i].id, word->value))
             continue;
@@ -346,6 +342,38 @@ static bool console_property(struct run_options *o, struct plug_config *plug,
         return true;
     }
     return error_set(err, "-device: no -chardev with id=%.60s before it", word->value);
+}
+
+static bool console_property(struct run_options *o, struct plug_config *plug,
+                             const struct word *word, struct error *err)
+{
+    if (!strcmp(word->key, "name"))
+        return true;
+    if (strcmp(word->key, "chardev"))
+        return error_set(err, "-device virtconsole: no property '%s'", word->key);
+    return use_line(o, plug, word, err);
+}
+
+static bool debug_property(struct run_options *o, struct plug_config *plug,
+                           const struct word *word, struct error *err)
+{
+    u64 port;
+    if (!strcmp(word->key, "chardev"))
+        return use_line(o, plug, word, err);
+    if (strcmp(word->key, "iobase"))
+        return error_set(err, "-device isa-debugcon: no property '%s'", word->key);
+    if (!words_number("-device isa-debugcon,iobase", word->value, 1, 0xffff, &port, err))
+        return false;
+    plug->port = (u16)port;
+    return true;
+}
+
+static bool debug_check(struct run_options *o, struct plug_config *plug, struct error *err)
+{
+    if (!plug->port)
+        plug->port = 0xe9;
+    return plug->line < PLUGS_MAX_LINES ||
+           error_set(err, "-device isa-debugcon: no chardev=ID");
 }
 
 static bool console_check(struct run_options *o, struct plug_config *plug, struct error *err)
@@ -366,6 +394,9 @@ static const struct device_kind {
     {"balloon", PLUG_BALLOON, balloon_property, balloon_check},
     {"console", PLUG_CONSOLE, console_property, console_check},
 };
+
+static const struct device_kind debug_kind = {"isa-debugcon", PLUG_DEBUG, debug_property,
+                                              debug_check};
 
 /* "virtio-KIND", "virtio-KIND-pci", "virtio-KIND-pci-non-transitional". */
 static const struct device_kind *find_kind(const char *name)
@@ -408,7 +439,10 @@ bool plugs_add_device(struct run_options *o, const char *name, const char *list,
     /* In QEMU a bus and its consoles; here each console is a device of its own. */
     if (!strcmp(name, "virtio-serial") || !strcmp(name, "virtio-serial-pci"))
         return true;
-    kind = find_kind(strcmp(name, "virtconsole") ? name : "virtio-console");
+    if (!strcmp(name, debug_kind.name))
+        kind = &debug_kind;
+    else
+        kind = find_kind(strcmp(name, "virtconsole") ? name : "virtio-console");
     if (!kind)
         return false;
     struct plug_config *plug = add_plug(o, kind->kind, err);
@@ -702,6 +736,14 @@ bool plugs_add_nic(struct run_options *o, const char *value, struct error *err)
         }
     }
     return net_complete(&network->net, err) && net_check(o, plug, err);
+}
+
+bool plugs_have_disk(const struct plugs_config *plugs)
+{
+    for (unsigned i = 0; i < plugs->n_devices; i++)
+        if (plugs->devices[i].kind == PLUG_BLK)
+            return true;
+    return false;
 }
 
 bool plugs_finish(struct run_options *o, struct error *err)

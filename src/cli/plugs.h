@@ -14,5 +14,7 @@ bool plugs_add_line(struct run_options *options, const char *value, struct error
  * empty: no such device. */
 bool plugs_add_device(struct run_options *options, const char *name, const char *list,
                       struct error *err);
+/* Whether the guest gets a disk at all. */
+bool plugs_have_disk(const struct plugs_config *plugs);
 /* What follows from all of them together. */
 bool plugs_finish(struct run_options *options, struct error *err);

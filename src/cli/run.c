@@ -229,7 +229,7 @@ int verb_run(int argc, char **argv, struct tty *tty)
         return EXIT_OK;
     if (!options_finish(options, &err))
         return fail(EXIT_OPTION, &err);
-    if (!options->vm.kernel && !use_default_guest(&session, &err))
+    if (!options->vm.kernel && !options->vm.firmware && !use_default_guest(&session, &err))
         return fail(EXIT_OPTION, &err);
     if (!options->vm.command_line)
         options->vm.command_line = "";

@@ -175,6 +175,10 @@ int pci_host_irq(const struct pci_host *host, unsigned slot, unsigned pin);
  * writes the interrupt line registers. After each reset, where no firmware starts. */
 void pci_host_assign(struct pci_host *host);
 
+/* C0000h..FFFFFh at reset: firmware below 4 GiB shows there (PAM0..PAM6 zero), or RAM as
+ * firmware would leave it. After each reset. */
+void pci_host_shadow(struct pci_host *host, bool firmware);
+
 /* For pci.c: a device's INTx changed; an MSI is to be sent. */
 void pci_host_update_intx(struct pci_host *host);
 void pci_host_msi(struct pci_host *host, u64 addr, u32 data);

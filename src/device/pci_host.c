@@ -9,10 +9,12 @@
 #include "base/ensure.h"
 #include "device/apic_bus.h"
 #include "device/gsi.h"
+#include "device/pam.h"
 #include "device/pci.h"
 
 #define CONFIG_ENABLE BIT(31)
 
+#define PAM          0x59 /* i440FX: PAM0..PAM6 */
 #define PIRQS        4
 #define PIRQRC       0x60 /* PIIX3: PIRQ route control, bit 7 off, bits 3:0 the ISA IRQ */
 #define PIRQRC_OFF   BIT(7)
@@ -28,6 +30,7 @@ struct pci_host {
     struct bus_region address_region, data_region;
     struct pci_device *slot[PCI_SLOTS];
     struct pci_device bridge, isa;
+    struct pam *pam;
     u16 driven;  /* ISA IRQs that INTx holds up now */
     u32 address; /* CF8h */
 };
@@ -80,6 +83,23 @@ static void pci_isa_written(void *opaque, unsigned offset, unsigned size)
 }
 
 static const struct pci_ops pci_isa_ops = {.config_written = pci_isa_written};
+
+/* -- Shadow memory ---------------------------------------------------------------------------
+ */
+
+static void pci_bridge_written(void *opaque, unsigned offset, unsigned size)
+{
+    struct pci_host *host = opaque;
+    pam_apply(host->pam, host->bridge.config + PAM);
+}
+
+static const struct pci_ops pci_bridge_ops = {.config_written = pci_bridge_written};
+
+void pci_host_shadow(struct pci_host *host, bool firmware)
+{
+    memset(host->bridge.config + PAM, firmware ? 0 : PAM_ALL_RAM, PAM_REGISTERS);
+    pam_apply(host->pam, host->bridge.config + PAM);
+}
 
 /* -- Configuration mechanism 1 ---------------------------------------------------------------
  */
@@ -213,9 +233,9 @@ static void pci_host_build_bridges(struct pci_host *host)
 {
     static const struct pci_ids bridge = {0x8086, 0x1237, 0x1af4, 0x1100, 0x060000, 2};
     static const struct pci_ids isa = {0x8086, 0x7000, 0x1af4, 0x1100, 0x060100, 0};
-    pci_init(&host->bridge, "i440fx", &bridge, NULL, host);
-    /* PAM and SMRAM: registers that firmware writes; memory behind them is always RAM. */
-    memset(host->bridge.writable + 0x59, 0xff, 8);
+    pci_init(&host->bridge, "i440fx", &bridge, &pci_bridge_ops, host);
+    memset(host->bridge.config + PAM, PAM_ALL_RAM, PAM_REGISTERS);
+    memset(host->bridge.writable + PAM, PAM_ALL_RAM, PAM_REGISTERS);
     pci_init(&host->isa, "piix3", &isa, &pci_isa_ops, host);
     memcpy(host->isa.config + PIRQRC, pirq_initial, sizeof(pirq_initial));
     memset(host->isa.writable + PIRQRC, 0x8f, PIRQS);
@@ -246,6 +266,7 @@ struct pci_host *pci_host_create(struct board *board, struct gsi *gsi, struct ap
     bus_add(board, &host->address_region);
     bus_add(board, &host->data_region);
     device_add(board, &host->device, &pci_host_class, host);
+    host->pam = pam_create(board);
     pci_host_build_bridges(host);
     return host;
 }

@@ -285,7 +285,7 @@ static const u8 *build_root(struct tables *tables, const char *signature, unsign
 
 size_t acpi_build(const struct acpi_config *config, u32 base, u8 *buf)
 {
-    struct tables tables = {.buf = buf, .base = base, .at = 48};
+    struct tables tables = {.buf = buf, .base = base, .at = ACPI_FIRST};
     ensure(config->n_cpus <= 255);
     memset(buf, 0, ACPI_MAX_SIZE);
     const u32 entries[] = {
@@ -299,9 +299,9 @@ size_t acpi_build(const struct acpi_config *config, u32 base, u8 *buf)
     memcpy(buf + 9, "DOPPEL", 6);
     buf[15] = 2; /* revision */
     put(buf, 16, rsdt, 4);
-    put(buf, 20, 36, 4);
+    put(buf, 20, ACPI_RSDP_SIZE, 4);
     put(buf, 24, xsdt, 8);
     buf[8] = checksum(buf, 20);
-    buf[32] = checksum(buf, 36);
+    buf[32] = checksum(buf, ACPI_RSDP_SIZE);
     return tables.at;
 }

@@ -22,7 +22,9 @@ struct acpi_config {
     unsigned n_com;    /* serial lines, 0..2 */
 };
 
-#define ACPI_MAX_SIZE 0x4000
+#define ACPI_MAX_SIZE  0x4000
+#define ACPI_RSDP_SIZE 36
+#define ACPI_FIRST     64 /* where the other tables begin: the FACS wants it */
 
 /*
  * Builds all tables for address `base` (16-byte aligned, below 4 GiB) into `buf` of

@@ -14,6 +14,7 @@
 #include "device/pit.h"
 #include "device/reset.h"
 #include "machine/acpi.h"
+#include "machine/firmware.h"
 #include "memory/pmap.h"
 #include "platform/ram.h"
 
@@ -24,7 +25,6 @@
 #define IRQ_RTC      8
 #define IRQ_AUX      12
 #define IRQ_FPU      13
-#define ACPI_TABLES  0xe0000u /* where guests look for the RSDP (ACPI 6.4, 5.2.5.1) */
 
 static const struct {
     u16 base;
@@ -67,10 +67,15 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
     debug_console_create(board, 0xe9, config->n_serial ? char_chardev(chars[0]) : NULL);
     if (config->debug_exit)
         debug_exit_create(board, config->debug_exit_base, config->debug_exit_size);
+    if (config->firmware)
+        pc->files = firmware_files_create(pc, board, config);
 }
 
-void pc_reset(struct pc *pc)
+void pc_reset(struct pc *pc, bool firmware)
 {
+    pci_host_shadow(pc->pci, firmware);
+    if (firmware)
+        return;
     u16 level = 1u << ACPI_SCI_IRQ;
     for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
         for (unsigned pin = 0; pin < 4; pin++) {
@@ -82,9 +87,9 @@ void pc_reset(struct pc *pc)
     pci_host_assign(pc->pci);
 }
 
-u64 pc_write_acpi(const struct pc *pc, struct board *board, const struct vm_config *config)
+size_t pc_build_acpi(const struct pc *pc, const struct board *board,
+                     const struct vm_config *config, u32 base, u8 *tables)
 {
-    u8 tables[ACPI_MAX_SIZE];
     struct acpi_config acpi = {
         .n_cpus = board->n_vcpus,
         .pm_base = ACPI_PM_BASE,
@@ -100,7 +105,13 @@ u64 pc_write_acpi(const struct pc *pc, struct board *board, const struct vm_conf
     for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
         for (unsigned pin = 0; pin < 4; pin++)
             acpi.pci_irq[slot][pin] = (u8)pci_host_irq(pc->pci, slot, pin);
-    size_t size = acpi_build(&acpi, ACPI_TABLES, tables);
-    ram_write(board, gpa(ACPI_TABLES), tables, size);
-    return ACPI_TABLES;
+    return acpi_build(&acpi, base, tables);
+}
+
+u64 pc_write_acpi(const struct pc *pc, struct board *board, const struct vm_config *config)
+{
+    u8 tables[ACPI_MAX_SIZE];
+    size_t size = pc_build_acpi(pc, board, config, PC_ACPI_TABLES, tables);
+    ram_write(board, gpa(PC_ACPI_TABLES), tables, size);
+    return PC_ACPI_TABLES;
 }

@@ -21,16 +21,24 @@ struct pc {
     struct pvclock *pvclock;
     struct pv pv[VM_MAX_CPUS];
     struct serial *serial[VM_MAX_SERIAL];
+    struct firmware_files *files; /* what fw_cfg shows; NULL without firmware */
 };
+
+/* Where guests look for the RSDP (ACPI 6.4, 5.2.5.1). */
+#define PC_ACPI_TABLES 0xe0000u
+
+/* Builds the ACPI tables for address `base` into ACPI_MAX_SIZE bytes; returns their size. */
+size_t pc_build_acpi(const struct pc *pc, const struct board *board,
+                     const struct vm_config *config, u32 base, u8 *tables);
 
 /* Makes all devices on the board, whose vCPUs are there; `chars` are the serial lines' other
  * ends. `phys_bits`: the processors' physical address width. Under the board lock. */
 void pc_create(struct pc *pc, struct board *board, const struct vm_config *config,
                struct char_back *const *chars, unsigned phys_bits);
 
-/* What firmware would have set up before it starts a kernel. After devices_reset; under the
- * board lock. */
-void pc_reset(struct pc *pc);
+/* What firmware would have set up before it starts a kernel, or what it expects where
+ * `firmware` is to start. After devices_reset; under the board lock. */
+void pc_reset(struct pc *pc, bool firmware);
 
 /* Writes the ACPI tables into guest memory; returns the RSDP's address. */
 u64 pc_write_acpi(const struct pc *pc, struct board *board, const struct vm_config *config);

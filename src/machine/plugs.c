@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "device/debug.h"
 #include "device/virtio/balloon.h"
 #include "device/virtio/blk.h"
 #include "device/virtio/console.h"
@@ -107,6 +108,10 @@ bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct
         case PLUG_CONSOLE:
             plugged = virtio_console_create(
                 board, pci, char_chardev(plugs->lines[device->line]), device->slot);
+            break;
+        case PLUG_DEBUG:
+            plugged = debug_console_create(board, device->port,
+                                           char_chardev(plugs->lines[device->line]));
             break;
         }
         if (!plugged && device->slot >= 0)

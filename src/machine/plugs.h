@@ -40,7 +40,7 @@ struct line_config {
     bool used; /* a device has it */
 };
 
-enum plug_kind { PLUG_BLK, PLUG_NET, PLUG_RNG, PLUG_BALLOON, PLUG_CONSOLE };
+enum plug_kind { PLUG_BLK, PLUG_NET, PLUG_RNG, PLUG_BALLOON, PLUG_CONSOLE, PLUG_DEBUG };
 
 /* A -device. */
 struct plug_config {
@@ -49,8 +49,9 @@ struct plug_config {
     unsigned disk;   /* PLUG_BLK: which of the disks */
     unsigned queues; /* PLUG_BLK; 0: as many as is good */
     unsigned net;    /* PLUG_NET: which of the networks */
+    u16 port;        /* PLUG_DEBUG */
     u8 mac[6];       /* PLUG_NET */
-    unsigned line;   /* PLUG_CONSOLE: which of the character back ends */
+    unsigned line;   /* PLUG_CONSOLE, PLUG_DEBUG: which of the character back ends */
     bool deflate_on_oom, free_page_reporting; /* PLUG_BALLOON */
     u16 mtu;                                  /* PLUG_NET; 0: the driver chooses */
 };

@@ -8,6 +8,7 @@
 #include "base/ensure.h"
 #include "engine/access.h"
 #include "host/tsc.h"
+#include "machine/firmware.h"
 #include "machine/run.h"
 #include "machine/vm_state.h"
 #include "memory/pmap.h"
@@ -56,21 +57,25 @@ static void set_memory_types(struct x86_cpu *c)
     c->mtrr_var[1] = hole_mask | BIT(11);
 }
 
-/* Power-on state of everything, and the kernel loaded; the vCPUs are parked. */
+/* Power-on state of everything, and the kernel, if any, loaded; the vCPUs are parked. */
 static bool vm_reset(struct vm *vm, struct error *err)
 {
+    bool firmware = vm->config.firmware;
     board_lock(&vm->board);
     devices_reset(&vm->board);
-    pc_reset(&vm->pc);
+    pc_reset(&vm->pc, firmware);
     board_unlock(&vm->board);
     for (unsigned i = 0; i < vm->board.n_vcpus; i++) {
         struct vcpu *vcpu = vm->board.vcpus[i];
         vcpu_clear(vcpu, ATTN_NMI | ATTN_INIT | ATTN_SIPI);
         x86_reset(&vcpu->cpu);
-        set_memory_types(&vcpu->cpu);
+        if (!firmware)
+            set_memory_types(&vcpu->cpu);
         vcpu->cpu.activity = i ? CPU_WAIT_SIPI : CPU_RUNNING;
         tlb_flush_all(&vcpu->cpu);
     }
+    if (firmware)
+        return true;
     u64 rsdp = pc_write_acpi(&vm->pc, &vm->board, &vm->config);
     return kernel_load(&vm->kernel, &vm->board, rsdp, &vm->board.vcpus[0]->cpu, err);
 }
@@ -220,7 +225,8 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
         !x86_model_init(&vm->model, config->cpu_model, config->cpus, tsc_hz, err))
         return false;
     *failure = VM_BAD_IMAGE;
-    if (!kernel_open(&vm->kernel, config->kernel, config->initrd, config->command_line, err))
+    if (!config->firmware &&
+        !kernel_open(&vm->kernel, config->kernel, config->initrd, config->command_line, err))
         return false;
     *failure = VM_HOST_FAILED;
     vm->board.pmap = pmap_create(config->memory, err);
@@ -245,7 +251,8 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
     if (!run_create(vm, err))
         return false;
     *failure = VM_BAD_IMAGE;
-    return vm_reset(vm, err);
+    return (!config->firmware || firmware_open(config->firmware, &vm->board, err)) &&
+           vm_reset(vm, err);
 }
 
 struct vm *vm_create(const struct vm_config *config, enum vm_failure *failure,
@@ -282,6 +289,7 @@ void vm_destroy(struct vm *vm)
     struct vcpu **vcpus = vm->board.vcpus;
     unsigned n_vcpus = vm->board.n_vcpus;
     board_destroy_devices(&vm->board);
+    firmware_files_destroy(vm->pc.files);
     plugs_close(&vm->plugs);
     board_destroy(&vm->board);
     for (unsigned i = 0; i < n_vcpus; i++)

@@ -21,7 +21,10 @@
 
 /* What the user asked for. Strings must live as long as the VM. */
 struct vm_config {
-    const char *kernel;
+    const char *firmware;     /* an image for the reset vector; NULL: a kernel is started */
+    const char *boot_order;   /* of firmware: letters a, c, d, n; NULL: "cdn" */
+    bool boot_menu;           /* firmware asks on the console */
+    const char *kernel;       /* without firmware */
     const char *initrd;       /* NULL: none */
     const char *command_line; /* never NULL */
     u64 memory;               /* bytes, a multiple of 4096 */

@@ -1,0 +1,117 @@
+/* Firmware and what it is told, see firmware.h. */
+#include "machine/firmware.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/ensure.h"
+#include "boot/firmware.h"
+#include "host/file.h"
+#include "machine/acpi.h"
+#include "machine/acpi_loader.h"
+#include "memory/pmap.h"
+
+#define E820_RAM 1
+
+/* CMOS memory, as QEMU's machines use it */
+#define CMOS_BOOT_3RD  0x38 /* bits 7:4; bit 0: no check for a floppy's signature */
+#define CMOS_BOOT      0x3d /* bits 3:0 the first device, 7:4 the second */
+#define CMOS_MORE_CPUS 0x5f
+
+struct e820_entry {
+    u64 addr, len;
+    u32 type;
+} __attribute__((packed));
+
+struct firmware_files {
+    u8 tables[ACPI_MAX_SIZE];
+    struct acpi_loader_entry loader[ACPI_LOADER_MAX];
+    struct e820_entry e820[2];
+    u16 console; /* the port of the serial line that has the screen's text */
+};
+
+bool firmware_open(const char *path, struct board *board, struct error *err)
+{
+    struct boot_image image = {.name = path};
+    struct file file;
+    u8 *data;
+    if (!file_open(&file, "-bios", path, err))
+        return false;
+    bool read = file_read(&file, &data, &image.size, err);
+    file_close(&file);
+    if (!read)
+        return false;
+    image.data = data;
+    bool mapped = firmware_map(board, &image, err);
+    free(data);
+    return mapped;
+}
+
+static void add_file(struct fw_cfg *fw, const char *name, const void *data, size_t size)
+{
+    ensure(fw_cfg_add_file(fw, name, data, (u32)size));
+}
+
+static void add_memory_map(struct firmware_files *files, const struct pc *pc,
+                           const struct pmap *pmap)
+{
+    u64 above = pmap_above_4g(pmap);
+    files->e820[0] = (struct e820_entry){0, pmap_below_4g(pmap), E820_RAM};
+    files->e820[1] = (struct e820_entry){4 * GiB, above, E820_RAM};
+    add_file(pc->fw_cfg, "etc/e820", files->e820, (above ? 2 : 1) * sizeof(struct e820_entry));
+}
+
+static void add_acpi(struct firmware_files *files, const struct pc *pc,
+                     const struct board *board, const struct vm_config *config)
+{
+    size_t size = pc_build_acpi(pc, board, config, (u32)-ACPI_FIRST, files->tables);
+    unsigned commands = acpi_loader_build(files->tables, files->loader);
+    add_file(pc->fw_cfg, ACPI_LOADER_RSDP, files->tables, ACPI_RSDP_SIZE);
+    add_file(pc->fw_cfg, ACPI_LOADER_TABLES, files->tables + ACPI_FIRST, size - ACPI_FIRST);
+    add_file(pc->fw_cfg, "etc/table-loader", files->loader,
+             commands * sizeof(files->loader[0]));
+}
+
+/* Floppy 1, hard disk 2, CD 3, network 4. */
+static u8 boot_device(char letter)
+{
+    static const char letters[] = "acdn";
+    const char *at = letter ? strchr(letters, letter) : NULL;
+    return at ? (u8)(at - letters + 1) : 0;
+}
+
+static void set_boot_order(struct rtc *rtc, const char *order)
+{
+    u8 device[3] = {0};
+    for (unsigned i = 0; i < ARRAY_LEN(device) && order[i]; i++)
+        device[i] = boot_device(order[i]);
+    rtc_set_cmos(rtc, CMOS_BOOT, (u8)(device[1] << 4 | device[0]));
+    rtc_set_cmos(rtc, CMOS_BOOT_3RD, (u8)(device[2] << 4));
+}
+
+struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,
+                                             const struct vm_config *config)
+{
+    struct firmware_files *files = calloc(1, sizeof(*files));
+    ensure(files);
+    fw_cfg_add_int(pc->fw_cfg, FW_CFG_RAM_SIZE, config->memory, 8);
+    fw_cfg_add_int(pc->fw_cfg, FW_CFG_NOGRAPHIC, 1, 2);
+    fw_cfg_add_int(pc->fw_cfg, FW_CFG_NB_CPUS, config->cpus, 2);
+    fw_cfg_add_int(pc->fw_cfg, FW_CFG_MAX_CPUS, config->cpus, 2);
+    fw_cfg_add_int(pc->fw_cfg, FW_CFG_BOOT_MENU, config->boot_menu, 2);
+    fw_cfg_add_int(pc->fw_cfg, FW_CFG_IRQ0_OVERRIDE, 1, 4);
+    add_memory_map(files, pc, board->pmap);
+    add_acpi(files, pc, board, config);
+    /* There is no screen: its text goes to the first serial line. */
+    files->console = 0x3f8;
+    if (config->n_serial)
+        add_file(pc->fw_cfg, "etc/sercon-port", &files->console, sizeof(files->console));
+    rtc_set_cmos(pc->rtc, CMOS_MORE_CPUS, (u8)(config->cpus - 1));
+    set_boot_order(pc->rtc, config->boot_order ? config->boot_order : "cdn");
+    return files;
+}
+
+void firmware_files_destroy(struct firmware_files *files)
+{
+    free(files);
+}

@@ -1,0 +1,19 @@
+/*
+ * What a machine and its firmware have to do with each other: the image, and what firmware is
+ * told about the machine through fw_cfg and CMOS memory, as SeaBIOS reads them (SeaBIOS,
+ * docs/Runtime_config.md, src/fw/paravirt.c).
+ */
+#pragma once
+
+#include "machine/pc.h"
+
+struct firmware_files;
+
+/* Reads the image and maps it. */
+bool firmware_open(const char *path, struct board *board, struct error *err);
+
+/* Fills fw_cfg and CMOS; what is returned must outlive the fw_cfg device. All other devices of
+ * the board are there. Under the board lock. */
+struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,
+                                             const struct vm_config *config);
+void firmware_files_destroy(struct firmware_files *files);
