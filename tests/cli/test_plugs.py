@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Disks, networks and virtio devices on the command line: what is refused, and how.
+
+usage: test_plugs.py DOPPEL [unittest arguments]
+"""
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+DOPPEL = os.path.abspath(sys.argv.pop(1))
+
+
+class Plugs(unittest.TestCase):
+    def setUp(self):
+        self.directory = tempfile.TemporaryDirectory()
+        self.addCleanup(self.directory.cleanup)
+        self.disk = os.path.join(self.directory.name, "disk")
+        with open(self.disk, "wb") as file:
+            file.truncate(1 << 20)
+        self.kernel = os.path.join(self.directory.name, "kernel")
+        with open(self.kernel, "wb") as file:
+            file.write(b"no kernel")
+
+    def refused(self, status, text, *words):
+        done = subprocess.run([DOPPEL, "run", "-kernel", self.kernel, *words], capture_output=True, text=True,
+                              stdin=subprocess.DEVNULL, timeout=60, check=False)
+        self.assertEqual(done.returncode, status, done.stderr)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        self.assertIn(text, done.stderr)
+
+    def test_drive(self):
+        file = "file=" + self.disk
+        for text, words in (
+                ("formats are never guessed", file),
+                ("format 'vmdk' is not supported", file + ",format=vmdk"),
+                ("no file", "format=raw"),
+                ("if=scsi", file + ",format=raw,if=scsi"),
+                ("cache='fast'", file + ",format=raw,cache=fast"),
+                ("neither on nor off", file + ",format=raw,readonly=maybe"),
+                ("'frob' is not supported", file + ",format=raw,frob=1")):
+            with self.subTest(words=words):
+                self.refused(2, text, "-drive", words)
+
+    def test_device(self):
+        drive = ("-drive", "file=%s,format=raw,if=none,id=d" % self.disk)
+        self.refused(2, "no drive=ID", "-device", "virtio-blk-pci")
+        self.refused(2, "no -drive with id=d", "-device", "virtio-blk-pci,drive=d")
+        self.refused(2, "in use by another device", *drive, "-device", "virtio-blk-pci,drive=d",
+                     "-device", "virtio-blk-pci,drive=d")
+        self.refused(2, "num-queues", *drive, "-device", "virtio-blk-pci,drive=d,num-queues=0")
+        self.refused(2, "no property 'frob'", "-device", "virtio-rng-pci,frob=1")
+        self.refused(2, "no netdev=ID", "-device", "virtio-net-pci")
+        self.refused(2, "mac=", "-nic", "user,mac=01:00:00:00:00:00")
+        self.refused(2, "no chardev=ID", "-device", "virtconsole")
+        self.refused(2, "one balloon", "-device", "virtio-balloon-pci", "-device", "virtio-balloon-pci")
+
+    def test_network(self):
+        for text, words in (
+                ("'bridge' is not supported", "bridge"),
+                ("hostfwd", "user,hostfwd=tcp:22"),
+                ("hostfwd port", "user,hostfwd=tcp::99999-:22"),
+                ("neither tcp: nor udp:", "user,hostfwd=sctp::1-:2"),
+                ("not an IPv4 address", "user,dns=here"),
+                ("no addr.path", "stream"),
+                ("no ifname", "tap")):
+            with self.subTest(words=words):
+                self.refused(2, text, "-nic", words)
+        self.refused(2, "no id=ID", "-netdev", "user")
+
+    def test_comma_in_name(self):
+        """A doubled comma is one of the name's own, as in QEMU."""
+        self.refused(3, "kernel", "-drive", "format=raw,file=" + self.disk)
+        os.rename(self.disk, self.disk + ",1")
+        self.refused(2, "'1' is not supported", "-drive", "format=raw,file=%s,1" % self.disk)
+        self.refused(3, "kernel", "-drive", "format=raw,file=%s,,1" % self.disk)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=1)
