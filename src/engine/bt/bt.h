@@ -9,6 +9,9 @@
  *   cache.c      where TUs live and how they are found and forgotten
  *   link.c       TU to TU: patched jumps, cells, the indirect target cache
  *   dispatch.c   callouts: what happens outside translations
+ *   string.c     MOVS and STOS page by page
+ *   ops.c        guest memory and the outside world for the simulator's semantics
+ *   listing.c    TUs as text
  *   fault.c      host faults inside translations become guest state
  *
  * State in translated code: guest registers are in the host registers of their names (RSP

@@ -18,16 +18,27 @@ static void home(struct x86_cpu *c)
 
 /* -- Address translations ------------------------------------------------------------------ */
 
+/* INVLPG within a large page drops translations of all of it; only ranges of those are known.
+ */
+static void forget_page(struct x86_cpu *c, struct gva la)
+{
+    unsigned half = la.v >> 63;
+    if (la.v >= c->tlb_use.large[half].first && la.v <= c->tlb_use.large[half].last)
+        links_forget(bt_of_cpu(c), true);
+    else
+        links_forget_page(bt_of_cpu(c), la);
+}
+
 static void ops_invlpg(struct x86_cpu *c, struct gva la)
 {
+    forget_page(c, la);
     access_ops.invlpg(c, la);
-    links_forget_page(bt_of_cpu(c), la);
 }
 
 static void ops_invpcid(struct x86_cpu *c, u16 pcid, struct gva la)
 {
+    forget_page(c, la);
     access_ops.invpcid(c, pcid, la);
-    links_forget_page(bt_of_cpu(c), la);
 }
 
 static void ops_flush(struct x86_cpu *c, enum x86_flush what, u16 pcid)

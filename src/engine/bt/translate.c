@@ -351,6 +351,7 @@ static void put_code(struct translation *t)
     put_entries(t);
     for (t->now = 0; t->now < t->n; t->now++) {
         u32 first_site = t->bt->n_sites;
+        t->host[t->now] = bt_offset(t->bt, emit_here(&t->e));
         translate_one(t);
         set_resume(t, first_site);
     }
@@ -358,6 +359,7 @@ static void put_code(struct translation *t)
         t->now = t->n - 1;
         translate_end(t, t->tu->rip + t->tu->guest_size);
     }
+    t->host[t->n] = bt_offset(t->bt, emit_here(&t->e));
     put_cold(t);
 }
 
@@ -389,6 +391,7 @@ struct tu *translate(struct bt *bt, const u8 *code, u64 rip, u32 mode, bool *ful
     ensure(!t.e.full);
     bt->used = bt_offset(bt, emit_here(&t.e));
     t.tu->end = bt->used;
+    listing_print(&t);
     bt->stats.tus++;
     bt->stats.insns += t.n;
     bt->stats.guest_bytes += t.tu->guest_size;

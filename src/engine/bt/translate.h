@@ -32,6 +32,7 @@ struct translation {
     const u8 *page; /* bytes of the guest page, read once: a copy */
     struct guest_insn insn[TU_INSNS];
     u16 live[TU_INSNS + 1]; /* flags needed before each; the last: after the end */
+    u32 host[TU_INSNS + 1]; /* where the code of each begins; the last: the cold part */
     unsigned n, now;        /* instructions; the one in progress */
     enum flags_place flags;
     struct cold cold[TU_COLD];
@@ -51,6 +52,9 @@ static inline u16 live_after(const struct translation *t)
 {
     return t->live[t->now + 1];
 }
+
+/* -- listing.c: the finished TU to the log, if it wants it */
+void listing_print(const struct translation *t);
 
 /* -- Flags (translate.c) */
 /* Before host code that changes flags. */
