@@ -68,7 +68,7 @@ static inline void *x86_tlb_read_as(struct x86_cpu *c, struct gva la, unsigned s
     return (void *)host;
 }
 static inline void *x86_tlb_write_as(struct x86_cpu *c, struct gva la, unsigned size,
-                                    enum x86_privilege as)
+                                     enum x86_privilege as)
 {
     const struct x86_tlb *tlb = &c->tlb[as == AS_SUPERVISOR ? TLB_KERNEL : c->tlb_index];
     unsigned slot = tlb_slot(la.v);

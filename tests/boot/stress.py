@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Runs Debian's stress-ng with --verify in a guest: processor, memory, processes, signals, switches.
+
+usage: tests/boot/stress.py ENGINE [--cpus N] [--seconds S] [--doppel PATH] [--guests DIR]
+
+Each class runs for S seconds and checks its own results; the kernel's log must hold no complaint.
+Skipped (77) when the guest or the host's stress-ng is not there.
+"""
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import guests  # noqa: E402
+
+SKIPPED = 77
+CLASSES = ["cpu 2", "vm 2 --vm-bytes 32M", "matrix 1", "vecmath 1", "fork 2", "clone 2", "switch 2",
+           "futex 2", "pipe 2", "mmap 2 --mmap-bytes 16M", "sigsuspend 2", "sigfd 2", "sigfpe 1",
+           "sigsegv 1", "timer 1", "itimer 1", "longjmp 1", "fp-error 1", "brk 1", "stack 1",
+           "str 1", "memcpy 1", "qsort 1", "crypt 1", "atomic 2", "lockbus 1", "cache 1", "ptrace 1",
+           "vdso 1", "membarrier 1"]
+COMPLAINT = re.compile(r"BUG|Oops|lockup|stall|WARNING: CPU|general protection")
+
+
+def script(seconds):
+    lines = ["export PATH=$PATH:/usr/bin", "cd /tmp"]
+    for words in CLASSES:
+        name = words.split()[0]
+        lines.append("if timeout 120 stress-ng --%s --verify --timeout %ds >/tmp/log 2>&1" %
+                     (words, seconds))
+        lines.append("then echo stress %s ok; else echo stress %s failed; cat /tmp/log; fi" %
+                     (name, name))
+    return "\n".join(lines + ["dmesg", "echo script done", ""]).encode()
+
+
+def make_initrd(base, directory, seconds):
+    """The guest's RAM disk with stress-ng, the libraries it names, and the script behind it."""
+    tree = os.path.join(directory, "tree")
+    program = shutil.which("stress-ng")
+    listing = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    for path in [program] + re.findall(r"(/\S+) \(", listing):
+        target = tree + path
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        shutil.copy(os.path.realpath(path), target)
+    with open(os.path.join(tree, "script"), "wb") as file:
+        file.write(script(seconds))
+    names = subprocess.run(["find", ".", "-mindepth", "1"], cwd=tree, capture_output=True,
+                           check=True).stdout
+    extra = subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0"], cwd=tree,
+                           input=names, capture_output=True, check=True).stdout
+    initrd = os.path.join(directory, "initrd")
+    with open(base, "rb") as first, open(initrd, "wb") as out:
+        out.write(first.read() + extra)
+    return initrd
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("engine")
+    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--doppel", default="build/doppel")
+    parser.add_argument("--guests", default="build/guest")
+    args = parser.parse_args()
+    kernel = os.path.join(args.guests, "cloud/vmlinuz")
+    base = os.path.join(args.guests, "cloud/initrd")
+    if not os.path.exists(base) or not shutil.which("stress-ng"):
+        print("SKIP: no guest 'cloud', or no stress-ng on this host")
+        return SKIPPED
+    with tempfile.TemporaryDirectory() as directory:
+        initrd = make_initrd(base, directory, args.seconds)
+        words = guests.command(args.engine, args.doppel, kernel, initrd, "console=ttyS0 quiet",
+                               memory="1G", cpus=args.cpus)
+        result = guests.boot(words, 120 + 20 * args.seconds * len(CLASSES))
+    missing = [words.split()[0] for words in CLASSES
+               if "stress %s ok\n" % words.split()[0] not in result.output]
+    complaint = COMPLAINT.search(result.output)
+    if result.status == 0 and not missing and not complaint:
+        print("%d classes passed in %.0f s" % (len(CLASSES), result.seconds))
+        return 0
+    print(result.output + result.errors)
+    print("exit status %s; failed: %s; kernel complaint: %s" %
+          (result.status, missing, complaint and complaint.group(0)))
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
