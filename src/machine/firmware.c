@@ -43,7 +43,7 @@ bool firmware_open(const char *path, struct board *board, struct error *err)
         return false;
     image.data = data;
     bool mapped = firmware_map(board, &image, err);
-    free(data);
+    file_release(data, image.size);
     return mapped;
 }
 
