@@ -22,6 +22,11 @@
  * over until the next kernel entry. */
 #define MAX_STEPS 8
 
+/* Runs through a page of code that must not run directly: how many instructions, and how often
+ * between two kernel entries, before the translator takes over. */
+#define MAX_EXCURSION  256
+#define MAX_EXCURSIONS 40
+
 /* Every gfn that a pmap can have, see pmap.h. */
 #define MAX_FRAMES ((PMAP_MAX_RAM + 4 * GiB) / PAGE_SIZE)
 
@@ -213,6 +218,22 @@ static void serve_debug(struct direct *d, const struct stop *stop)
     }
 }
 
+/* Code that must not run directly, in a few calls of the simulator if that is all there is of
+ * it. False: the translator has to. */
+static bool step_off_page(struct direct *d)
+{
+    struct x86_cpu *c = d->world.cpu;
+    u64 page = c->rip & PAGE_MASK;
+    if (d->excursions++ >= MAX_EXCURSIONS)
+        return false;
+    for (unsigned i = 0; i < MAX_EXCURSION; i++) {
+        step(d);
+        if (c->cpl != 3 || (c->rip & PAGE_MASK) != page || atomic_load(&c->attention))
+            return true;
+    }
+    return false;
+}
+
 static bool serve_page_fault(struct direct *d, struct space *s, const struct stop *stop)
 {
     enum x86_access access = stop->error & PF_W   ? ACCESS_WRITE
@@ -227,7 +248,7 @@ static bool serve_page_fault(struct direct *d, struct space *s, const struct sto
         step(d);
         return true;
     case SHADOW_CODE:
-        return false;
+        return step_off_page(d);
     case SHADOW_LOST:
         cell_condemn(&s->cell);
         return false;
@@ -318,6 +339,16 @@ static bool is_death(struct space *s, enum cell_end end)
     return end == CELL_DEAD || s->cell.dead;
 }
 
+static void judge(struct direct *d, struct space *s, const struct stop *stop)
+{
+    const struct x86_cpu *c = d->world.cpu;
+    bool promoted = s->policy.promoted, entry = c->cpl != 3 || stop->signal == SIGUSR1;
+    /* The guest's word: a stretch is no longer than a tick. */
+    u64 most = c->model->tsc_hz / 100, cycles = stop->cycles < most ? stop->cycles : most;
+    policy_stretch(&s->policy, cycles, entry, __rdtsc(), c->model->tsc_hz);
+    d->stats.demoted += promoted && !s->policy.promoted;
+}
+
 /* One run of the cell, and what follows from its stop. False: the translator goes on. */
 static bool run_once(struct direct *d, struct space *s)
 {
@@ -333,22 +364,18 @@ static bool run_once(struct direct *d, struct space *s)
         set_running(d, NULL);
         return true;
     }
-    u64 start = __rdtsc();
     d->stats.runs++;
     enum cell_end end = cell_run(&s->cell, c, &stop);
     set_running(d, NULL);
-    if (!d->always) {
-        u64 now = __rdtsc();
-        bool promoted = s->policy.promoted;
-        policy_stretch(&s->policy, now - start, now, c->model->tsc_hz);
-        d->stats.demoted += promoted && !s->policy.promoted;
-    }
     if (is_death(s, end)) {
         serve_death(d, s);
         return true;
     }
     derive(c, &stop);
-    return serve(d, s, &stop);
+    bool goes_on = serve(d, s, &stop);
+    if (!d->always)
+        judge(d, s, &stop);
+    return goes_on;
 }
 
 static void run_user(struct direct *d)
@@ -359,7 +386,7 @@ static void run_user(struct direct *d)
         u64 steps = d->stats.steps;
         if (!run_once(d, d->space))
             d->hold = true;
-        in_a_row = d->stats.steps == steps ? 0 : in_a_row + 1;
+        in_a_row = d->stats.steps == steps + 1 ? in_a_row + 1 : 0;
         if (in_a_row > MAX_STEPS)
             d->hold = true;
     }

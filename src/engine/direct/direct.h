@@ -70,9 +70,10 @@ struct direct {
     struct notes notes;
     bool always; /* -accel direct,always=on */
     bool pinned;
-    bool in_user;   /* user code runs, since `user_since` (TSC) */
-    bool hold;      /* until the next kernel entry user code stays with the translator */
-    u64 user_since; /* cycles */
+    bool in_user;        /* user code runs, since `user_since` (TSC) */
+    bool hold;           /* until the next kernel entry user code stays with the translator */
+    unsigned excursions; /* since the last kernel entry, see direct.c */
+    u64 user_since;      /* cycles */
 
     pthread_mutex_t kick_lock;
     struct cell *running; /* under kick_lock */

@@ -158,6 +158,7 @@ bool frame_take(const struct frame_place *place, struct x86_cpu *c, struct stop 
         .error = f.error,
         .cr2 = f.cr2,
         .call_address = info[2],
+        .cycles = control.stopped - control.started,
         .cs = f.cs,
     };
     memcpy(stop->selector, control.selector, sizeof(stop->selector));

@@ -29,7 +29,8 @@ struct stop {
     int signal, code;
     u64 trap, error, cr2; /* of the signals that are exceptions */
     u64 call_address;     /* of SIGSYS */
-    u16 cs, selector[4];  /* DS, ES, FS, GS: user code may load them itself */
+    u64 cycles; /* TSC that the guest's code took, the host's part of the stop included */
+    u16 cs, selector[4]; /* DS, ES, FS, GS: user code may load them itself */
 };
 
 /* Where a cell keeps what frames are made of: its addresses and the monitor's. */

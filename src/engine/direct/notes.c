@@ -169,7 +169,7 @@ static void note_stretch(struct direct *d, const struct x86_cpu *c)
     u64 now = __rdtsc();
     struct policy *policy = &d->space->policy;
     bool promoted = policy->promoted;
-    policy_stretch(policy, now - d->user_since, now, c->model->tsc_hz);
+    policy_stretch(policy, now - d->user_since, true, now, c->model->tsc_hz);
     d->stats.promoted += !promoted && policy->promoted;
     d->stats.demoted += promoted && !policy->promoted;
 }
@@ -182,6 +182,7 @@ static bool leaves(struct bt_watch *watch, struct x86_cpu *c)
         if (d->in_user && !d->always)
             note_stretch(d, c);
         d->in_user = d->hold = false;
+        d->excursions = 0;
         return false;
     }
     if (!d->in_user) {

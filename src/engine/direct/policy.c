@@ -4,7 +4,7 @@
 /* Microseconds. A stretch must last so long on average: at the translator's speed to be
  * promoted, at the processor's own not to be demoted. Between the two lies the hysteresis. */
 #define PROMOTE_STRETCH 30
-#define DEMOTE_STRETCH  7
+#define DEMOTE_STRETCH  9 /* 2.3 of them are the signal */
 /* Of user time, over which is judged. */
 #define PROMOTE_WINDOW 2000
 #define DEMOTE_WINDOW  3000
@@ -27,11 +27,11 @@ void policy_demote(struct policy *p, u64 now, u64 tsc_hz)
     start_window(p);
 }
 
-void policy_stretch(struct policy *p, u64 cycles, u64 now, u64 tsc_hz)
+void policy_stretch(struct policy *p, u64 cycles, bool entry, u64 now, u64 tsc_hz)
 {
     u64 us = tsc_hz / 1000000;
     p->user += cycles;
-    p->entries++;
+    p->entries += entry;
     if (p->promoted) {
         if (p->user < DEMOTE_WINDOW * us && p->entries < DEMOTE_STOPS)
             return;

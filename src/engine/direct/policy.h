@@ -18,8 +18,10 @@ struct policy {
     u64 not_before;    /* no promotion before */
 };
 
-/* A stretch of user code ended, under the translator or (each stop is one) in the cell. */
-void policy_stretch(struct policy *policy, u64 cycles, u64 now, u64 tsc_hz);
+/* User code ran for so long, under the translator or in the cell, and then something came that
+ * counts as a kernel entry (not a page fault that the monitor served: it prefetches instead).
+ */
+void policy_stretch(struct policy *policy, u64 cycles, bool entry, u64 now, u64 tsc_hz);
 
 /* The cell cannot be had, or was lost: back to the translator for some time. */
 void policy_demote(struct policy *policy, u64 now, u64 tsc_hz);

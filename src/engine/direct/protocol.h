@@ -54,6 +54,8 @@
 #define CONTROL_NEW_FS_BASE    320
 #define CONTROL_NEW_GS_BASE    328
 #define CONTROL_MAPPER         336
+#define CONTROL_STARTED        344
+#define CONTROL_STOPPED        352
 
 /* The descriptors of the mapper; the cell has none. */
 #define MAPPER_REPORT 0 /* its event descriptor: the monitor alone reads it */
@@ -102,7 +104,8 @@ struct control {
     u64 new_flags;   /* monitor: ID, which rt_sigreturn does not restore */
     u64 gap4;
     u64 new_fs_base, new_gs_base; /* monitor: what the stub loads on resume */
-    u32 mapper;                   /* the host's kernel: the mapper's process number */
+    u32 mapper, gap5;             /* the host's kernel: the mapper's process number */
+    u64 started, stopped;         /* stub: TSC around the guest's code, for the policy */
 };
 
 _Static_assert(offsetof(struct orders, value) == ORDERS_VALUES, "stub.S");
@@ -119,6 +122,7 @@ _Static_assert(offsetof(struct control, selector) == CONTROL_SELECTORS, "stub.S"
 _Static_assert(offsetof(struct control, new_flags) == CONTROL_NEW_FLAGS, "stub.S");
 _Static_assert(offsetof(struct control, new_fs_base) == CONTROL_NEW_FS_BASE, "stub.S");
 _Static_assert(offsetof(struct control, mapper) == CONTROL_MAPPER, "stub.S");
+_Static_assert(offsetof(struct control, started) == CONTROL_STARTED, "stub.S");
 
 /* The stub (stub.S) as it is linked here; it is copied, and runs at any address. */
 extern const u8 cell_stub[], cell_stub_end[];

@@ -24,45 +24,58 @@ static bool is_bad_group7(u8 modrm)
     }
 }
 
-/* The opcode after 0F at `p`, of which `left` bytes are on the page: bad, or cut off. */
+/* The opcode after 0F at `p`, of which `left` bytes are there. */
 static enum scan_verdict look(const u8 *p, u64 left)
 {
     if (!left)
+        return SCAN_CUT;
+    if (p[0] == 0xa2) /* CPUID */
         return SCAN_BAD;
-    switch (p[0]) {
-    case 0x03: /* LSL */
-    case 0xa2: /* CPUID */
-        return SCAN_BAD;
-    case 0x31:
+    if (p[0] == 0x31)
         return SCAN_COUNTER;
-    case 0x01:
-        return left < 2 || is_bad_group7(p[1]) ? SCAN_BAD : SCAN_GOOD;
-    case 0xae: /* XSAVE, XSAVEOPT: /4 and /6 in memory */
-        return left < 2 || (p[1] < 0xc0 && (modrm_reg(p[1]) == 4 || modrm_reg(p[1]) == 6))
-                   ? SCAN_BAD
-                   : SCAN_GOOD;
-    case 0xc7: /* XSAVEC: /4 in memory; RDPID: /7 of registers, shared with RDSEED */
-        return left < 2 || (p[1] < 0xc0 && modrm_reg(p[1]) == 4) ||
-                       (p[1] >= 0xc0 && modrm_reg(p[1]) == 7)
-                   ? SCAN_BAD
-                   : SCAN_GOOD;
-    default:
+    if (p[0] != 0x01 && p[0] != 0x03 && p[0] != 0xae && p[0] != 0xc7)
         return SCAN_GOOD;
+    if (left < 2)
+        return SCAN_CUT;
+    bool memory = p[1] < 0xc0, bad;
+    unsigned reg = modrm_reg(p[1]);
+    switch (p[0]) {
+    case 0x01:
+        bad = is_bad_group7(p[1]);
+        break;
+    case 0x03: /* LSL */
+        bad = !memory;
+        break;
+    case 0xae: /* XSAVE, XSAVEOPT */
+        bad = memory && (reg == 4 || reg == 6);
+        break;
+    default: /* XSAVEC; RDPID, which shares its place with RDSEED */
+        bad = memory ? reg == 4 : reg == 7;
     }
+    return bad ? SCAN_BAD : SCAN_GOOD;
+}
+
+static enum scan_verdict worse(enum scan_verdict a, enum scan_verdict b)
+{
+    return a > b ? a : b;
 }
 
 enum scan_verdict scan_page(const u8 *page)
 {
-    const u8 *end = page + PAGE_SIZE;
+    const u8 *end = page + PAGE_SIZE, *p = page;
     enum scan_verdict verdict = SCAN_GOOD;
-    for (const u8 *p = page; (p = memchr(p, 0x0f, (size_t)(end - p))); p++) {
-        enum scan_verdict here = look(p + 1, (u64)(end - p) - 1);
-        if (here == SCAN_BAD)
-            return SCAN_BAD;
-        if (here == SCAN_COUNTER)
-            verdict = SCAN_COUNTER;
-        if (p + 1 == end)
-            break;
+    while (p < end && verdict != SCAN_BAD && (p = memchr(p, 0x0f, (size_t)(end - p)))) {
+        p++;
+        verdict = worse(verdict, look(p, (u64)(end - p)));
     }
     return verdict;
+}
+
+bool scan_joint(const u8 bytes[4])
+{
+    for (unsigned i = 0; i < 2; i++) {
+        if (bytes[i] == 0x0f && look(bytes + i + 1, 3 - i) != SCAN_GOOD)
+            return false;
+    }
+    return true;
 }

@@ -234,7 +234,18 @@ struct page {
     int rights;
 };
 
-static bool is_good_code(struct shadow_world *w, struct gfn frame)
+/* What lies across the end of a page of code, as the guest has its pages now. */
+static bool is_good_joint(const struct shadow_world *w, const u8 *page, u64 va)
+{
+    struct gpa next;
+    if (!walk_peek(w->cpu, w->pmap, gva((va & PAGE_MASK) + PAGE_SIZE), &next))
+        return false;
+    const u8 *behind = pmap_page(w->pmap, gpa_to_gfn(next));
+    const u8 *last = page + PAGE_SIZE - 2;
+    return behind && scan_joint((const u8[]){last[0], last[1], behind[0], behind[1]});
+}
+
+static bool is_good_code(struct shadow_world *w, struct gfn frame, u64 va)
 {
     enum scan_verdict verdict = w->verdicts[frame.v];
     if (verdict == SCAN_UNKNOWN) {
@@ -242,11 +253,20 @@ static bool is_good_code(struct shadow_world *w, struct gfn frame)
         verdict = scan_page(pmap_page(w->pmap, frame));
         w->verdicts[frame.v] = (u8)verdict;
     }
-    return verdict == SCAN_GOOD || (verdict == SCAN_COUNTER && !w->cpu->tsc_offset);
+    switch (verdict) {
+    case SCAN_GOOD:
+        return true;
+    case SCAN_COUNTER:
+        return !w->cpu->tsc_offset;
+    case SCAN_CUT: /* may hold RDTSC as well */
+        return !w->cpu->tsc_offset && is_good_joint(w, pmap_page(w->pmap, frame), va);
+    default:
+        return false;
+    }
 }
 
 /* What the cell may do with the page that the walk found, beside what it asked for. */
-static enum shadow_answer judge(struct shadow_world *w, const struct walk_result *found,
+static enum shadow_answer judge(struct shadow_world *w, const struct walk_result *found, u64 va,
                                 enum x86_access access, struct page *page)
 {
     page->frame = gpa_to_gfn(found->gpa);
@@ -256,7 +276,7 @@ static enum shadow_answer judge(struct shadow_world *w, const struct walk_result
     page->offset = pmap_file_offset(w->pmap, pmap_page(w->pmap, page->frame));
     page->rights = PROT_READ;
     if (access == ACCESS_EXEC) {
-        if (!is_good_code(w, page->frame))
+        if (!is_good_code(w, page->frame, va))
             return SHADOW_CODE;
         page->rights |= PROT_EXEC;
         return SHADOW_MAPPED;
@@ -358,7 +378,7 @@ static bool is_worth(struct shadow_world *w, struct region *r, const u64 *table,
         return false;
     if (!(pmap_flags(w->pmap, gpa_to_gfn(found.gpa)) & PMAP_PRESENT))
         return false;
-    return judge(w, &found, access, out) == SHADOW_MAPPED;
+    return judge(w, &found, address_of(r, page), access, out) == SHADOW_MAPPED;
 }
 
 /* Room for `pages` more in the host's table: the oldest regions go. */
@@ -436,7 +456,7 @@ enum shadow_answer shadow_fault(struct shadow *shadow, struct shadow_world *w,
     const u64 *table = read_path(w, va, path);
     if (!look_up(w, table, va, access, &found, &page.entry))
         return SHADOW_FAULT;
-    enum shadow_answer answer = judge(w, &found, access, &page);
+    enum shadow_answer answer = judge(w, &found, va, access, &page);
     if (answer != SHADOW_MAPPED) {
         w->stats.refused_code += answer == SHADOW_CODE;
         return answer;

@@ -65,6 +65,9 @@ cell_stub_handler:
     mov     %rdi, CONTROL_SIGNAL(%rbx)
     mov     %rsi, CONTROL_INFO(%rbx)
     mov     %rdx, CONTROL_CONTEXT(%rbx)
+    rdtsc
+    mov     %eax, CONTROL_STOPPED(%rbx)
+    mov     %edx, CONTROL_STOPPED + 4(%rbx)
     rdfsbase %rax
     mov     %rax, CONTROL_FS_BASE(%rbx)
     rdgsbase %rax
@@ -130,6 +133,9 @@ cell_stub_handler:
     wrfsbase %rax
     mov     CONTROL_NEW_GS_BASE(%rbx), %rax
     wrgsbase %rax
+    rdtsc
+    mov     %eax, CONTROL_STARTED(%rbx)
+    mov     %edx, CONTROL_STARTED + 4(%rbx)
     lea     FRAME + PAGE(%rip), %rsp
     push    CONTROL_NEW_FLAGS(%rbx)
     popf
