@@ -63,6 +63,9 @@ def main():
         words = guests.command(args.engine, args.doppel, kernel, initrd,
                                "console=ttyS0 " + args.append, args.memory, args.cpus)
         result = guests.boot(words, args.timeout)
+    if "no engine can run here" in result.errors:
+        print("SKIP: " + result.errors.strip())
+        return SKIPPED
     wrong = list(problems(result, args.guest, args.cpus, checks))
     if wrong:
         print(result.output)

@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+#include "engine/engine.h"
+
 static const struct {
     u64 at;
     u8 bytes[12];
@@ -31,6 +33,15 @@ static const struct {
     {CODE_SIGRET, {0xb8, 15, 0, 0, 0, 0xff, 0xe3}},
     {CODE_COUNT, {0x48, 0xff, 0x07, 0xeb, 0xfb}},
 };
+
+bool fixture_can_run(void)
+{
+    struct error why;
+    bool can = direct_engine.probe(&why);
+    if (!can)
+        printf("SKIP: %s\n", why.text);
+    return can;
+}
 
 void fixture_start(struct fixture *f)
 {

@@ -42,6 +42,9 @@ struct fixture {
     int memory;
 };
 
+/* False, and why on standard output: this host allows no cells. */
+bool fixture_can_run(void);
+
 /* A zygote; then as many cells as wanted, each with its pages mapped. */
 void fixture_start(struct fixture *f);
 void fixture_finish(struct fixture *f);

@@ -190,6 +190,8 @@ static void test_mapper_fails(void **state)
 
 int main(void)
 {
+    if (!fixture_can_run())
+        return 77;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_stops, setup, teardown),
         cmocka_unit_test_setup_teardown(test_page_faults, setup, teardown),
