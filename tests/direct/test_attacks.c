@@ -257,12 +257,11 @@ static void test_forger_is_off(void **state)
     f->cpu->gpr[RAX] = 1;
     assert_int_equal(fixture_run(f, CODE + 0x200), CELL_STOPPED);
     assert_false(cell_verify(&f->cell));
-    fixture_drop(f);
     volatile u64 *count = (u64 *)(f->ram + DATA_PAGE * PAGE_SIZE);
     u64 before = *count;
     usleep(20000);
     assert_int_equal(before, *count);
-    fixture_cell(f);
+    renew(f);
 }
 
 /* Handler arguments that point anywhere but into the signal stack. */

@@ -3,6 +3,7 @@
  * the guest's vector state may be in the registers: so this is compiled with
  * -mgeneral-regs-only and calls nothing but the system.
  */
+#include <poll.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -42,6 +43,14 @@ static bool is_parked(const struct cell *cell, bool *gone)
     return true;
 }
 
+/* SIGKILL takes hold when the task meets the kernel next: until then it may run. */
+static void wait_end(const struct cell *cell)
+{
+    struct pollfd process = {.fd = cell->process, .events = POLLIN};
+    while (syscall(SYS_poll, &process, 1, -1) != 1)
+        ;
+}
+
 bool cell_verify(struct cell *cell)
 {
     u64 until = 0;
@@ -53,6 +62,7 @@ bool cell_verify(struct cell *cell)
             until = now() + PARK_DEADLINE;
         if (gone || now() > until) {
             cell_condemn(cell);
+            wait_end(cell);
             return false;
         }
         if (i < PARK_YIELDS)
