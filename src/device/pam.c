@@ -98,9 +98,16 @@ static bool pam_post_load(void *device)
     return true;
 }
 
+static void pam_reset(void *device)
+{
+    u8 registers[PAM_REGISTERS];
+    memset(registers, PAM_ALL_RAM, sizeof(registers));
+    pam_apply(device, registers);
+}
+
+/* `ram` is guest memory, not a register: it goes where memory is saved. */
 static const struct field pam_fields[] = {
     FIELD_BLOB(struct pam, attribute),
-    FIELD_BLOB(struct pam, ram),
 };
 
 static const struct device_class pam_class = {
@@ -108,6 +115,7 @@ static const struct device_class pam_class = {
     .version = 1,
     .fields = pam_fields,
     .n_fields = ARRAY_LEN(pam_fields),
+    .reset = pam_reset,
     .post_load = pam_post_load,
     .destroy = free,
 };

@@ -1,6 +1,9 @@
 /* PCI: configuration mechanism 1, BARs, capabilities, MSI-X, INTx. */
 #include "fixture.h"
 
+#include "memory/pmap.h"
+#include "platform/ram.h"
+
 #define SLOT(n) (0x80000000u | (n) << 11)
 
 struct pci_test {
@@ -231,13 +234,62 @@ static void test_swizzle(void **state)
                              expected[(slot + 3 + pin) % 4]);
 }
 
+static u8 get_byte(struct pci_test *t, u64 addr)
+{
+    u8 value = 0;
+    assert_true(ram_read(&t->f->board, gpa(addr), &value, 1));
+    return value;
+}
+
+static void put_byte(struct pci_test *t, u64 addr, u8 value)
+{
+    ram_write(&t->f->board, gpa(addr), &value, 1);
+}
+
+/* PAM: what lies below 4 GiB shows at E0000h and F0000h until RAM is switched in, and comes
+ * back; what was in RAM stays there. */
+static void test_shadow(void **state)
+{
+    struct pci_test *t = *state;
+    const u64 high = 4 * GiB - 128 * KiB;
+    assert_true(pmap_set_rom(t->f->board.pmap, gpa(high), 128 * KiB, false));
+    put_byte(t, high + 5, 0xe5);
+    put_byte(t, high + 64 * KiB + 5, 0xf5);
+    put_byte(t, 0xe0005, 1);
+    put_byte(t, 0xf0005, 2);
+    board_lock(&t->f->board);
+    pci_host_shadow(t->full.pci, true);
+    board_unlock(&t->f->board);
+    assert_int_equal(rd(t, 0, 0x58), 0x00000000);
+    assert_int_equal(get_byte(t, 0xc0005), 0xff);
+    assert_int_equal(get_byte(t, 0xe0005), 0xe5);
+    assert_int_equal(get_byte(t, 0xf0005), 0xf5);
+    put_byte(t, 0xf0005, 3);
+    assert_int_equal(get_byte(t, 0xf0005), 0xf5);
+
+    wr(t, 0, 0x58, 0x00003000); /* F0000h: RAM */
+    assert_int_equal(get_byte(t, 0xf0005), 2);
+    assert_int_equal(get_byte(t, 0xe0005), 0xe5);
+    put_byte(t, 0xf0005, 4);
+    wr(t, 0, 0x58, 0x00001000); /* to be read only */
+    put_byte(t, 0xf0005, 5);
+    assert_int_equal(get_byte(t, 0xf0005), 4);
+    wr(t, 0, 0x5c, 0x01000100); /* PAM6 and PAM4: E8000h and D8000h */
+    assert_int_equal(get_byte(t, 0xe0005), 0xe5);
+    wr(t, 0, 0x5c, 0x00010000); /* PAM5, low half: E0000h */
+    assert_int_equal(get_byte(t, 0xe0005), 1);
+    wr(t, 0, 0x58, 0x00000000);
+    assert_int_equal(get_byte(t, 0xf0005), 0xf5);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_mechanism), TEST(test_header), TEST(test_bar_sizing), TEST(test_bar_moves),
-        TEST(test_assign),    TEST(test_msix),   TEST(test_intx),       TEST(test_swizzle),
+        TEST(test_mechanism), TEST(test_header),  TEST(test_bar_sizing),
+        TEST(test_bar_moves), TEST(test_assign),  TEST(test_msix),
+        TEST(test_intx),      TEST(test_swizzle), TEST(test_shadow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
