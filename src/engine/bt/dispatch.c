@@ -156,7 +156,7 @@ static struct tu *find_tu(struct bt *bt, u32 mode)
         if (likely(tu))
             return tu;
     }
-    return make_tu(bt, mode);
+    return crossing_find(bt) ? NULL : make_tu(bt, mode);
 }
 
 /* Does the translation of RIP's page survive CR3 loads? */
@@ -165,6 +165,24 @@ static bool is_global(const struct bt *bt)
     const struct x86_cpu *c = &bt->vcpu->cpu;
     unsigned slot = tlb_slot(c->rip);
     return c->tlb_use.global[c->tlb_index][slot / 64] >> (slot % 64) & 1;
+}
+
+/* Where no TU begins. */
+static void step_untranslated(struct bt *bt, u32 mode)
+{
+    struct x86_insn *crossing =
+        mode == MODE_NONE || bt_cpu(bt)->log->mask ? NULL : crossing_find(bt);
+    if (crossing) {
+        execute(bt, crossing);
+        return;
+    }
+    vectors_home(bt);
+    if (mode == MODE_NONE) {
+        sim_run(bt->vcpu);
+    } else {
+        crossing_make(bt);
+        sim_step(bt->vcpu);
+    }
 }
 
 const void *dispatch(struct bt *bt)
@@ -194,11 +212,7 @@ const void *dispatch(struct bt *bt)
             return go(bt, tu->entry);
         }
         bt->stats.steps++;
-        vectors_home(bt);
-        if (mode == MODE_NONE)
-            sim_run(bt->vcpu);
-        else
-            sim_step(bt->vcpu);
+        step_untranslated(bt, mode);
     }
 }
 
