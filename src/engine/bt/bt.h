@@ -300,4 +300,3 @@ void ops_make(struct x86_ops *ops);
 
 /* -- fault.c */
 bool fault_handle(struct trap *trap, int signal, siginfo_t *info, ucontext_t *context);
-struct site *fault_site(struct bt *bt, u32 host);

@@ -129,12 +129,6 @@ void emit_bits(struct emit *e, unsigned to, unsigned from, unsigned first, unsig
     emit_byte(e, (u8)(0xc0 | (to & 7) << 3 | (from & 7)));
 }
 
-void emit_shift_right(struct emit *e, unsigned reg, unsigned count)
-{
-    emit_rr(e, 4, 0xc1, 5, reg);
-    emit_byte(e, (u8)count);
-}
-
 void emit_and_imm(struct emit *e, unsigned reg, u32 value)
 {
     emit_rr(e, 4, 0x81, 4, reg);
@@ -186,11 +180,6 @@ void emit_jump_if(struct emit *e, unsigned condition, const void *to)
 void emit_jump_mem(struct emit *e, struct host_mem mem)
 {
     emit_rm(e, 4, 0xff, 4, mem);
-}
-
-void emit_jump_reg(struct emit *e, unsigned reg)
-{
-    emit_rr(e, 4, 0xff, 4, reg);
 }
 
 void emit_flags_to_ax(struct emit *e)

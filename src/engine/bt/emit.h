@@ -104,14 +104,12 @@ void emit_compare_imm(struct emit *e, unsigned reg, s32 value);
 /* `count` bits of `from` from bit `first` on, of its lower 32; sets flags. Needs BMI1: one
  * cycle where a shift and a mask take two. */
 void emit_bits(struct emit *e, unsigned to, unsigned from, unsigned first, unsigned count);
-void emit_shift_right(struct emit *e, unsigned reg, unsigned count); /* 32-bit */
-void emit_and_imm(struct emit *e, unsigned reg, u32 value);          /* 32-bit */
+void emit_and_imm(struct emit *e, unsigned reg, u32 value); /* 32-bit */
 
 /* Jumps to an executable address, always in the 32-bit form: the field can be patched. */
 void emit_jump(struct emit *e, const void *to);
 void emit_jump_if(struct emit *e, unsigned condition, const void *to);
 void emit_jump_mem(struct emit *e, struct host_mem mem);
-void emit_jump_reg(struct emit *e, unsigned reg);
 /* The same with the target to come: returns the place of the 32-bit field for emit_bind. */
 u8 *emit_jump_later(struct emit *e);
 u8 *emit_jump_if_later(struct emit *e, unsigned condition);

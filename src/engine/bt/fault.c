@@ -6,7 +6,7 @@
  */
 #include "engine/bt/bt.h"
 
-struct site *fault_site(struct bt *bt, u32 host)
+static struct site *fault_site(struct bt *bt, u32 host)
 {
     u32 low = 1, high = bt->n_sites;
     while (low < high) {
