@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The measurements, as tables: native, each engine and QEMU TCG side by side in one run.
 
-usage: bench/bench.py [--engines bt,sim] [--runs N] [--only NAME,...] [--quick] [--build DIR]
+usage: bench/bench.py [--engines direct,bt,sim] [--runs N] [--only NAME,...] [--quick] [--build DIR]
                       [--guests DIR]
 
 Machines drift, so nothing is compared across runs: each round runs every contender once, in
@@ -149,7 +149,8 @@ def check_sums(rounds, names):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--engines", default="bt,sim", help="engines of doppel (default: bt,sim)")
+    parser.add_argument("--engines", default="direct,bt,sim",
+                        help="engines of doppel (default: direct,bt,sim)")
     parser.add_argument("--runs", type=int, default=5, help="rounds (default: 5)")
     parser.add_argument("--only", default="", help="workloads, comma-separated (default: all)")
     parser.add_argument("--build", default="build")
