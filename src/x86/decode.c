@@ -6,6 +6,7 @@
 #include <Zydis/Zydis.h>
 
 #include "base/ensure.h"
+#include "x86/decoder.h"
 #include "x86/insn.h"
 #include "x86/model.h"
 #include "x86/native.h"
@@ -20,7 +21,7 @@ static void exec_too_long(struct x86_cpu *c, struct x86_insn *i)
 
 /* -- Zydis --------------------------------------------------------------------------------- */
 
-static void decoder_init(ZydisDecoder *d, const struct x86_model *model, unsigned code_size)
+void x86_decoder_init(ZydisDecoder *d, const struct x86_model *model, unsigned code_size)
 {
     static const struct {
         ZydisMachineMode mode;
@@ -349,7 +350,7 @@ enum x86_decode_result x86_decode(struct x86_cpu *c, const u8 *bytes, unsigned s
     ZydisDecodedInstruction z;
     ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
     ensure(code_size == 2 || code_size == 4 || code_size == 8);
-    decoder_init(&decoder, c->model, code_size);
+    x86_decoder_init(&decoder, c->model, code_size);
     ZyanStatus status = ZydisDecoderDecodeFull(&decoder, bytes, size, &z, ops);
     if (status == ZYDIS_STATUS_NO_MORE_DATA)
         return DECODE_SHORT;

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "x86/decoder.h"
 #include "x86/native.h"
 
 /* -- Which group an instruction belongs to ------------------------------------------------- */
@@ -421,21 +422,7 @@ static void lower_lea(struct guest_insn *g)
 void guest_decoder_init(struct guest_decoder *d, const struct x86_model *model)
 {
     d->model = model;
-    ZydisDecoderInit(&d->zydis, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-    const struct {
-        ZydisDecoderMode mode;
-        bool on;
-    } settings[] = {
-        {ZYDIS_DECODER_MODE_AMD_BRANCHES, model->amd},
-        {ZYDIS_DECODER_MODE_MPX, false},
-        {ZYDIS_DECODER_MODE_CET, false},
-        {ZYDIS_DECODER_MODE_CLDEMOTE, false},
-        {ZYDIS_DECODER_MODE_LZCNT, x86_has(model, FEAT_ABM)},
-        {ZYDIS_DECODER_MODE_TZCNT, x86_has(model, FEAT_BMI1)},
-        {ZYDIS_DECODER_MODE_WBNOINVD, x86_has(model, FEAT_WBNOINVD)},
-    };
-    for (unsigned i = 0; i < ARRAY_LEN(settings); i++)
-        ZydisDecoderEnableMode(&d->zydis, settings[i].mode, settings[i].on);
+    x86_decoder_init(&d->zydis, model, 8);
 }
 
 bool guest_decode(const struct guest_decoder *d, const u8 *bytes, unsigned size, u64 rip,
