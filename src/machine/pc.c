@@ -49,6 +49,7 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
 {
     struct gsi *gsi = &pc->gsi;
     create_interrupts(pc, board, phys_bits);
+    input_init(&pc->input, &board->clock);
     pit_create(board, gsi_line(gsi, IRQ_PIT));
     pc->rtc = rtc_create(board, gsi_line(gsi, IRQ_RTC), (struct irq_line){0});
     rtc_set_memory(pc->rtc, pmap_below_4g(board->pmap), pmap_above_4g(board->pmap));
@@ -73,6 +74,7 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
 
 void pc_reset(struct pc *pc, bool firmware)
 {
+    input_reset(&pc->input);
     pci_host_shadow(pc->pci, firmware);
     if (firmware)
         return;

@@ -10,6 +10,8 @@
 #include "machine/pv.h"
 #include "machine/vm.h"
 #include "platform/board.h"
+#include "platform/input.h"
+#include "platform/screen.h"
 
 struct pc {
     struct apic_bus *apic_bus;
@@ -21,6 +23,8 @@ struct pc {
     struct pvclock *pvclock;
     struct pv pv[VM_MAX_CPUS];
     struct serial *serial[VM_MAX_SERIAL];
+    struct input input;   /* of keyboard and mouse */
+    struct screen screen; /* no functions: no display adapter */
     struct firmware_files *files; /* what fw_cfg shows; NULL without firmware */
 };
 

@@ -312,6 +312,21 @@ const struct engine *vm_engine(const struct vm *vm)
     return vm->engine;
 }
 
+struct board *vm_board(struct vm *vm)
+{
+    return &vm->board;
+}
+
+struct input *vm_input(struct vm *vm)
+{
+    return &vm->pc.input;
+}
+
+const struct screen *vm_screen(const struct vm *vm)
+{
+    return &vm->pc.screen;
+}
+
 void vm_print_counters(struct vm *vm, FILE *out)
 {
     struct engine_counter counters[64];

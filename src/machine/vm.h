@@ -13,6 +13,8 @@
 #include "host/char/char.h"
 #include "host/loop.h"
 #include "machine/plugs.h"
+#include "platform/input.h"
+#include "platform/screen.h"
 
 #define VM_MAX_CPUS    64
 #define VM_MAX_ENGINES 8
@@ -83,6 +85,10 @@ void vm_leave(struct vm *vm);
 /* The loop that vm_run runs, for more sources. */
 struct loop *vm_loop(struct vm *vm);
 const struct engine *vm_engine(const struct vm *vm);
+/* Its keyboard and mouse, and its screen; to be used under the board lock. */
+struct board *vm_board(struct vm *vm);
+struct input *vm_input(struct vm *vm);
+const struct screen *vm_screen(const struct vm *vm);
 
 /* "name value" lines: the engine's counters for each vCPU, and the machine's own. After vm_run.
  */
