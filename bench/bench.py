@@ -24,6 +24,11 @@ BOOT_MARK = b"BENCH-INIT"
 END_MARK = b"BENCH-END"
 # Workloads that the simulator, tens of times slower than native, is spared by default.
 SIM_WORKLOADS = ["md5_rounds", "null_calls"]
+# The compute kernels, whose ratios are summed up by a geometric mean.
+KERNELS = ["interpreter", "quicksort", "hash_chains", "lz", "md5_rounds", "matrix_scalar",
+           "matrix_vector", "sqlite"]
+# Runs on one processor and on two: what the second one brings.
+PARALLEL = "parallel_two"
 TIMEOUT = 900
 
 
@@ -137,6 +142,28 @@ def print_table(rounds, contenders, names):
                         for i, (text, width) in enumerate(zip(row, widths))))
 
 
+def print_geometric_means(rounds, contenders):
+    """One line for each of ours: the compute kernels against native, summed up."""
+    for name in contenders:
+        medians = [statistics.median(found) for workload in KERNELS
+                   if (found := ratios(rounds, name, "native", workload))]
+        if medians and name not in ("native", "tcg"):
+            print(f"{name}/native, geometric mean of {len(medians)} compute kernels: "
+                  f"{statistics.geometric_mean(medians):.2f}")
+
+
+def measure_parallel(guests, kernel, initrd, runs):
+    """The throughput of two processors against one's, a line for each guest."""
+    for guest in guests:
+        gains = []
+        for _ in range(runs):
+            one, two = (guest.run(kernel, initrd, [PARALLEL], cpus).get(PARALLEL)
+                        for cpus in (1, 2))
+            if one and two:
+                gains.append(one[0] / two[0])
+        print(f"{guest.name}: {PARALLEL} with 2 processors: {cell(gains)} x the throughput of 1")
+
+
 def check_sums(rounds, names):
     """Every contender must have computed the same."""
     for workload in names:
@@ -161,6 +188,8 @@ def main():
         workloads, names = build_workloads(directory)
         if arguments.only:
             names = [name for name in arguments.only.split(",") if name in names]
+        parallel = PARALLEL in names
+        names = [name for name in names if name != PARALLEL]
         initrd = make_initrd(arguments.guests, directory, workloads)
         busybox = os.path.join(directory, "busybox")
         subprocess.run(["cpio", "--quiet", "-i", "--to-stdout", "bin/busybox"], check=True,
@@ -183,6 +212,9 @@ def main():
             print(f"bench: round {number + 1} of {arguments.runs} done", file=sys.stderr)
         names = ["boot"] + names
         print_table(rounds, list(rounds[0]), names)
+        print_geometric_means(rounds, list(rounds[0]))
+        if parallel:
+            measure_parallel(contenders, kernel, initrd, arguments.runs)
         return 0 if check_sums(rounds, names) else 1
 
 

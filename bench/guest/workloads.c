@@ -418,29 +418,32 @@ static uint64_t parallel_two(void)
     return sum;
 }
 
+/* The compute kernels repeat until they take about a second on the bare machine: what an engine
+ * pays to get going is the other workloads' business. */
 static const struct workload {
     const char *name;
     uint64_t (*run)(void);
+    unsigned times;
 } workloads[] = {
-    {"interpreter", interpreter},
-    {"quicksort", quicksort},
-    {"hash_chains", hash_chains},
-    {"lz", lz},
-    {"md5_rounds", md5_rounds},
-    {"matrix_scalar", matrix_scalar},
-    {"matrix_vector", matrix_vector},
+    {"interpreter", interpreter, 8},
+    {"quicksort", quicksort, 4},
+    {"hash_chains", hash_chains, 5},
+    {"lz", lz, 10},
+    {"md5_rounds", md5_rounds, 5},
+    {"matrix_scalar", matrix_scalar, 4},
+    {"matrix_vector", matrix_vector, 1},
 #ifdef WITH_SQLITE
-    {"sqlite", sqlite},
+    {"sqlite", sqlite, 3},
 #endif
-    {"pointer_chase", pointer_chase},
-    {"ash_loop", ash_loop},
-    {"dd_md5", dd_md5},
-    {"null_calls", null_calls},
-    {"pipe_ping_pong", pipe_ping_pong},
-    {"touch_memory", touch_memory},
-    {"map_unmap", map_unmap},
-    {"fork_exec_wait", fork_exec_wait},
-    {"parallel_two", parallel_two},
+    {"pointer_chase", pointer_chase, 1},
+    {"ash_loop", ash_loop, 1},
+    {"dd_md5", dd_md5, 1},
+    {"null_calls", null_calls, 1},
+    {"pipe_ping_pong", pipe_ping_pong, 1},
+    {"touch_memory", touch_memory, 1},
+    {"map_unmap", map_unmap, 1},
+    {"fork_exec_wait", fork_exec_wait, 1},
+    {"parallel_two", parallel_two, 5},
 };
 
 static int wanted(int argc, char **argv, const char *name)
@@ -462,7 +465,9 @@ int main(int argc, char **argv)
             puts(workloads[i].name);
         } else if (wanted(argc, argv, workloads[i].name)) {
             double start = now();
-            uint64_t sum = workloads[i].run();
+            uint64_t sum = 0;
+            for (unsigned n = 0; n < workloads[i].times; n++)
+                sum += workloads[i].run();
             printf("%s %.4f %016llx\n", workloads[i].name, now() - start,
                    (unsigned long long)sum);
             fflush(stdout);
