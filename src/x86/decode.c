@@ -49,6 +49,31 @@ void x86_decoder_init(ZydisDecoder *d, const struct x86_model *model, unsigned c
         ZydisDecoderEnableMode(d, settings[k].mode, settings[k].on);
 }
 
+/* SIB without a base but with a 32-bit displacement; Zydis 4.0 takes R13D for the base there
+ * when the address size is 32 in 64-bit code. */
+static bool sib_has_no_base(const ZydisDecodedInstruction *z)
+{
+    return z->attributes & ZYDIS_ATTRIB_HAS_SIB && z->raw.modrm.mod == 0 &&
+           z->raw.sib.base == 5;
+}
+
+ZyanStatus x86_decoder_decode(const ZydisDecoder *d, const u8 *bytes, unsigned size,
+                              ZydisDecodedInstruction *z,
+                              ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT])
+{
+    ZyanStatus status = ZydisDecoderDecodeFull(d, bytes, size, z, operands);
+    if (!ZYAN_SUCCESS(status) || !sib_has_no_base(z))
+        return status;
+    for (unsigned k = 0; k < z->operand_count; k++) {
+        if (operands[k].type != ZYDIS_OPERAND_TYPE_MEMORY ||
+            operands[k].encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM)
+            continue;
+        operands[k].mem.base = ZYDIS_REGISTER_NONE;
+        operands[k].mem.disp.value = z->raw.disp.value;
+    }
+    return status;
+}
+
 /* -- Operands ------------------------------------------------------------------------------ */
 
 /* Register families of Zydis that are numbered without gaps, as kinds of operands. */
@@ -91,16 +116,7 @@ static u8 address_reg(ZydisRegister reg)
     return (u8)(reg - range->first + range->reg);
 }
 
-/* SIB without a base but with a 32-bit displacement; Zydis 4.0 takes R13D for the base there
- * when the address size is 32 in 64-bit code. */
-static bool sib_has_no_base(const ZydisDecodedInstruction *z)
-{
-    return z->attributes & ZYDIS_ATTRIB_HAS_SIB && z->raw.modrm.mod == 0 &&
-           z->raw.sib.base == 5;
-}
-
-static void lower_memory(struct x86_insn *i, const ZydisDecodedInstruction *z,
-                         const ZydisDecodedOperand *o)
+static void lower_memory(struct x86_insn *i, const ZydisDecodedOperand *o)
 {
     i->disp = o->mem.disp.value;
     i->base = address_reg(o->mem.base);
@@ -108,10 +124,6 @@ static void lower_memory(struct x86_insn *i, const ZydisDecodedInstruction *z,
     i->scale = o->mem.scale ? (u8)__builtin_ctz(o->mem.scale) : 0;
     if (o->mem.segment != ZYDIS_REGISTER_NONE)
         i->seg = (u8)(o->mem.segment - ZYDIS_REGISTER_ES);
-    if (sib_has_no_base(z)) {
-        i->base = BASE_NONE;
-        i->disp = z->raw.disp.value;
-    }
 }
 
 static void lower_immediate(struct x86_insn *i, const ZydisDecodedOperand *o, bool first)
@@ -142,7 +154,7 @@ static void lower_operands(struct x86_insn *i, const ZydisDecodedInstruction *z,
         }
         case ZYDIS_OPERAND_TYPE_MEMORY:
             out->kind = OPD_MEM;
-            lower_memory(i, z, o);
+            lower_memory(i, o);
             break;
         case ZYDIS_OPERAND_TYPE_IMMEDIATE:
             out->kind = OPD_IMM;
@@ -206,7 +218,7 @@ static void lower_xlat(struct x86_insn *i, const ZydisDecodedInstruction *z,
 {
     for (unsigned k = 0; k < z->operand_count; k++)
         if (ops[k].type == ZYDIS_OPERAND_TYPE_MEMORY)
-            lower_memory(i, z, &ops[k]);
+            lower_memory(i, &ops[k]);
 }
 
 /* -- Handlers ------------------------------------------------------------------------------ */
@@ -351,7 +363,7 @@ enum x86_decode_result x86_decode(struct x86_cpu *c, const u8 *bytes, unsigned s
     ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
     ensure(code_size == 2 || code_size == 4 || code_size == 8);
     x86_decoder_init(&decoder, c->model, code_size);
-    ZyanStatus status = ZydisDecoderDecodeFull(&decoder, bytes, size, &z, ops);
+    ZyanStatus status = x86_decoder_decode(&decoder, bytes, size, &z, ops);
     if (status == ZYDIS_STATUS_NO_MORE_DATA)
         return DECODE_SHORT;
     if (status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)

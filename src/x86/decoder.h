@@ -1,5 +1,5 @@
-/* How Zydis is set up for a processor model: one answer for every engine, so that they agree on
- * what each byte sequence is. */
+/* How Zydis is set up for a processor model and asked: one answer for every engine, so that
+ * they agree on what each byte sequence is. */
 #pragma once
 
 #include <Zydis/Zydis.h>
@@ -8,3 +8,8 @@
 
 /* `code_size` 2, 4 or 8, as struct x86_cpu has it. */
 void x86_decoder_init(ZydisDecoder *d, const struct x86_model *model, unsigned code_size);
+
+/* ZydisDecoderDecodeFull, with what Zydis 4.0 gets wrong put right. */
+ZyanStatus x86_decoder_decode(const ZydisDecoder *d, const u8 *bytes, unsigned size,
+                              ZydisDecodedInstruction *z,
+                              ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT]);

@@ -86,6 +86,10 @@ struct snippet {
     X(absolute, "mov 0x200010, %eax; mov %eax, 0x200020; movabs 0x200030, %rax; addr32 mov "   \
                 "(%ebx), %ecx;"                                                                \
                 "lea 1f(%rip), %r10; 1: hlt")                                                  \
+    X(sib_without_base, /* 32-bit addresses with REX.B: no R13D in them */                     \
+      ".byte 0x67, 0x41, 0x8b, 0x04, 0x25; .long 0x200010; mov $8, %ecx;"                      \
+      ".byte 0x67, 0x41, 0x89, 0x04, 0x0d; .long 0x200020; .byte 0x67, 0x41, 0x8d, 0x14, "     \
+      "0x25; .long 0x200030; hlt")                                                             \
     X(bits, "mov $-37, %rax; bts %rax, 0x100(%rbx); mov $1000, %r11d; btc %r11d, (%rbx);"      \
             "mov $-500, %rcx; bt %ecx, 0x200(%rsi); setc %dl; lock btr %rcx, 0x300(%rsi);"     \
             "mov $77, %r10d; cmp %r10, %r10; bts %r10, (%rsi); setz %dh; pushfq; hlt")         \

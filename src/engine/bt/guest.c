@@ -433,7 +433,7 @@ bool guest_decode(const struct guest_decoder *d, const u8 *bytes, unsigned size,
     memset(g, 0, sizeof(*g));
     g->rip = rip;
     g->base = g->index = BASE_NONE;
-    ZyanStatus status = ZydisDecoderDecodeFull(
+    ZyanStatus status = x86_decoder_decode(
         &d->zydis, bytes, size < GUEST_BYTES ? size : GUEST_BYTES, &z, operands);
     if (status == ZYDIS_STATUS_NO_MORE_DATA && size < GUEST_BYTES)
         return false;
