@@ -114,22 +114,10 @@ const u8 *access_code(struct x86_cpu *c, struct gva la, struct gfn *frame)
 /* One host access for natural sizes: other processors must never see a torn value. */
 static void copy(void *to, const void *from, unsigned size)
 {
-    switch (size) {
-    case 1:
-        *(u8 *)to = *(const u8 *)from;
-        break;
-    case 2:
-        *(u16 *)to = *(const u16 *)from;
-        break;
-    case 4:
-        *(u32 *)to = *(const u32 *)from;
-        break;
-    case 8:
-        *(u64 *)to = *(const u64 *)from;
-        break;
-    default:
+    if (size <= 8 && !(size & (size - 1)))
+        host_store(to, size, host_load(from, size));
+    else
         memcpy(to, from, size);
-    }
 }
 
 /* A device sees at most 8 bytes at a time, in powers of two. */

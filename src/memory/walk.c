@@ -147,6 +147,16 @@ static void unpaged(struct gva la, struct walk_result *out)
                                 .dirty = true};
 }
 
+/* Where the entry for `la` of the table at `table` lies: *where its gpa; NULL outside RAM. */
+static void *find_entry(struct pmap *pmap, const struct mode *mode, const struct level *level,
+                        struct gva la, u64 table, u64 *where)
+{
+    u64 index = bits(la.v, level->shift + level->index_bits - 1, level->shift);
+    *where = table + index * mode->entry_size;
+    u8 *page = pmap_page(pmap, gpa_to_gfn(gpa(*where)));
+    return page ? page + (*where & ~PAGE_MASK) : NULL;
+}
+
 enum step { STEP_DOWN, STEP_LEAF, STEP_FAULT, STEP_AGAIN };
 
 /* One level: reads the entry, checks it, sets its A bit (and D of a leaf that is written). */
@@ -154,11 +164,9 @@ static enum step walk_step(struct x86_cpu *c, struct pmap *pmap, const struct mo
                            const struct level *level, struct gva la, struct walk_access access,
                            u64 *table, struct walk_result *out, u32 *error)
 {
-    u64 index = bits(la.v, level->shift + level->index_bits - 1, level->shift);
-    u64 where = *table + index * mode->entry_size;
-    u8 *page = pmap_page(pmap, gpa_to_gfn(gpa(where)));
+    u64 where;
+    void *p = find_entry(pmap, mode, level, la, *table, &where);
     /* Outside RAM the bus answers all ones; a table there has every reserved bit set. */
-    void *p = page ? page + (where & ~PAGE_MASK) : NULL;
     u64 entry = p ? load_entry(p, mode->entry_size) : bits_low(8 * mode->entry_size);
     if (!(entry & PTE_P)) {
         *error = error_code(c, access, 0);
@@ -242,10 +250,9 @@ bool walk_peek(struct x86_cpu *c, struct pmap *pmap, struct gva la, struct gpa *
     u64 table = mode.root;
     for (unsigned i = 0; i < mode.n; i++) {
         const struct level *level = &mode.levels[i];
-        u64 index = bits(la.v, level->shift + level->index_bits - 1, level->shift);
-        u64 where = table + index * mode.entry_size;
-        u8 *page = pmap_page(pmap, gpa_to_gfn(gpa(where)));
-        u64 entry = page ? load_entry(page + (where & ~PAGE_MASK), mode.entry_size) : 0;
+        u64 where;
+        const void *p = find_entry(pmap, &mode, level, la, table, &where);
+        u64 entry = p ? load_entry(p, mode.entry_size) : 0;
         if (!(entry & PTE_P))
             return false;
         bool leaf = is_leaf(c, &mode, entry, level->shift);

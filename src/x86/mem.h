@@ -53,13 +53,12 @@ static inline struct gva x86_linear(struct x86_cpu *c, enum x86_seg_reg seg, u64
     return x86_linear_slow(c, seg, offset, size, access);
 }
 
-/* The hva when the TLB holds the access, else NULL. Never spans pages. */
-static inline void *x86_tlb_read_as(struct x86_cpu *c, struct gva la, unsigned size,
-                                    enum x86_privilege as)
+/* The hva when the set's `tags` hold the access, else NULL. Never spans pages. */
+static inline void *tlb_hit(const struct x86_tlb *tlb, const u64 *tags, struct gva la,
+                            unsigned size)
 {
-    const struct x86_tlb *tlb = &c->tlb[as == AS_SUPERVISOR ? TLB_KERNEL : c->tlb_index];
     unsigned slot = tlb_slot(la.v);
-    u64 offset = la.v ^ tlb->read[slot];
+    u64 offset = la.v ^ tags[slot];
     if (unlikely(offset > PAGE_SIZE - size))
         return NULL;
     u64 host = tlb->page[slot] + offset;
@@ -67,18 +66,23 @@ static inline void *x86_tlb_read_as(struct x86_cpu *c, struct gva la, unsigned s
         __builtin_unreachable();
     return (void *)host;
 }
+
+static inline const struct x86_tlb *x86_tlb_as(const struct x86_cpu *c, enum x86_privilege as)
+{
+    return &c->tlb[as == AS_SUPERVISOR ? TLB_KERNEL : c->tlb_index];
+}
+
+static inline void *x86_tlb_read_as(struct x86_cpu *c, struct gva la, unsigned size,
+                                    enum x86_privilege as)
+{
+    const struct x86_tlb *tlb = x86_tlb_as(c, as);
+    return tlb_hit(tlb, tlb->read, la, size);
+}
 static inline void *x86_tlb_write_as(struct x86_cpu *c, struct gva la, unsigned size,
                                      enum x86_privilege as)
 {
-    const struct x86_tlb *tlb = &c->tlb[as == AS_SUPERVISOR ? TLB_KERNEL : c->tlb_index];
-    unsigned slot = tlb_slot(la.v);
-    u64 offset = la.v ^ tlb->write[slot];
-    if (unlikely(offset > PAGE_SIZE - size))
-        return NULL;
-    u64 host = tlb->page[slot] + offset;
-    if (!host) /* never: saves the caller its test */
-        __builtin_unreachable();
-    return (void *)host;
+    const struct x86_tlb *tlb = x86_tlb_as(c, as);
+    return tlb_hit(tlb, tlb->write, la, size);
 }
 
 static inline void *x86_tlb_read(struct x86_cpu *c, struct gva la, unsigned size)
