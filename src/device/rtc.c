@@ -218,17 +218,32 @@ static u64 rtc_period_ticks(const struct rtc *rtc)
     return 1u << ((rate <= 2 ? rate + 7 : rate) - 1);
 }
 
-/* The first multiple of the period after now, counted from the base as the divider does. */
-static void rtc_arm_periodic(struct rtc *rtc)
+/* The first multiple of the period after now, counted from the base as the divider does; far
+ * away while the rate is 0 or the divider rests. */
+static u64 rtc_next_period(const struct rtc *rtc)
 {
     u64 ticks = rtc_period_ticks(rtc);
-    if (!ticks || !(rtc->cmos[RTC_B] & B_PIE)) {
-        timer_cancel(&rtc->board->clock, &rtc->periodic);
-        return;
-    }
+    if (!ticks)
+        return UINT64_MAX;
     u64 done = clock_ticks(rtc_now(rtc) - rtc->base_ns, 32768);
-    rtc->periodic_at = rtc->base_ns + clock_ns((done / ticks + 1) * ticks, 32768);
-    timer_arm(&rtc->board->clock, &rtc->periodic, rtc->periodic_at);
+    return rtc->base_ns + clock_ns((done / ticks + 1) * ticks, 32768);
+}
+
+/* A period that ended while no timer watched. */
+static void rtc_latch_period(struct rtc *rtc)
+{
+    if (!rtc->periodic.armed && rtc_now(rtc) >= rtc->periodic_at)
+        rtc->cmos[RTC_C] |= C_PF;
+}
+
+static void rtc_arm_periodic(struct rtc *rtc)
+{
+    rtc_latch_period(rtc);
+    rtc->periodic_at = rtc_next_period(rtc);
+    if (rtc->periodic_at != UINT64_MAX && (rtc->cmos[RTC_B] & B_PIE))
+        timer_arm(&rtc->board->clock, &rtc->periodic, rtc->periodic_at);
+    else
+        timer_cancel(&rtc->board->clock, &rtc->periodic);
 }
 
 static void rtc_arm_second(struct rtc *rtc)
@@ -280,16 +295,19 @@ static u8 rtc_read_a(const struct rtc *rtc)
     return (u8)(rtc_running(rtc) && since >= NS_PER_S - UIP_NS ? a | A_UIP : a);
 }
 
-/* Reading C takes its flags. UF shows even with its interrupt off, when no timer sets it:
- * software polls it so. */
+/* Reading C takes its flags. UF and PF show even with their interrupts off, when no timer sets
+ * them: software polls them so. */
 static u8 rtc_read_c(struct rtc *rtc)
 {
+    rtc_latch_period(rtc);
     u8 c = rtc->cmos[RTC_C];
     if (rtc_running(rtc) && !rtc->second.armed) {
         if (rtc_now(rtc) >= rtc->second_at)
             c |= C_UF;
         rtc->second_at = rtc_now(rtc) - (rtc_now(rtc) - rtc->base_ns) % NS_PER_S + NS_PER_S;
     }
+    if (!rtc->periodic.armed)
+        rtc->periodic_at = rtc_next_period(rtc);
     rtc->cmos[RTC_C] = 0;
     rtc_update_irq(rtc);
     return c;
@@ -436,10 +454,10 @@ static void rtc_reset(void *device)
 {
     struct rtc *rtc = device;
     rtc->cmos[RTC_B] &= ~(B_PIE | B_AIE | B_UIE);
-    rtc->cmos[RTC_C] = 0;
     rtc->index = 0;
     rtc_arm_periodic(rtc);
     rtc_arm_second(rtc);
+    rtc->cmos[RTC_C] = 0;
     rtc_update_irq(rtc);
 }
 
