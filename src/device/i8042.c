@@ -1,7 +1,8 @@
 /*
  * An 8042 keyboard controller (IBM PS/2 Hardware Interface Technical Reference, keyboard and
- * auxiliary device controller). What the guest may read next waits in one queue; the controller
- * answers at once, so its input buffer is never seen full.
+ * auxiliary device controller). Its own answers and the one byte that it has taken from a
+ * device wait in a queue; what else the devices have to say stays with them, also while their
+ * port is switched off. The controller answers at once, so its input buffer is never seen full.
  */
 #include "device/i8042.h"
 
@@ -10,6 +11,7 @@
 
 #include "base/bits.h"
 #include "base/ensure.h"
+#include "device/scan_codes.h"
 #include "platform/device.h"
 
 #define STATUS_OBF     BIT(0)
@@ -46,6 +48,8 @@ struct i8042 {
     u8 last; /* what an empty buffer reads as */
     u16 queue[QUEUE_SIZE];
     u8 queue_first, queue_count;
+    bool break_seen; /* translation: F0h came, its code did not */
+    bool filling;    /* a device is asked for a byte */
 };
 
 static void i8042_update(struct i8042 *i8042)
@@ -66,11 +70,47 @@ static bool i8042_push(struct i8042 *i8042, u16 entry)
     return true;
 }
 
-bool i8042_receive(struct i8042 *i8042, enum i8042_port port, u8 byte)
+/* Set 2 becomes set 1, and what F0h announced becomes bit 7. False: nothing is left of it. */
+static bool i8042_translate(struct i8042 *i8042, u8 *byte)
 {
-    if (i8042->ccb & CCB_DISABLE(port))
+    if (!(i8042->ccb & CCB_TRANSLATE))
+        return true;
+    if (*byte == SCAN_BREAK) {
+        i8042->break_seen = true;
         return false;
+    }
+    *byte = scan_set1(*byte) | (i8042->break_seen ? 0x80 : 0);
+    i8042->break_seen = false;
+    return true;
+}
+
+/* Takes a byte from the device; false: there is none, or its clock line is held. */
+static bool i8042_take(struct i8042 *i8042, enum i8042_port port)
+{
+    const struct ps2_device *ps2 = &i8042->ps2[port];
+    u8 byte;
+    do {
+        if ((i8042->ccb & CCB_DISABLE(port)) || !ps2->read || !ps2->read(ps2->opaque, &byte))
+            return false;
+    } while (port == I8042_KEYBOARD && !i8042_translate(i8042, &byte));
     return i8042_push(i8042, byte | (port == I8042_AUX ? FROM_AUX : 0));
+}
+
+/* With the buffer empty, the devices may send: one byte. */
+static void i8042_fill(struct i8042 *i8042)
+{
+    /* What a device is asked for may make room in it, and so bring the next byte. */
+    if (i8042->filling)
+        return;
+    i8042->filling = true;
+    for (unsigned port = 0; port < I8042_PORTS && !i8042->queue_count; port++)
+        i8042_take(i8042, port);
+    i8042->filling = false;
+}
+
+void i8042_ready(struct i8042 *i8042)
+{
+    i8042_fill(i8042);
 }
 
 void i8042_attach(struct i8042 *i8042, enum i8042_port port, struct ps2_device ps2)
@@ -191,6 +231,7 @@ static u64 i8042_read_data(void *opaque, u64 offset, unsigned size)
     /* The lines fall between two bytes, so that each gives an edge. */
     for (unsigned port = 0; port < I8042_PORTS; port++)
         irq_set(&i8042->irq[port], false);
+    i8042_fill(i8042);
     i8042_update(i8042);
     return i8042->last;
 }
@@ -200,6 +241,7 @@ static void i8042_write_port60(void *opaque, u64 offset, unsigned size, u64 valu
     struct i8042 *i8042 = opaque;
     i8042->last_was_command = false;
     i8042_write_data(i8042, (u8)value);
+    i8042_fill(i8042);
     i8042_update(i8042);
 }
 
@@ -223,6 +265,7 @@ static void i8042_write_port64(void *opaque, u64 offset, unsigned size, u64 valu
     struct i8042 *i8042 = opaque;
     i8042->last_was_command = true;
     i8042_write_command(i8042, (u8)value);
+    i8042_fill(i8042);
     i8042_update(i8042);
 }
 
@@ -235,7 +278,7 @@ static void i8042_reset(void *device)
     i8042->ccb = CCB_TRANSLATE | CCB_DISABLE(I8042_KEYBOARD) | CCB_DISABLE(I8042_AUX);
     i8042->output = OUTPUT_RESET | OUTPUT_A20;
     i8042->command = i8042->last = 0;
-    i8042->last_was_command = false;
+    i8042->last_was_command = i8042->break_seen = false;
     memset(i8042->queue, 0, sizeof(i8042->queue));
     i8042->queue_first = i8042->queue_count = 0;
     i8042_update(i8042);
@@ -263,11 +306,12 @@ static const struct field i8042_fields[] = {
     FIELD(struct i8042, command),     FIELD(struct i8042, last_was_command),
     FIELD(struct i8042, last),        FIELD_ARRAY(struct i8042, queue),
     FIELD(struct i8042, queue_first), FIELD(struct i8042, queue_count),
+    FIELD(struct i8042, break_seen),
 };
 
 static const struct device_class i8042_class = {
     .name = "i8042",
-    .version = 1,
+    .version = 2,
     .fields = i8042_fields,
     .n_fields = ARRAY_LEN(i8042_fields),
     .reset = i8042_reset,

@@ -11,10 +11,11 @@ struct i8042;
 
 enum i8042_port { I8042_KEYBOARD, I8042_AUX, I8042_PORTS };
 
-/* A keyboard or mouse: takes bytes from the controller; its answers and events come back with
- * i8042_receive, from within `write` or later. */
+/* A keyboard or mouse: takes bytes from the controller, and has bytes for it. */
 struct ps2_device {
     void (*write)(void *opaque, u8 byte); /* NULL: nothing is plugged in */
+    /* Takes the next byte; false: there is none. */
+    bool (*read)(void *opaque, u8 *byte);
     void *opaque;
 };
 
@@ -23,6 +24,5 @@ struct i8042 *i8042_create(struct board *board, struct irq_line keyboard, struct
 
 void i8042_attach(struct i8042 *i8042, enum i8042_port port, struct ps2_device ps2);
 
-/* A byte from a PS/2 device; false: the queue is full (or the port switched off) and the byte
- * is lost. Under the board lock. */
-bool i8042_receive(struct i8042 *i8042, enum i8042_port port, u8 byte);
+/* A device has bytes; from within `write` or `read`, too. Under the board lock. */
+void i8042_ready(struct i8042 *i8042);

@@ -12,6 +12,7 @@
 #include "device/ioapic.h"
 #include "device/lapic.h"
 #include "device/pit.h"
+#include "device/ps2.h"
 #include "device/reset.h"
 #include "machine/acpi.h"
 #include "machine/firmware.h"
@@ -53,7 +54,10 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
     pit_create(board, gsi_line(gsi, IRQ_PIT));
     pc->rtc = rtc_create(board, gsi_line(gsi, IRQ_RTC), (struct irq_line){0});
     rtc_set_memory(pc->rtc, pmap_below_4g(board->pmap), pmap_above_4g(board->pmap));
-    i8042_create(board, gsi_line(gsi, IRQ_KEYBOARD), gsi_line(gsi, IRQ_AUX));
+    struct i8042 *i8042 =
+        i8042_create(board, gsi_line(gsi, IRQ_KEYBOARD), gsi_line(gsi, IRQ_AUX));
+    ps2_keyboard_create(board, i8042, &pc->input);
+    ps2_mouse_create(board, i8042, &pc->input);
     acpi_pm_create(board, gsi_line(gsi, ACPI_SCI_IRQ));
     fpu_error_create(board, gsi_line(gsi, IRQ_FPU));
     pc->pci = pci_host_create(board, gsi, pc->apic_bus);

@@ -181,6 +181,9 @@ void full_board_init(struct full_board *full, struct fixture *f)
     full->serial = serial_create(board, 0x3f8, gsi_line(&full->gsi, 4), &f->chardev);
     serial_create(board, 0x2f8, gsi_line(&full->gsi, 3), NULL);
     full->i8042 = i8042_create(board, gsi_line(&full->gsi, 1), gsi_line(&full->gsi, 12));
+    input_init(&full->input, &board->clock);
+    ps2_keyboard_create(board, full->i8042, &full->input);
+    ps2_mouse_create(board, full->i8042, &full->input);
     full->acpi_pm = acpi_pm_create(board, gsi_line(&full->gsi, ACPI_SCI_IRQ));
     full->pci = pci_host_create(board, &full->gsi, full->bus);
     full_board_card(full);
@@ -230,7 +233,9 @@ static void poke_back_end(struct full_board *full, struct fixture *f, u32 where,
 {
     u8 byte = (u8)value;
     board_lock(&f->board);
-    switch (where % 5) {
+    struct input_motion motion = {(s32)value, (s32)(value >> 16), (s8)(value >> 40),
+                                  where >> 8};
+    switch (where % 6) {
     case 0:
         if (f->chardev.can_receive(f->chardev.front))
             f->chardev.receive(f->chardev.front, &byte, 1);
@@ -242,10 +247,13 @@ static void poke_back_end(struct full_board *full, struct fixture *f, u32 where,
         acpi_pm_power_button(full->acpi_pm);
         break;
     case 3:
-        i8042_receive(full->i8042, value >> 8 & 1, byte);
+        input_key(&full->input, 1 + byte % (INPUT_KEYS - 1), value >> 8 & 1);
         break;
     case 4:
         apic_msi(full->bus, LAPIC_ADDRESS | (value & 0xff00c), (u32)(value >> 32));
+        break;
+    case 5:
+        input_move(&full->input, &motion);
         break;
     }
     board_unlock(&f->board);

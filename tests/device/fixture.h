@@ -22,6 +22,7 @@
 #include "device/pic.h"
 #include "device/pit.h"
 #include "device/pvclock.h"
+#include "device/ps2.h"
 #include "device/reset.h"
 #include "device/rtc.h"
 #include "device/serial.h"
@@ -85,6 +86,7 @@ struct full_board {
     struct acpi_pm *acpi_pm;
     struct i8042 *i8042;
     struct pvclock *pvclock;
+    struct input input;
     struct pci_device card; /* one BAR of each kind, and MSI-X */
 };
 

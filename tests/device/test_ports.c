@@ -56,26 +56,54 @@ static void test_i8042(void **state)
     assert_int_equal(f->requests, 2);
 }
 
-static void keyboard_write(void *opaque, u8 byte)
+/* A device that echoes, inverted, and has more to say than the controller takes. */
+struct echo {
+    u8 bytes[64];
+    unsigned first, count;
+    struct i8042 *i8042;
+};
+
+static void echo_write(void *opaque, u8 byte)
 {
-    i8042_receive(opaque, I8042_KEYBOARD, (u8)~byte);
+    struct echo *echo = opaque;
+    echo->bytes[echo->count++] = (u8)~byte;
+}
+
+static bool echo_read(void *opaque, u8 *byte)
+{
+    struct echo *echo = opaque;
+    if (echo->first == echo->count)
+        return false;
+    *byte = echo->bytes[echo->first++];
+    return true;
 }
 
 static void test_ps2_device(void **state)
 {
     struct fixture *f = *state;
     struct i8042 *i8042 = i8042_create(&f->board, fixture_line(f, 0), fixture_line(f, 1));
-    i8042_attach(i8042, I8042_KEYBOARD, (struct ps2_device){keyboard_write, i8042});
-    assert_false(i8042_receive(i8042, I8042_KEYBOARD, 1)); /* switched off after reset */
-    out8(f, 0x60, 0xf0);
-    assert_int_equal(in8(f, 0x60), 0x0f);
-    unsigned taken = 0;
-    while (i8042_receive(i8042, I8042_KEYBOARD, (u8)taken))
-        taken++;
-    assert_in_range(taken, 16, 64);
-    for (unsigned i = 0; i < taken; i++)
-        assert_int_equal(in8(f, 0x60), i);
+    struct echo echo = {.bytes = {0x1c, 0xf0, 0x1c, 0xe0, 0xf0, 0x75, 0x83}, .count = 7};
+    i8042_attach(i8042, I8042_KEYBOARD, (struct ps2_device){echo_write, echo_read, &echo});
+    i8042_ready(i8042);
+    assert_int_equal(in8(f, 0x64) & 1, 0); /* switched off after reset */
+    assert_int_equal(echo.first, 0);
+    out8(f, 0x64, 0xae);
+    static const u8 set1[] = {0x1e, 0x9e, 0xe0, 0xc8, 0x41};
+    for (unsigned i = 0; i < sizeof(set1); i++) {
+        assert_int_equal(in8(f, 0x64) & 1, 1);
+        assert_int_equal(in8(f, 0x60), set1[i]);
+    }
     assert_int_equal(in8(f, 0x64) & 1, 0);
+    assert_int_equal(in8(f, 0x60), 0x41); /* an empty buffer keeps the last byte */
+    out8(f, 0x64, 0x60);
+    out8(f, 0x60, 0x01); /* its interrupt, no translation */
+    for (unsigned byte = 0; byte < 40; byte++)
+        out8(f, 0x60, (u8)byte);
+    for (unsigned byte = 0; byte < 40; byte++) {
+        assert_int_equal(f->rises[0], byte + 1); /* an edge for each */
+        assert_int_equal(in8(f, 0x60), (u8)~byte);
+    }
+    assert_false(f->level[0]);
 }
 
 static void test_reset_ports(void **state)
