@@ -275,7 +275,8 @@ static bool add_device(struct run_options *o, const char *value, struct error *e
                          word.key);
     return error_set(
         err,
-        "-device: no device '%s'; there are isa-debug-exit, isa-debugcon, virtconsole and "
+        "-device: no device '%s'; there are isa-debug-exit, isa-debugcon, pc-testdev, "
+        "virtconsole and "
         "virtio-blk-pci, -net-pci, -rng-pci and -balloon-pci",
         word.key);
 }
@@ -391,6 +392,7 @@ static const struct option table[] = {
     {"net", "none", plugs_add_nic, NULL},
     {"device", "DEVICE", add_device, "virtio-rng-pci; virtio-balloon-pci[,free-page-reporting=on][,deflate-on-oom=on]"},
     {"device", "DEVICE", add_device, "isa-debugcon,chardev=ID[,iobase=0xe9]: a port that guests print to; SeaBIOS's is 0x402"},
+    {"device", "DEVICE", add_device, "pc-testdev: scratch registers and interrupt wires that conformance suites use"},
     {"chardev", "KIND,id=ID", plugs_add_line, "a line for -device virtconsole,chardev=ID: null, stdio, pty, or file,path=PATH"},
     {"rtc", "base=BASE", set_rtc, "what the clock shows: utc (the default), localtime or YYYY-MM-DDTHH:MM:SS"},
     {"no-reboot", NULL, set_no_reboot, "end where the guest would reset"},

@@ -376,6 +376,12 @@ static bool debug_check(struct run_options *o, struct plug_config *plug, struct 
            error_set(err, "-device isa-debugcon: no chardev=ID");
 }
 
+static bool testdev_property(struct run_options *o, struct plug_config *plug,
+                             const struct word *word, struct error *err)
+{
+    return error_set(err, "-device pc-testdev: no property '%s'", word->key);
+}
+
 static bool console_check(struct run_options *o, struct plug_config *plug, struct error *err)
 {
     return plug->line < PLUGS_MAX_LINES || error_set(err, "-device virtconsole: no chardev=ID");
@@ -397,6 +403,8 @@ static const struct device_kind {
 
 static const struct device_kind debug_kind = {"isa-debugcon", PLUG_DEBUG, debug_property,
                                               debug_check};
+static const struct device_kind testdev_kind = {"pc-testdev", PLUG_TESTDEV, testdev_property,
+                                                NULL};
 
 /* "virtio-KIND", "virtio-KIND-pci", "virtio-KIND-pci-non-transitional". */
 static const struct device_kind *find_kind(const char *name)
@@ -441,6 +449,8 @@ bool plugs_add_device(struct run_options *o, const char *name, const char *list,
         return true;
     if (!strcmp(name, debug_kind.name))
         kind = &debug_kind;
+    else if (!strcmp(name, testdev_kind.name))
+        kind = &testdev_kind;
     else
         kind = find_kind(strcmp(name, "virtconsole") ? name : "virtio-console");
     if (!kind)

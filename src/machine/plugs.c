@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "device/debug.h"
+#include "device/testdev.h"
 #include "device/virtio/balloon.h"
 #include "device/virtio/blk.h"
 #include "device/virtio/console.h"
@@ -87,7 +88,7 @@ static bool create_balloon(struct plugs *plugs, const struct plug_config *device
 }
 
 bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct board *board,
-                  struct pci_host *pci, struct error *err)
+                  struct pci_host *pci, struct gsi *gsi, struct error *err)
 {
     for (unsigned i = 0; i < config->n_devices; i++) {
         const struct plug_config *device = &config->devices[i];
@@ -112,6 +113,9 @@ bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct
         case PLUG_DEBUG:
             plugged = debug_console_create(board, device->port,
                                            char_chardev(plugs->lines[device->line]));
+            break;
+        case PLUG_TESTDEV:
+            plugged = testdev_create(board, gsi);
             break;
         }
         if (!plugged && device->slot >= 0)

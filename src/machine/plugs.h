@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "device/gsi.h"
 #include "device/pci.h"
 #include "host/block/image.h"
 #include "host/char/char.h"
@@ -40,7 +41,15 @@ struct line_config {
     bool used; /* a device has it */
 };
 
-enum plug_kind { PLUG_BLK, PLUG_NET, PLUG_RNG, PLUG_BALLOON, PLUG_CONSOLE, PLUG_DEBUG };
+enum plug_kind {
+    PLUG_BLK,
+    PLUG_NET,
+    PLUG_RNG,
+    PLUG_BALLOON,
+    PLUG_CONSOLE,
+    PLUG_DEBUG,
+    PLUG_TESTDEV
+};
 
 /* A -device. */
 struct plug_config {
@@ -83,4 +92,4 @@ void plugs_close(struct plugs *plugs);
 
 /* Makes the devices. Under the board lock. */
 bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct board *board,
-                  struct pci_host *pci, struct error *err);
+                  struct pci_host *pci, struct gsi *gsi, struct error *err);

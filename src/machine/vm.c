@@ -243,7 +243,7 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
     *failure = VM_BAD_OPTION;
     board_lock(&vm->board);
     pc_create(&vm->pc, &vm->board, config, vm->chars, vm->model.phys_bits);
-    bool plugged = plugs_create(&vm->plugs, &config->plugs, &vm->board, vm->pc.pci, err);
+    bool plugged = plugs_create(&vm->plugs, &config->plugs, &vm->board, vm->pc.pci, &vm->pc.gsi, err);
     board_unlock(&vm->board);
     if (!plugged)
         return false;

@@ -250,6 +250,14 @@ class Options(Run):
         done = self.run_doppel("run", "--kernel=" + self.kernel(EXIT_5), "--device=isa-debug-exit")
         self.assertEqual(done.returncode, 11)
 
+    def test_conformance_suite_line(self):
+        echo = b"\xb0\x05\xe6\xe1\xe4\xe9\xe6\xf4" + HALT  # out 0xe1, 5; in 0xe9; out 0xf4
+        done = self.run_doppel("run", "-nodefaults", "-device", "pc-testdev", *DEBUG_EXIT, "-vnc",
+                               "none", "-serial", "stdio", "-machine", "accel=bt", "-no-reboot",
+                               "-kernel", self.kernel(echo), "-smp", "1")
+        self.assertEqual(done.returncode, 11)
+        self.assert_error(2, "no property 'x'", "run", "-device", "pc-testdev,x=1")
+
     def test_syzkaller_line(self):
         done = self.run_kernel(serial("hello") + EXIT_5, "-m", "2048", "-smp", "2", "-display", "none",
                                "-serial", "stdio", "-no-reboot", "-append", "console=ttyS0")

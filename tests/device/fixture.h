@@ -26,6 +26,7 @@
 #include "device/reset.h"
 #include "device/rtc.h"
 #include "device/serial.h"
+#include "device/testdev.h"
 #include "platform/board.h"
 #include "platform/device.h"
 #include "platform/ram.h"

@@ -56,6 +56,32 @@ static void test_i8042(void **state)
     assert_int_equal(f->requests, 2);
 }
 
+static void test_testdev(void **state)
+{
+    struct fixture *f = *state;
+    struct gsi gsi;
+    for (unsigned n = 0; n < 16; n++)
+        gsi.pic[n] = (struct irq_line){0};
+    for (unsigned n = 0; n < IOAPIC_PINS; n++)
+        gsi.ioapic[n] = fixture_line(f, n);
+    testdev_create(&f->board, &gsi);
+    out32(f, 0xe0, 0x44332211);
+    assert_int_equal(in8(f, 0xe1), 0x22);
+    assert_int_equal(in32(f, 0xe8), 0x44332211);
+    out8(f, 0xea, 0x55);
+    assert_int_equal(in16(f, 0xe2), 0x4455);
+    out32(f, 0xe4, 0x1000);
+    out8(f, 0x2005, 1);
+    assert_true(f->level[5]);
+    out8(f, 0x2002, 1);
+    out8(f, 0x2017, 1);
+    assert_true(f->level[23]);
+    out8(f, 0x2005, 0);
+    assert_false(f->level[5]);
+    bus_write(&f->board, BUS_MMIO, 0xff00fff8, 8, 0x1122334455667788);
+    assert_int_equal(bus_read(&f->board, BUS_MMIO, 0xff00fffc, 4), 0x11223344);
+}
+
 /* A device that echoes, inverted, and has more to say than the controller takes. */
 struct echo {
     u8 bytes[64];
@@ -200,8 +226,8 @@ static void test_pvclock(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_i8042),       TEST(test_ps2_device), TEST(test_reset_ports),
-        TEST(test_debug_ports), TEST(test_pvclock),
+        TEST(test_i8042),       TEST(test_testdev),     TEST(test_ps2_device),
+        TEST(test_reset_ports), TEST(test_debug_ports), TEST(test_pvclock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
