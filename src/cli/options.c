@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/lines.h"
 #include "cli/plugs.h"
 #include "cli/words.h"
 #include "memory/pmap.h"
@@ -168,14 +169,6 @@ static bool set_cpu(struct run_options *o, const char *value, struct error *err)
 {
     o->vm.cpu_model = value;
     return true;
-}
-
-static bool add_serial(struct run_options *o, const char *value, struct error *err)
-{
-    if (o->vm.n_serial == VM_MAX_SERIAL)
-        return error_set(err, "-serial: the machine has %u serial lines", VM_MAX_SERIAL);
-    o->serial_given = true;
-    return char_parse(&o->vm.serial[o->vm.n_serial++], "-serial", value, err);
 }
 
 static bool set_no_graphic(struct run_options *o, const char *value, struct error *err)
@@ -393,12 +386,12 @@ static const struct option table[] = {
     {"device", "DEVICE", add_device, "virtio-rng-pci; virtio-balloon-pci[,free-page-reporting=on][,deflate-on-oom=on]"},
     {"device", "DEVICE", add_device, "isa-debugcon,chardev=ID[,iobase=0xe9]: a port that guests print to; SeaBIOS's is 0x402"},
     {"device", "DEVICE", add_device, "pc-testdev: scratch registers and interrupt wires that conformance suites use"},
-    {"chardev", "KIND,id=ID", plugs_add_line, "a line for -device virtconsole,chardev=ID: null, stdio, pty, or file,path=PATH"},
+    {"chardev", "KIND,id=ID", lines_add, "a line for -device virtconsole,chardev=ID and others: null, stdio, pty, file,path=P, socket,path=P or host=H,port=N; mux=on lets several share it"},
     {"rtc", "base=BASE", set_rtc, "what the clock shows: utc (the default), localtime or YYYY-MM-DDTHH:MM:SS"},
     {"no-reboot", NULL, set_no_reboot, "end where the guest would reset"},
     {"name", "NAME", set_nothing, NULL},
     {NULL, NULL, NULL, "Its consoles"},
-    {"serial", "WHERE", add_serial, "serial line: mon:stdio (the default), stdio, file:PATH, pty, null; may be given twice"},
+    {"serial", "WHERE", lines_add_serial, "serial line: mon:stdio (the default), stdio, file:PATH, pty, unix:PATH, tcp:HOST:PORT[,server=on][,wait=off], chardev:ID, null; may be given twice"},
     {"nographic", NULL, set_no_graphic, "serial line on the terminal: what happens anyway"},
     {"display", "none", set_display, "likewise"},
     {"nodefaults", NULL, set_no_defaults, "no serial line unless -serial is given"},
@@ -505,7 +498,6 @@ bool options_parse(struct run_options *options, int argc, char **argv, struct er
 bool options_finish(struct run_options *options, struct error *err)
 {
     struct vm_config *vm = &options->vm;
-    unsigned terminals = 0;
     if (vm->initrd && !vm->kernel)
         return error_set(err, "-initrd needs a -kernel; the default guest has its own");
     if (vm->firmware && vm->kernel)
@@ -518,15 +510,7 @@ bool options_finish(struct run_options *options, struct error *err)
                              "install the package seabios or give -bios FILE",
                              vm->firmware);
     }
-    if (!options->serial_given && !options->no_defaults) {
-        vm->serial[0] = (struct char_config){.kind = CHAR_STDIO, .keys = true};
-        vm->n_serial = 1;
-    }
-    for (unsigned i = 0; i < vm->n_serial; i++)
-        terminals += vm->serial[i].kind == CHAR_STDIO;
-    if (terminals > 1)
-        return error_set(err, "-serial: only one serial line can have the terminal");
-    return plugs_finish(options, err);
+    return lines_finish(options, err) && plugs_finish(options, err);
 }
 
 /* Words from column `column` on, in lines of at most HELP_WIDTH that begin at HELP_COLUMN. */

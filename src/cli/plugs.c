@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/lines.h"
 #include "cli/words.h"
 #include "device/virtio/virtio.h"
 
@@ -327,23 +328,6 @@ static bool rng_property(struct run_options *o, struct plug_config *plug,
            error_set(err, "-device virtio-rng-pci: no property '%s'", word->key);
 }
 
-static bool use_line(struct run_options *o, struct plug_config *plug, const struct word *word,
-                     struct error *err)
-{
-    struct plugs_config *plugs = &o->vm.plugs;
-    for (unsigned i = 0; i < plugs->n_lines; i++) {
-        if (strcmp(plugs->lines[i].id, word->value))
-            continue;
-        if (plugs->lines[i].used)
-            return error_set(err, "-device: chardev '%.60s' is in use by another device",
-                             word->value);
-        plugs->lines[i].used = true;
-        plug->line = i;
-        return true;
-    }
-    return error_set(err, "-device: no -chardev with id=%.60s before it", word->value);
-}
-
 static bool console_property(struct run_options *o, struct plug_config *plug,
                              const struct word *word, struct error *err)
 {
@@ -351,7 +335,7 @@ static bool console_property(struct run_options *o, struct plug_config *plug,
         return true;
     if (strcmp(word->key, "chardev"))
         return error_set(err, "-device virtconsole: no property '%s'", word->key);
-    return use_line(o, plug, word, err);
+    return lines_use(o, "-device", word->value, &plug->line, err);
 }
 
 static bool debug_property(struct run_options *o, struct plug_config *plug,
@@ -359,7 +343,7 @@ static bool debug_property(struct run_options *o, struct plug_config *plug,
 {
     u64 port;
     if (!strcmp(word->key, "chardev"))
-        return use_line(o, plug, word, err);
+        return lines_use(o, "-device", word->value, &plug->line, err);
     if (strcmp(word->key, "iobase"))
         return error_set(err, "-device isa-debugcon: no property '%s'", word->key);
     if (!words_number("-device isa-debugcon,iobase", word->value, 1, 0xffff, &port, err))
@@ -465,37 +449,6 @@ bool plugs_add_device(struct run_options *o, const char *name, const char *list,
         if (!device_property(o, kind, plug, &word, err))
             return false;
     return !kind->check || kind->check(o, plug, err);
-}
-
-/* -- Character back ends ---------------------------------------------------------------------
- */
-
-/* "-chardev KIND,id=ID[,path=PATH]" in -serial's words. */
-bool plugs_add_line(struct run_options *o, const char *value, struct error *err)
-{
-    struct plugs_config *plugs = &o->vm.plugs;
-    struct word word = {0};
-    char kind[64], text[512] = "";
-    if (plugs->n_lines == PLUGS_MAX_LINES)
-        return error_set(err, "-chardev: more than %d", PLUGS_MAX_LINES);
-    struct line_config *line = &plugs->lines[plugs->n_lines++];
-    words_next(&value, &word);
-    snprintf(kind, sizeof(kind), "%s", word.key);
-    snprintf(text, sizeof(text), "%s", kind);
-    while (words_next(&value, &word)) {
-        if (word.value && !strcmp(word.key, "id")) {
-            if (!words_copy("-chardev id", word.value, line->id, sizeof(line->id), err))
-                return false;
-        } else if (word.value && !strcmp(word.key, "path")) {
-            snprintf(text, sizeof(text), "%s:%s", kind, word.value);
-        } else {
-            return error_set(err, "-chardev: '%s' is not supported; there are id and path",
-                             word.key);
-        }
-    }
-    if (!line->id[0])
-        return error_set(err, "-chardev: no id=ID");
-    return char_parse(&line->back, "-chardev", text, err);
 }
 
 /* -- Networks --------------------------------------------------------------------------------
@@ -761,11 +714,5 @@ bool plugs_finish(struct run_options *o, struct error *err)
     struct plugs_config *plugs = &o->vm.plugs;
     for (unsigned i = 0; i < plugs->n_disks; i++)
         plugs->disks[i].image.snapshot |= o->snapshot;
-    for (unsigned i = 0; i < plugs->n_lines; i++)
-        if (plugs->lines[i].back.kind == CHAR_STDIO)
-            for (unsigned k = 0; k < o->vm.n_serial; k++)
-                if (o->vm.serial[k].kind == CHAR_STDIO)
-                    return error_set(err, "-chardev stdio: the serial line has the terminal; "
-                                          "add -serial null");
     return true;
 }

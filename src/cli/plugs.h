@@ -8,8 +8,6 @@ bool plugs_add_drive(struct run_options *options, const char *value, struct erro
 /* -netdev; -nic, which is -netdev and -device in one */
 bool plugs_add_netdev(struct run_options *options, const char *value, struct error *err);
 bool plugs_add_nic(struct run_options *options, const char *value, struct error *err);
-/* -chardev */
-bool plugs_add_line(struct run_options *options, const char *value, struct error *err);
 /* -device virtio-...: `name` is the device's, `list` its properties. False with err->text
  * empty: no such device. */
 bool plugs_add_device(struct run_options *options, const char *name, const char *list,

@@ -117,10 +117,11 @@ static bool block_signals(struct session *session, struct error *err)
 
 static void take_terminal(struct session *session)
 {
-    for (unsigned i = 0; i < session->options.vm.n_serial; i++) {
-        const struct char_config *serial = &session->options.vm.serial[i];
-        if (serial->kind == CHAR_STDIO)
-            tty_raw(session->tty, STDIN_FILENO, !serial->keys);
+    const struct plugs_config *plugs = &session->options.vm.plugs;
+    for (unsigned i = 0; i < plugs->n_lines; i++) {
+        const struct char_config *back = &plugs->lines[i].back;
+        if (back->kind == CHAR_STDIO)
+            tty_raw(session->tty, STDIN_FILENO, !back->keys);
     }
 }
 

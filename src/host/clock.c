@@ -68,10 +68,12 @@ u64 host_clock_run(struct host_clock *host, struct board *board)
 {
     /* Until the new deadline is known, whoever arms a timer wakes the loop. */
     atomic_store(&host->sleeps_until, UINT64_MAX);
+    if (atomic_load(&host->frozen))
+        return UINT64_MAX;
     board_lock(board);
     u64 deadline = clock_run(host->clock);
     board_unlock(board);
-    if (deadline == UINT64_MAX || atomic_load(&host->frozen))
+    if (deadline == UINT64_MAX)
         return UINT64_MAX;
     atomic_store(&host->sleeps_until, deadline);
     u64 now = host_now(host);

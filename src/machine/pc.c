@@ -46,7 +46,7 @@ static void create_interrupts(struct pc *pc, struct board *board, unsigned phys_
 }
 
 void pc_create(struct pc *pc, struct board *board, const struct vm_config *config,
-               struct char_back *const *chars, unsigned phys_bits)
+               struct chardev *const *chars, unsigned phys_bits)
 {
     struct gsi *gsi = &pc->gsi;
     create_interrupts(pc, board, phys_bits);
@@ -58,7 +58,7 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
         i8042_create(board, gsi_line(gsi, IRQ_KEYBOARD), gsi_line(gsi, IRQ_AUX));
     ps2_keyboard_create(board, i8042, &pc->input);
     ps2_mouse_create(board, i8042, &pc->input);
-    acpi_pm_create(board, gsi_line(gsi, ACPI_SCI_IRQ));
+    pc->acpi_pm = acpi_pm_create(board, gsi_line(gsi, ACPI_SCI_IRQ));
     fpu_error_create(board, gsi_line(gsi, IRQ_FPU));
     pc->pci = pci_host_create(board, gsi, pc->apic_bus);
     reset_control_create(board);
@@ -67,9 +67,8 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
     for (unsigned i = 0; i < board->n_vcpus; i++)
         pv_attach(&pc->pv[i], pc->pvclock, board->vcpus[i]);
     for (unsigned i = 0; i < config->n_serial; i++)
-        pc->serial[i] = serial_create(board, com[i].base, gsi_line(gsi, com[i].irq),
-                                      char_chardev(chars[i]));
-    debug_console_create(board, 0xe9, config->n_serial ? char_chardev(chars[0]) : NULL);
+        pc->serial[i] = serial_create(board, com[i].base, gsi_line(gsi, com[i].irq), chars[i]);
+    debug_console_create(board, 0xe9, config->n_serial ? chars[0] : NULL);
     if (config->debug_exit)
         debug_exit_create(board, config->debug_exit_base, config->debug_exit_size);
     if (config->firmware)

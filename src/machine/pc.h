@@ -20,11 +20,12 @@ struct pc {
     struct rtc *rtc;
     struct pci_host *pci;
     struct fw_cfg *fw_cfg;
+    struct acpi_pm *acpi_pm;
     struct pvclock *pvclock;
     struct pv pv[VM_MAX_CPUS];
     struct serial *serial[VM_MAX_SERIAL];
-    struct input input;   /* of keyboard and mouse */
-    struct screen screen; /* no functions: no display adapter */
+    struct input input;           /* of keyboard and mouse */
+    struct screen screen;         /* no functions: no display adapter */
     struct firmware_files *files; /* what fw_cfg shows; NULL without firmware */
 };
 
@@ -38,7 +39,7 @@ size_t pc_build_acpi(const struct pc *pc, const struct board *board,
 /* Makes all devices on the board, whose vCPUs are there; `chars` are the serial lines' other
  * ends. `phys_bits`: the processors' physical address width. Under the board lock. */
 void pc_create(struct pc *pc, struct board *board, const struct vm_config *config,
-               struct char_back *const *chars, unsigned phys_bits);
+               struct chardev *const *chars, unsigned phys_bits);
 
 /* What firmware would have set up before it starts a kernel, or what it expects where
  * `firmware` is to start. After devices_reset; under the board lock. */

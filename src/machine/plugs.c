@@ -16,6 +16,18 @@
 /* A queue for each vCPU lets each submit without the others; beyond a few nobody gains. */
 #define BLK_MAX_AUTO_QUEUES 4
 
+bool plugs_open_lines(struct plugs *plugs, const struct plugs_config *config,
+                      struct board *board, struct loop *loop, const struct char_keys *keys,
+                      struct error *err)
+{
+    for (unsigned i = 0; i < config->n_lines; i++) {
+        plugs->lines[i] = char_create(&config->lines[i].back, board, loop, keys, err);
+        if (!plugs->lines[i])
+            return false;
+    }
+    return true;
+}
+
 bool plugs_open(struct plugs *plugs, const struct plugs_config *config, struct board *board,
                 struct loop *loop, struct error *err)
 {
@@ -30,12 +42,6 @@ bool plugs_open(struct plugs *plugs, const struct plugs_config *config, struct b
         if (!plugs->nets[i])
             return false;
     }
-    for (unsigned i = 0; i < config->n_lines; i++) {
-        const struct char_keys no_keys = {0};
-        plugs->lines[i] = char_create(&config->lines[i].back, board, loop, &no_keys, err);
-        if (!plugs->lines[i])
-            return false;
-    }
     return true;
 }
 
@@ -47,6 +53,18 @@ void plugs_close(struct plugs *plugs)
         net_destroy(plugs->nets[i]);
     for (unsigned i = 0; i < PLUGS_MAX_LINES; i++)
         char_destroy(plugs->lines[i]);
+}
+
+struct chardev *plugs_line(struct plugs *plugs, unsigned line)
+{
+    return char_port(plugs->lines[line]);
+}
+
+void plugs_drain(struct plugs *plugs)
+{
+    for (unsigned i = 0; i < PLUGS_MAX_DISKS; i++)
+        if (plugs->disks[i])
+            block_drain(block_back_block(plugs->disks[i]));
 }
 
 static bool create_blk(struct plugs *plugs, const struct plugs_config *config,
@@ -107,12 +125,12 @@ bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct
             plugged = create_balloon(plugs, device, board, pci);
             break;
         case PLUG_CONSOLE:
-            plugged = virtio_console_create(
-                board, pci, char_chardev(plugs->lines[device->line]), device->slot);
+            plugged = virtio_console_create(board, pci, plugs_line(plugs, device->line),
+                                            device->slot);
             break;
         case PLUG_DEBUG:
-            plugged = debug_console_create(board, device->port,
-                                           char_chardev(plugs->lines[device->line]));
+            plugged =
+                debug_console_create(board, device->port, plugs_line(plugs, device->line));
             break;
         case PLUG_TESTDEV:
             plugged = testdev_create(board, gsi);

@@ -16,7 +16,7 @@
 
 #define PLUGS_MAX_DISKS   16
 #define PLUGS_MAX_NETS    8
-#define PLUGS_MAX_LINES   8
+#define PLUGS_MAX_LINES   16
 #define PLUGS_MAX_DEVICES 26 /* what a bus of 32 slots has room for, with some left */
 
 /* A -drive: an image, which a device may use. Strings must live as long as the VM. */
@@ -34,11 +34,11 @@ struct network_config {
     bool used; /* a device has it */
 };
 
-/* A -chardev, which a device may use. */
+/* A -chardev, which a device or a monitor may use, or the line that -serial makes. */
 struct line_config {
     char id[64];
     struct char_config back;
-    bool used; /* a device has it */
+    unsigned users; /* one, or CHAR_MAX_PORTS of a mux */
 };
 
 enum plug_kind {
@@ -84,9 +84,18 @@ struct plugs {
     struct virtio_balloon *balloon; /* or NULL */
 };
 
-/* Opens the back ends. False: *err says why; plugs_close takes what there is. */
+/* Opens the lines; the disks and networks. False: *err says why; plugs_close takes what there
+ * is. */
+bool plugs_open_lines(struct plugs *plugs, const struct plugs_config *config,
+                      struct board *board, struct loop *loop, const struct char_keys *keys,
+                      struct error *err);
 bool plugs_open(struct plugs *plugs, const struct plugs_config *config, struct board *board,
                 struct loop *loop, struct error *err);
+/* The other end of a line, for one more user; NULL: it takes no more. */
+struct chardev *plugs_line(struct plugs *plugs, unsigned line);
+/* Waits until no disk has anything under way, and gives the devices their answers. Under the
+ * board lock. */
+void plugs_drain(struct plugs *plugs);
 /* After the devices are gone. */
 void plugs_close(struct plugs *plugs);
 

@@ -10,6 +10,7 @@
 #include "host/tsc.h"
 #include "machine/firmware.h"
 #include "machine/run.h"
+#include "machine/runstate.h"
 #include "machine/vm_state.h"
 #include "memory/pmap.h"
 #include "memory/tlb.h"
@@ -58,7 +59,7 @@ static void set_memory_types(struct x86_cpu *c)
 }
 
 /* Power-on state of everything, and the kernel, if any, loaded; the vCPUs are parked. */
-static bool vm_reset(struct vm *vm, struct error *err)
+bool vm_reset(struct vm *vm, struct error *err)
 {
     bool firmware = vm->config.firmware;
     board_lock(&vm->board);
@@ -80,71 +81,12 @@ static bool vm_reset(struct vm *vm, struct error *err)
     return kernel_load(&vm->kernel, &vm->board, rsdp, &vm->board.vcpus[0]->cpu, err);
 }
 
-/* What a request does to the machine. Parked vCPUs; VM_RUNNING: go on. */
-static enum vm_end serve(struct vm *vm, enum board_request request, struct vm_result *result)
-{
-    bool triple_fault = request == BOARD_SHUTDOWN;
-    switch (request) {
-    case BOARD_POWER_OFF:
-        return VM_POWER_OFF;
-    case BOARD_EXIT:
-        result->status = vm->exit_status;
-        return VM_DEBUG_EXIT;
-    case BOARD_SHUTDOWN:
-    case BOARD_RESET:
-        if (vm->config.no_reboot)
-            return triple_fault ? VM_TRIPLE_FAULT : VM_RESET;
-        return vm_reset(vm, &result->error) ? VM_RUNNING : VM_FAILED;
-    case BOARD_RUN:
-        break;
-    }
-    return VM_RUNNING;
-}
-
-/* -- Running ---------------------------------------------------------------------------------
- */
-
-struct vm_result vm_run(struct vm *vm)
-{
-    struct vm_result result = {.end = VM_RUNNING};
-    board_lock(&vm->board);
-    host_clock_start(&vm->clock);
-    board_unlock(&vm->board);
-    run_resume(vm);
-    while (result.end == VM_RUNNING && !vm->left) {
-        board_lock(&vm->board);
-        enum board_request request = vm->request;
-        board_unlock(&vm->board);
-        if (request != BOARD_RUN) {
-            run_stop(vm);
-            vm->request = BOARD_RUN;
-            result.end = serve(vm, request, &result);
-            if (result.end == VM_RUNNING)
-                run_resume(vm);
-            continue;
-        }
-        loop_wait(&vm->loop, host_clock_run(&vm->clock, &vm->board));
-    }
-    run_stop(vm);
-    board_lock(&vm->board);
-    host_clock_stop(&vm->clock);
-    board_unlock(&vm->board);
-    if (result.end == VM_RUNNING)
-        result.end = VM_LEFT;
-    return result;
-}
-
-void vm_leave(struct vm *vm)
-{
-    vm->left = true;
-}
-
 /* -- Life ------------------------------------------------------------------------------------
  */
 
 static void leave_key(void *opaque)
 {
-    vm_leave(opaque);
+    vm_ask_end(opaque, "host-ui");
 }
 
 static void break_key(void *opaque)
@@ -182,17 +124,6 @@ static bool choose_engine(struct vm *vm, struct error *err)
     if (!vm->engine)
         return error_set(err, "-accel: no engine can run here (%.300s); sim always can",
                          reasons.text);
-    return true;
-}
-
-static bool make_chars(struct vm *vm, struct error *err)
-{
-    const struct char_keys keys = {.leave = leave_key, .send_break = break_key, .opaque = vm};
-    for (unsigned i = 0; i < vm->config.n_serial; i++) {
-        vm->chars[i] = char_create(&vm->config.serial[i], &vm->board, &vm->loop, &keys, err);
-        if (!vm->chars[i])
-            return false;
-    }
     return true;
 }
 
@@ -234,7 +165,8 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
         return false;
     vm->board.tsc_hz = tsc_hz;
     host_clock_init(&vm->clock, &vm->board.clock, &vm->loop, config->wall_offset);
-    if (!make_chars(vm, err))
+    const struct char_keys keys = {.leave = leave_key, .send_break = break_key, .opaque = vm};
+    if (!plugs_open_lines(&vm->plugs, &config->plugs, &vm->board, &vm->loop, &keys, err))
         return false;
     *failure = VM_BAD_IMAGE;
     if (!plugs_open(&vm->plugs, &config->plugs, &vm->board, &vm->loop, err))
@@ -242,8 +174,12 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
     make_vcpus(vm);
     *failure = VM_BAD_OPTION;
     board_lock(&vm->board);
-    pc_create(&vm->pc, &vm->board, config, vm->chars, vm->model.phys_bits);
-    bool plugged = plugs_create(&vm->plugs, &config->plugs, &vm->board, vm->pc.pci, &vm->pc.gsi, err);
+    struct chardev *chars[VM_MAX_SERIAL];
+    for (unsigned i = 0; i < config->n_serial; i++)
+        chars[i] = plugs_line(&vm->plugs, config->serial[i]);
+    pc_create(&vm->pc, &vm->board, config, chars, vm->model.phys_bits);
+    bool plugged = plugs_create(&vm->plugs, &config->plugs, &vm->board, vm->pc.pci,
+                                &vm->pc.gsi, err);
     board_unlock(&vm->board);
     if (!plugged)
         return false;
@@ -271,6 +207,7 @@ struct vm *vm_create(const struct vm_config *config, enum vm_failure *failure,
     vm->board.request = vm_request;
     vm->board.code_written = vm_code_written;
     vm->board.opaque = vm;
+    board_close(&vm->board); /* until vm_run */
     if (!make(vm, failure, err)) {
         vm_destroy(vm);
         return NULL;
@@ -281,8 +218,6 @@ struct vm *vm_create(const struct vm_config *config, enum vm_failure *failure,
 void vm_destroy(struct vm *vm)
 {
     run_destroy(vm);
-    for (unsigned i = 0; i < VM_MAX_SERIAL; i++)
-        char_destroy(vm->chars[i]);
     for (unsigned i = 0; i < vm->board.n_vcpus; i++)
         vcpu_destroy(vm->board.vcpus[i]);
     struct pmap *pmap = vm->board.pmap;
@@ -300,6 +235,11 @@ void vm_destroy(struct vm *vm)
     kernel_close(&vm->kernel);
     loop_destroy(&vm->loop);
     free(vm);
+}
+
+void vm_leave(struct vm *vm)
+{
+    vm->left = true;
 }
 
 struct loop *vm_loop(struct vm *vm)
@@ -325,6 +265,21 @@ struct input *vm_input(struct vm *vm)
 const struct screen *vm_screen(const struct vm *vm)
 {
     return &vm->pc.screen;
+}
+
+const struct vm_config *vm_config(const struct vm *vm)
+{
+    return &vm->config;
+}
+
+struct plugs *vm_plugs(struct vm *vm)
+{
+    return &vm->plugs;
+}
+
+struct pc *vm_pc(struct vm *vm)
+{
+    return &vm->pc;
 }
 
 void vm_print_counters(struct vm *vm, FILE *out)

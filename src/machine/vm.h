@@ -33,11 +33,13 @@ struct vm_config {
     unsigned cpus;
     const char *cpu_model; /* NULL: the default */
     const char *engines[VM_MAX_ENGINES];
-    unsigned n_engines; /* 0: automatic */
-    u32 engine_options; /* ENGINE_* */
-    struct char_config serial[VM_MAX_SERIAL];
+    unsigned n_engines;             /* 0: automatic */
+    u32 engine_options;             /* ENGINE_* */
+    unsigned serial[VM_MAX_SERIAL]; /* which of plugs.lines */
     unsigned n_serial;
-    bool no_reboot;
+    bool no_reboot;   /* where the guest would be reset it ends instead */
+    bool no_shutdown; /* where it would end it stops */
+    bool paused;      /* at its first instruction */
     struct plugs_config plugs;
     bool debug_exit; /* the isa-debug-exit device, below */
     u16 debug_exit_base, debug_exit_size;
@@ -81,6 +83,66 @@ struct vm_result vm_run(struct vm *vm);
 
 /* Ends vm_run; from the loop's callbacks. */
 void vm_leave(struct vm *vm);
+
+/* -- Steering, from the loop's callbacks ------------------------------------------------------
+ */
+
+/* QEMU's run states, as far as they come up. */
+enum vm_state {
+    VM_STATE_PRELAUNCH, /* never ran, or was reset while it did not */
+    VM_STATE_RUNNING,
+    VM_STATE_PAUSED,
+    VM_STATE_SHUTDOWN, /* ended, and no_shutdown: only a reset helps */
+    VM_STATE_IO_ERROR, /* a disk failed, and its configuration says stop */
+};
+const char *vm_state_name(enum vm_state state);
+enum vm_state vm_state(const struct vm *vm);
+
+/*
+ * Stops the machine: when this returns, no vCPU runs, virtual time stands, no disk request is
+ * under way, and nothing that comes from outside reaches a device: guest memory and all device
+ * state stay as they are until vm_continue.
+ */
+void vm_pause(struct vm *vm);
+/* False: it can only be reset. */
+bool vm_continue(struct vm *vm);
+/* `reason` is QEMU's word for the events' receivers. */
+void vm_ask_reset(struct vm *vm, const char *reason);
+void vm_ask_end(struct vm *vm, const char *reason);
+void vm_power_button(struct vm *vm);
+
+/* What happens to the machine as a whole, as told to watchers. */
+enum vm_event_kind {
+    VM_EVENT_STOP,
+    VM_EVENT_RESUME,
+    VM_EVENT_RESET,
+    VM_EVENT_SHUTDOWN,
+    VM_EVENT_POWERDOWN,
+};
+
+struct vm_event {
+    enum vm_event_kind kind;
+    bool guest;         /* of a reset or shutdown: the guest wanted it */
+    const char *reason; /* of those: QEMU's word */
+};
+
+struct vm_watcher {
+    void (*event)(void *opaque, const struct vm_event *event); /* in the loop's thread */
+    void *opaque;
+    struct vm_watcher *next;
+};
+/* The owner keeps the memory until vm_destroy or vm_unwatch. */
+void vm_watch(struct vm *vm, struct vm_watcher *watcher);
+void vm_unwatch(struct vm *vm, struct vm_watcher *watcher);
+
+/* For a look at the vCPUs' state: they are parked between the two, whatever the machine's
+ * state, without anybody noticing. */
+void vm_hold(struct vm *vm);
+void vm_release(struct vm *vm);
+
+const struct vm_config *vm_config(const struct vm *vm);
+struct plugs *vm_plugs(struct vm *vm);
+struct pc *vm_pc(struct vm *vm);
 
 /* The loop that vm_run runs, for more sources. */
 struct loop *vm_loop(struct vm *vm);

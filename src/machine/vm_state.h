@@ -31,11 +31,15 @@ struct vm {
     struct kernel kernel;
     struct pc pc;
     struct plugs plugs;
-    struct char_back *chars[VM_MAX_SERIAL];
 
     enum board_request request; /* under the board lock */
     int exit_status;            /* under the board lock */
     bool left;                  /* main thread */
+
+    /* runstate.c's; main thread. */
+    enum vm_state state;
+    const char *asked; /* the reason of a request that is not the guest's, or NULL */
+    struct vm_watcher *watchers;
 
     /* The vCPU threads, see run.h. Lock order: board lock, run_lock, a vCPU's wait_lock. */
     pthread_mutex_t run_lock;

@@ -42,6 +42,37 @@ void board_destroy(struct board *board)
     pthread_mutex_destroy(&board->lock);
 }
 
+void board_close(struct board *board)
+{
+    board->stopped = true;
+}
+
+void board_open(struct board *board)
+{
+    board->stopped = false;
+    for (struct board_gate *gate = board->gates; gate; gate = gate->next)
+        gate->opened(gate->opaque);
+}
+
+void board_add_gate(struct board *board, struct board_gate *gate)
+{
+    board_lock(board);
+    gate->next = board->gates;
+    board->gates = gate;
+    board_unlock(board);
+}
+
+void board_remove_gate(struct board *board, struct board_gate *gate)
+{
+    board_lock(board);
+    struct board_gate **at = &board->gates;
+    while (*at && *at != gate)
+        at = &(*at)->next;
+    if (*at)
+        *at = gate->next;
+    board_unlock(board);
+}
+
 void board_ask(struct board *board, enum board_request request, int exit_status)
 {
     if (board->request)

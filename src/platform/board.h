@@ -29,8 +29,21 @@ enum board_request {
     BOARD_SHUTDOWN,  /* triple fault */
 };
 
+/*
+ * A back end that brings things from outside to a device (input, frames): while the machine is
+ * stopped it keeps them, so that guest memory and device state stand still, and `opened` tells
+ * it to go on. Under the board lock.
+ */
+struct board_gate {
+    void (*opened)(void *opaque);
+    void *opaque;
+    struct board_gate *next;
+};
+
 struct board {
     pthread_mutex_t lock;
+    bool stopped;             /* under the lock: nothing from outside may reach a device */
+    struct board_gate *gates; /* under the lock */
     struct bus bus;
     struct clock clock;
     struct pmap *pmap; /* guest RAM, see platform/ram.h */
@@ -70,6 +83,13 @@ void board_init(struct board *board, struct log *log);
 void board_destroy_devices(struct board *board);
 /* Destroys the devices that there are, then the board's own locks. */
 void board_destroy(struct board *board);
+
+/* Closes the way from outside to the devices, and opens it again; under the board lock. */
+void board_close(struct board *board);
+void board_open(struct board *board);
+/* The owner keeps the memory while it is added; these take the board lock. */
+void board_add_gate(struct board *board, struct board_gate *gate);
+void board_remove_gate(struct board *board, struct board_gate *gate);
 
 /* Asks the machine for something; a board without a machine (tests) may leave it out. */
 void board_ask(struct board *board, enum board_request request, int exit_status);

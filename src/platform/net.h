@@ -33,6 +33,8 @@ struct net_port {
     /* What the guest may leave to the back end, and the back end to the guest. */
     bool sends_csum, sends_tso, receives_csum, receives_tso;
 
+    const bool *stopped; /* the board's: nothing is received then; may be NULL */
+
     /* Front end. */
     bool (*can_receive)(void *front);
     void (*receive)(void *front, const void *frame, size_t len,
@@ -42,7 +44,8 @@ struct net_port {
 
 static inline bool net_can_receive(const struct net_port *port)
 {
-    return port->can_receive && port->can_receive(port->front);
+    bool stopped = port->stopped && *port->stopped;
+    return !stopped && port->can_receive && port->can_receive(port->front);
 }
 
 /* A frame for the guest; it is lost when the device has no room. */

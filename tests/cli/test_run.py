@@ -164,7 +164,7 @@ class Errors(Run):
         self.assert_error(2, "'isapc' is not supported.*pc", "run", "-M", "isapc")
 
     def test_serial(self):
-        self.assert_error(2, "'tcp::1' is not supported", "run", "-serial", "tcp::1")
+        self.assert_error(2, "'udp::1' is not supported", "run", "-serial", "udp::1")
         self.assert_error(2, "only one", "run", "-serial", "stdio", "-serial", "mon:stdio")
         self.assert_error(2, "2 serial lines", *["run"] + ["-serial", "null"] * 3)
         self.assert_error(1, "cannot write '/nowhere/log'", "run", "-kernel", self.kernel(HALT),

@@ -1,8 +1,7 @@
-/* Character back ends, see char.h. */
+/* Character back ends: queues, ports and the way between them, see char.h. */
 #include "host/char/char.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,56 +9,17 @@
 #include <unistd.h>
 
 #include "base/ensure.h"
-#include "host/char/keys.h"
-#include "platform/board.h"
+#include "host/char/char_state.h"
 
 /* At most PIPE_BUF, so that after POLLOUT the write does not block (pipe(7)). */
 #define WRITE_PIECE 4096
-#define READ_PIECE  256
-#define TYPED_AHEAD 4096
+#define READ_PIECE  1024
 
-struct char_back {
-    struct chardev chardev;
-    struct board *board;
-    struct loop *loop;
-    struct loop_source in, out;
-    bool has_in, has_out, owns_fd;
-    int pty_peer; /* or -1 */
-    struct keys keys;
-    /* Output: a ring under the board lock. */
-    u8 *queue;
-    u64 head, tail; /* bytes ever written and ever queued */
-    /* Input that the device had no room for yet, under the board lock. */
-    u8 typed[TYPED_AHEAD];
-    size_t n_typed;
-};
-
-bool char_parse(struct char_config *config, const char *option, const char *text,
-                struct error *err)
+static void tell(struct char_back *back, unsigned port, enum chardev_event event)
 {
-    *config = (struct char_config){0};
-    if (!strncmp(text, "mon:", 4)) {
-        config->keys = true;
-        text += 4;
-    }
-    if (!strcmp(text, "stdio")) {
-        config->kind = CHAR_STDIO;
-    } else if (!strcmp(text, "null") || !strcmp(text, "none")) {
-        config->kind = CHAR_NULL;
-    } else if (!strcmp(text, "pty")) {
-        config->kind = CHAR_PTY;
-    } else if (!strncmp(text, "file:", 5) && text[5]) {
-        config->kind = CHAR_FILE;
-        if (snprintf(config->path, sizeof(config->path), "%s", text + 5) >=
-            (int)sizeof(config->path))
-            return error_set(err, "%s: the file name is too long", option);
-    } else {
-        return error_set(err,
-                         "%s: '%s' is not supported; use stdio, mon:stdio, file:PATH, pty or "
-                         "null",
-                         option, text);
-    }
-    return true;
+    struct chardev *chardev = &back->ports[port].chardev;
+    if (port < back->n_ports && chardev->event)
+        chardev->event(chardev->front, event);
 }
 
 /* -- Output -------------------------------------------------------------------------------- */
@@ -95,16 +55,20 @@ static void out_ready(void *opaque, short revents)
 {
     struct char_back *back = opaque;
     board_lock(back->board);
-    if (!queue_empty(back))
-        write_piece(back);
-    if (queue_empty(back))
+    bool alive = queue_empty(back) || write_piece(back);
+    if (queue_empty(back)) {
         back->out.events = 0;
+        for (unsigned i = 0; i < back->n_ports; i++)
+            tell(back, i, CHARDEV_EMPTY);
+    }
+    if (!alive && back->config.kind == CHAR_SOCKET)
+        socket_hang_up(back);
     board_unlock(back->board);
 }
 
-static void back_write(void *opaque, const u8 *data, size_t len)
+static void port_write(void *opaque, const u8 *data, size_t len)
 {
-    struct char_back *back = opaque;
+    struct char_back *back = ((struct char_port *)opaque)->back;
     if (!back->has_out)
         return;
     bool wake = queue_empty(back);
@@ -113,10 +77,16 @@ static void back_write(void *opaque, const u8 *data, size_t len)
         if (back->tail - back->head > CHAR_QUEUE)
             back->head++;
     }
-    if (wake) {
+    if (wake && len) {
         back->out.events = POLLOUT;
         loop_wake(back->loop);
     }
+}
+
+static size_t port_queued(const void *opaque)
+{
+    const struct char_back *back = ((const struct char_port *)opaque)->back;
+    return back->tail - back->head;
 }
 
 static void flush(struct char_back *back)
@@ -128,10 +98,12 @@ static void flush(struct char_back *back)
 
 /* -- Input --------------------------------------------------------------------------------- */
 
-/* Gives the device what it takes; under the board lock. */
+/* Gives the port that has the keyboard what it takes; under the board lock. */
 static void deliver(struct char_back *back)
 {
-    struct chardev *chardev = &back->chardev;
+    struct chardev *chardev = &back->ports[back->focus].chardev;
+    if (back->board->stopped && !chardev->outside)
+        return;
     size_t room = chardev->can_receive ? chardev->can_receive(chardev->front) : 0;
     size_t len = back->n_typed < room ? back->n_typed : room;
     if (!len)
@@ -141,14 +113,49 @@ static void deliver(struct char_back *back)
     memmove(back->typed, back->typed + len, back->n_typed);
 }
 
-static void back_room(void *opaque)
+static void has_room(struct char_back *back)
 {
-    struct char_back *back = opaque;
     deliver(back);
     if (back->has_in && !back->in.events && back->n_typed <= TYPED_AHEAD - READ_PIECE) {
         back->in.events = POLLIN;
         loop_wake(back->loop);
     }
+}
+
+static void port_room(void *opaque)
+{
+    has_room(((struct char_port *)opaque)->back);
+}
+
+static void gate_opened(void *opaque)
+{
+    has_room(opaque);
+}
+
+/* Ctrl-a c. What the last one left unread is not for the next one. */
+static void next_port(void *opaque)
+{
+    struct char_back *back = opaque;
+    if (back->n_ports < 2)
+        return;
+    board_lock(back->board);
+    deliver(back);
+    back->n_typed = 0;
+    tell(back, back->focus, CHARDEV_FOCUS_OUT);
+    back->focus = (back->focus + 1) % back->n_ports;
+    tell(back, back->focus, CHARDEV_FOCUS_IN);
+    board_unlock(back->board);
+}
+
+/* Byte by byte, since a key may change who gets the next one. */
+static void type(struct char_back *back, u8 byte)
+{
+    u8 cooked;
+    if (!keys_filter(&back->keys, &byte, 1, &cooked))
+        return;
+    board_lock(back->board);
+    back->typed[back->n_typed++] = cooked;
+    board_unlock(back->board);
 }
 
 /* Reads on while there is room for typed-ahead input, whether the guest reads or not: Ctrl-a x
@@ -157,63 +164,52 @@ static void in_ready(void *opaque, short revents)
 {
     struct char_back *back = opaque;
     u8 raw[READ_PIECE];
-    u8 cooked[sizeof(raw)];
     ssize_t got = read(back->in.fd, raw, sizeof(raw));
     bool ended = got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN);
-    size_t len = got > 0 ? keys_filter(&back->keys, raw, (size_t)got, cooked) : 0;
-
+    for (ssize_t i = 0; i < got; i++)
+        type(back, raw[i]);
     board_lock(back->board);
-    memcpy(back->typed + back->n_typed, cooked, len);
-    back->n_typed += len;
     deliver(back);
     back->has_in = !ended;
     back->in.events = !ended && back->n_typed <= TYPED_AHEAD - READ_PIECE ? POLLIN : 0;
+    if (ended && back->config.kind == CHAR_SOCKET)
+        socket_hang_up(back);
     board_unlock(back->board);
 }
 
+/* -- Connections --------------------------------------------------------------------------- */
+
+void char_connected(struct char_back *back, bool connected)
+{
+    back->has_in = back->has_out = connected;
+    back->in.events = connected ? POLLIN : 0;
+    back->out.events = 0;
+    back->n_typed = 0;
+    back->head = back->tail;
+    for (unsigned i = 0; i < back->n_ports; i++) {
+        back->ports[i].chardev.open = connected;
+        tell(back, i, connected ? CHARDEV_OPENED : CHARDEV_CLOSED);
+    }
+}
+
+struct chardev *char_port(struct char_back *back)
+{
+    if (back->n_ports == (back->config.mux ? CHAR_MAX_PORTS : 1))
+        return NULL;
+    struct char_port *port = &back->ports[back->n_ports++];
+    port->back = back;
+    port->chardev = (struct chardev){
+        .write = port_write,
+        .room = port_room,
+        .queued = port_queued,
+        .back = port,
+        .open = back->has_in || back->has_out,
+        .focused = back->n_ports == 1,
+    };
+    return &port->chardev;
+}
+
 /* -- Life ---------------------------------------------------------------------------------- */
-
-static bool open_pty(struct char_back *back, struct error *err)
-{
-    int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-    if (fd < 0 || grantpt(fd) || unlockpt(fd)) {
-        if (fd >= 0)
-            close(fd);
-        return error_errno(err, "-serial pty: cannot make a pseudo-terminal");
-    }
-    char name[64] = "";
-    if (!ptsname_r(fd, name, sizeof(name)))
-        fprintf(stderr, "doppel: the serial line is at %s\n", name);
-    /* Held open: without anybody at the other end, reading fails. */
-    back->pty_peer = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    back->in.fd = back->out.fd = fd;
-    back->has_in = back->has_out = back->owns_fd = true;
-    return true;
-}
-
-static bool open_back(struct char_back *back, const struct char_config *config,
-                      struct error *err)
-{
-    switch (config->kind) {
-    case CHAR_NULL:
-        return true;
-    case CHAR_STDIO:
-        back->in.fd = STDIN_FILENO;
-        back->out.fd = STDOUT_FILENO;
-        back->has_in = back->has_out = true;
-        return true;
-    case CHAR_FILE:
-        back->out.fd = open(config->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-        if (back->out.fd < 0)
-            return error_errno(err, "-serial: cannot write '%s'", config->path);
-        back->has_out = back->owns_fd = true;
-        return true;
-    case CHAR_PTY:
-        return open_pty(back, err);
-    }
-    ensure(!"a known kind");
-    return false;
-}
 
 struct char_back *char_create(const struct char_config *config, struct board *board,
                               struct loop *loop, const struct char_keys *keys,
@@ -221,28 +217,29 @@ struct char_back *char_create(const struct char_config *config, struct board *bo
 {
     struct char_back *back = calloc(1, sizeof(*back));
     ensure(back);
+    back->config = *config;
     back->board = board;
     back->loop = loop;
     back->pty_peer = -1;
-    if (!open_back(back, config, err)) {
+    back->in = (struct loop_source){.fd = -1, .ready = in_ready, .opaque = back};
+    back->out = (struct loop_source){.fd = -1, .ready = out_ready, .opaque = back};
+    back->listener = (struct loop_source){.fd = -1};
+    if (!(config->kind == CHAR_SOCKET ? socket_open(back, err) : char_open(back, err))) {
         free(back);
         return NULL;
     }
-    back->chardev = (struct chardev){.write = back_write, .room = back_room, .back = back};
     keys_init(&back->keys, config->keys, keys);
-    if (back->has_out) {
+    back->keys.next = next_port;
+    back->keys.next_opaque = back;
+    if (back->has_out || config->kind == CHAR_SOCKET) {
         back->queue = malloc(CHAR_QUEUE); /* touched as it fills: costs what is queued */
         ensure(back->queue);
-        back->out.ready = out_ready;
-        back->out.opaque = back;
-        loop_add(loop, &back->out);
     }
-    if (back->has_in) {
-        back->in.events = POLLIN;
-        back->in.ready = in_ready;
-        back->in.opaque = back;
-        loop_add(loop, &back->in);
-    }
+    back->in.events = back->has_in ? POLLIN : 0;
+    loop_add(loop, &back->out);
+    loop_add(loop, &back->in);
+    back->gate = (struct board_gate){.opened = gate_opened, .opaque = back};
+    board_add_gate(board, &back->gate);
     return back;
 }
 
@@ -251,17 +248,14 @@ void char_destroy(struct char_back *back)
     if (!back)
         return;
     flush(back);
+    board_remove_gate(back->board, &back->gate);
     loop_remove(back->loop, &back->in);
     loop_remove(back->loop, &back->out);
+    socket_close(back);
     if (back->owns_fd)
         close(back->out.fd);
     if (back->pty_peer >= 0)
         close(back->pty_peer);
     free(back->queue);
     free(back);
-}
-
-struct chardev *char_chardev(struct char_back *back)
-{
-    return &back->chardev;
 }

@@ -8,6 +8,7 @@
 static const char help[] = "\n"
                            "Ctrl-a x   leave: the machine ends at once\n"
                            "Ctrl-a h   this help\n"
+                           "Ctrl-a c   from the serial line to the monitor and back\n"
                            "Ctrl-a b   send a break on the serial line\n"
                            "Ctrl-a Ctrl-a   send Ctrl-a to the guest\n";
 
@@ -31,6 +32,10 @@ static bool act(struct keys *keys, u8 key)
     case 'b':
         if (keys->actions.send_break)
             keys->actions.send_break(keys->actions.opaque);
+        return false;
+    case 'c':
+        if (keys->next)
+            keys->next(keys->next_opaque);
         return false;
     case 'h':
     case '?':

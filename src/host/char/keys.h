@@ -7,6 +7,8 @@ struct keys {
     bool enabled;
     bool pending; /* a Ctrl-a was typed */
     struct char_keys actions;
+    void (*next)(void *opaque); /* Ctrl-a c */
+    void *next_opaque;
 };
 
 void keys_init(struct keys *keys, bool enabled, const struct char_keys *actions);

@@ -29,8 +29,8 @@ static struct net_back *none_create(void)
     return back;
 }
 
-struct net_back *net_create(const struct net_config *config, struct board *board,
-                            struct loop *loop, struct error *err)
+static struct net_back *create(const struct net_config *config, struct board *board,
+                               struct loop *loop, struct error *err)
 {
     switch (config->kind) {
     case NET_NONE:
@@ -46,8 +46,32 @@ struct net_back *net_create(const struct net_config *config, struct board *board
     return NULL;
 }
 
+static void opened(void *opaque)
+{
+    struct net_port *port = opaque;
+    if (port->room)
+        port->room(port->back);
+}
+
+struct net_back *net_create(const struct net_config *config, struct board *board,
+                            struct loop *loop, struct error *err)
+{
+    struct net_back *back = create(config, board, loop, err);
+    if (!back)
+        return NULL;
+    board_lock(board);
+    back->port.stopped = &board->stopped;
+    board_unlock(board);
+    back->board = board;
+    back->gate = (struct board_gate){.opened = opened, .opaque = &back->port};
+    board_add_gate(board, &back->gate);
+    return back;
+}
+
 void net_destroy(struct net_back *back)
 {
-    if (back)
-        back->ops->destroy(back);
+    if (!back)
+        return;
+    board_remove_gate(back->board, &back->gate);
+    back->ops->destroy(back);
 }

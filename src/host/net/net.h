@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "host/loop.h"
+#include "platform/board.h"
 #include "platform/net.h"
 
 enum net_kind { NET_NONE, NET_USER, NET_STREAM, NET_TAP };
@@ -40,7 +41,6 @@ struct net_config {
     char ifname[16];
 };
 
-struct board;
 struct net_back;
 
 /* A back end's own functions. */
@@ -51,6 +51,8 @@ struct net_back_ops {
 struct net_back {
     const struct net_back_ops *ops;
     struct net_port port; /* the seam to give to the device */
+    struct board *board;
+    struct board_gate gate; /* frames that came while the machine stood still */
 };
 
 /* NULL: *err says why. */

@@ -1,0 +1,8 @@
+/* Running, standing still and ending, for vm.c; the public half is in vm.h. */
+#pragma once
+
+#include "machine/vm.h"
+
+/* vm.c's: power-on state of everything, and the kernel, if any, loaded; the vCPUs are parked.
+ */
+bool vm_reset(struct vm *vm, struct error *err);
