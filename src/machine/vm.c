@@ -127,15 +127,25 @@ static bool choose_engine(struct vm *vm, struct error *err)
     return true;
 }
 
+/* A mapping of its own, not the heap, with free room beside it: the translator's own part of a
+ * vCPU must lie within 2 GiB, and guest memory may fill all of that. */
+static struct vcpu *map_vcpu(void)
+{
+    const u64 room = 128 * MiB;
+    u8 *at = mmap(NULL, room, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    ensure(at != MAP_FAILED);
+    u64 used = align_up(sizeof(struct vcpu), PAGE_SIZE);
+    munmap(at + used, room - used);
+    return (struct vcpu *)at;
+}
+
 static void make_vcpus(struct vm *vm)
 {
     vm->board.vcpus = calloc(vm->config.cpus, sizeof(*vm->board.vcpus));
     ensure(vm->board.vcpus);
     for (unsigned i = 0; i < vm->config.cpus; i++) {
-        /* A mapping of its own, not the heap: the translator wants free room within 2 GiB. */
-        struct vcpu *vcpu = mmap(NULL, sizeof(*vcpu), PROT_READ | PROT_WRITE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        ensure(vcpu != MAP_FAILED);
+        struct vcpu *vcpu = map_vcpu();
         vcpu_init(vcpu, &vm->board, i);
         vcpu->engine = vm->engine;
         vcpu->engine_options = vm->config.engine_options;

@@ -263,6 +263,12 @@ class Options(Run):
                                "-serial", "stdio", "-no-reboot", "-append", "console=ttyS0")
         self.assertEqual((done.returncode, done.stdout), (11, b"hello"))
 
+    def test_large_memory_leaves_room_for_the_translator(self):
+        # Where things lie in our address space is random, hence several times.
+        for _ in range(25):
+            done = self.run_kernel(EXIT_5, "-m", "4G", "-smp", "2")
+            self.assertEqual((done.returncode, done.stderr), (11, b""))
+
     def test_kvm_unit_tests_line(self):
         done = self.run_kernel(serial("hello") + EXIT_5, "-nodefaults", "-vnc", "none", "-serial",
                                "stdio", "-machine", "accel=sim", "-no-user-config", "-monitor", "none",

@@ -13,9 +13,8 @@
  */
 
 /* Translated code reaches the hot block by a 32-bit displacement from the vCPU. */
-static void *map_near(const void *where, u64 size)
+static void *map_within(const void *where, u64 size, u64 step)
 {
-    const u64 step = 32 * MiB;
     for (unsigned i = 1; i < 60; i++) {
         for (unsigned down = 0; down < 2; down++) {
             u64 hint = ((u64)where & ~(step - 1)) + (down ? -i * step : i * step);
@@ -29,6 +28,12 @@ static void *map_near(const void *where, u64 size)
         }
     }
     return NULL;
+}
+
+static void *map_near(const void *where, u64 size)
+{
+    void *at = map_within(where, size, 32 * MiB);
+    return at ? at : map_within(where, size, 2 * MiB);
 }
 
 static void *map_table(u64 size)
