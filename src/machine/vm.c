@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/ensure.h"
 #include "engine/access.h"
@@ -127,26 +126,12 @@ static bool choose_engine(struct vm *vm, struct error *err)
     return true;
 }
 
-/* A mapping of its own, not the heap, with free room beside it: the translator's own part of a
- * vCPU must lie within 2 GiB, and guest memory may fill all of that. */
-static struct vcpu *map_vcpu(void)
-{
-    const u64 room = 128 * MiB;
-    u8 *at = mmap(NULL, room, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    ensure(at != MAP_FAILED);
-    u64 used = align_up(sizeof(struct vcpu), PAGE_SIZE);
-    munmap(at + used, room - used);
-    return (struct vcpu *)at;
-}
-
 static void make_vcpus(struct vm *vm)
 {
     vm->board.vcpus = calloc(vm->config.cpus, sizeof(*vm->board.vcpus));
     ensure(vm->board.vcpus);
     for (unsigned i = 0; i < vm->config.cpus; i++) {
-        struct vcpu *vcpu = map_vcpu();
-        vcpu_init(vcpu, &vm->board, i);
+        struct vcpu *vcpu = vcpu_create(&vm->board, i);
         vcpu->engine = vm->engine;
         vcpu->engine_options = vm->config.engine_options;
         vcpu->cpu.model = &vm->model;
@@ -228,8 +213,6 @@ struct vm *vm_create(const struct vm_config *config, enum vm_failure *failure,
 void vm_destroy(struct vm *vm)
 {
     run_destroy(vm);
-    for (unsigned i = 0; i < vm->board.n_vcpus; i++)
-        vcpu_destroy(vm->board.vcpus[i]);
     struct pmap *pmap = vm->board.pmap;
     struct vcpu **vcpus = vm->board.vcpus;
     unsigned n_vcpus = vm->board.n_vcpus;
@@ -238,7 +221,7 @@ void vm_destroy(struct vm *vm)
     plugs_close(&vm->plugs);
     board_destroy(&vm->board);
     for (unsigned i = 0; i < n_vcpus; i++)
-        munmap(vcpus[i], sizeof(*vcpus[i]));
+        vcpu_destroy(vcpus[i]);
     free(vcpus);
     if (pmap)
         pmap_destroy(pmap);

@@ -2,25 +2,39 @@
 #include "platform/vcpu.h"
 
 #include <stdlib.h>
-#include <string.h>
+#include <sys/mman.h>
 
 #include "base/ensure.h"
 
-void vcpu_init(struct vcpu *vcpu, struct board *board, unsigned index)
+static size_t vcpu_size(void)
 {
-    memset(vcpu, 0, sizeof(*vcpu));
+    return align_up(sizeof(struct vcpu), PAGE_SIZE) + VCPU_ENGINE_ROOM;
+}
+
+struct vcpu *vcpu_create(struct board *board, unsigned index)
+{
+    struct vcpu *vcpu = mmap(NULL, vcpu_size(), PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    ensure(vcpu != MAP_FAILED);
     vcpu->board = board;
     vcpu->index = index;
     vcpu->cpu.apic_id = index;
     atomic_init(&vcpu->apic_page, ~0ull);
     pthread_mutex_init(&vcpu->wait_lock, NULL);
     pthread_cond_init(&vcpu->wait_cond, NULL);
+    return vcpu;
+}
+
+void vcpu_clear_room(struct vcpu *vcpu)
+{
+    madvise(vcpu_engine_room(vcpu), VCPU_ENGINE_ROOM, MADV_DONTNEED);
 }
 
 void vcpu_destroy(struct vcpu *vcpu)
 {
     pthread_cond_destroy(&vcpu->wait_cond);
     pthread_mutex_destroy(&vcpu->wait_lock);
+    munmap(vcpu, vcpu_size());
 }
 
 void vcpu_signal(struct vcpu *vcpu, u32 attention)

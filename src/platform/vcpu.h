@@ -89,8 +89,20 @@ struct vcpu_work {
     struct vcpu_work *next;
 };
 
-void vcpu_init(struct vcpu *vcpu, struct board *board, unsigned index);
+/* A vCPU in a mapping of its own, all zero but for what identifies it. */
+struct vcpu *vcpu_create(struct board *board, unsigned index);
+/* Its engine must be detached. */
 void vcpu_destroy(struct vcpu *vcpu);
+
+/* Memory behind the vCPU for its engine, page-aligned and zero when an engine attaches: code
+ * that reaches the vCPU by a 32-bit displacement reaches this too. An engine that detaches
+ * leaves it readable and writable, and says so by vcpu_clear_room. */
+#define VCPU_ENGINE_ROOM (4 * MiB)
+static inline void *vcpu_engine_room(struct vcpu *vcpu)
+{
+    return (u8 *)vcpu + align_up(sizeof(*vcpu), PAGE_SIZE);
+}
+void vcpu_clear_room(struct vcpu *vcpu);
 
 /* Raises attention bits (ATTN_INTR, ATTN_NMI, ATTN_INIT, ATTN_SIPI, ATTN_KICK, ATTN_WORK),
  * wakes the vCPU from HLT and makes its engine notice within microseconds. */

@@ -119,8 +119,7 @@ struct guest *guest_create(const struct engine *engine, u64 seed)
     g->board.pmap = pmap_create(RAM_SIZE, &err);
     ensure(g->board.pmap);
     ensure(x86_model_init(&g->model, NULL, 1, 1000000000, &err));
-    g->vcpu = aligned_alloc(64, align_up(sizeof(*g->vcpu), 64));
-    vcpu_init(g->vcpu, &g->board, 0);
+    g->vcpu = vcpu_create(&g->board, 0);
     g->board.vcpus = &g->vcpu;
     g->board.n_vcpus = 1;
     g->vcpu->cpu.model = &g->model;
@@ -138,7 +137,6 @@ void guest_destroy(struct guest *g)
 {
     g->engine->detach(g->vcpu);
     vcpu_destroy(g->vcpu);
-    free(g->vcpu);
     pmap_destroy(g->board.pmap);
     g->board.n_vcpus = 0;
     board_destroy(&g->board);

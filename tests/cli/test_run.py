@@ -258,6 +258,12 @@ class Options(Run):
         self.assertEqual(done.returncode, 11)
         self.assert_error(2, "no property 'x'", "run", "-device", "pc-testdev,x=1")
 
+    def test_starts_whatever_the_address_space_looks_like(self):
+        kernel = self.kernel(EXIT_5)  # the layout is random: once, one start in eight failed
+        for _ in range(20):
+            done = self.run_doppel("run", "-kernel", kernel, *DEBUG_EXIT, "-m", "3G", "-smp", "2")
+            self.assertEqual((done.returncode, done.stderr), (11, b""))
+
     def test_syzkaller_line(self):
         done = self.run_kernel(serial("hello") + EXIT_5, "-m", "2048", "-smp", "2", "-display", "none",
                                "-serial", "stdio", "-no-reboot", "-append", "console=ttyS0")

@@ -60,9 +60,7 @@ struct fixture *fixture_create(unsigned n_vcpus)
     f->board.vcpus = f->vcpus;
     f->board.n_vcpus = n_vcpus;
     for (unsigned i = 0; i < n_vcpus; i++) {
-        f->vcpus[i] = aligned_alloc(64, align_up(sizeof(struct vcpu), 64));
-        ensure(f->vcpus[i]);
-        vcpu_init(f->vcpus[i], &f->board, i);
+        f->vcpus[i] = vcpu_create(&f->board, i);
         f->vcpus[i]->cpu.ops = &fixture_ops;
     }
     f->chardev = (struct chardev){.write = fixture_output, .room = fixture_room, .back = f};
@@ -72,10 +70,8 @@ struct fixture *fixture_create(unsigned n_vcpus)
 void fixture_destroy(struct fixture *f)
 {
     board_destroy(&f->board);
-    for (unsigned i = 0; i < f->board.n_vcpus; i++) {
+    for (unsigned i = 0; i < f->board.n_vcpus; i++)
         vcpu_destroy(f->vcpus[i]);
-        free(f->vcpus[i]);
-    }
     if (f->board.pmap)
         pmap_destroy(f->board.pmap);
     free(f);

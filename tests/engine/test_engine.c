@@ -51,8 +51,7 @@ static struct fixture *start(const struct engine *engine)
     f->board.pmap = pmap_create(1 * MiB, &err);
     assert_non_null(f->board.pmap);
     assert_true(x86_model_init(&f->model, NULL, 1, 1000000000, &err));
-    assert_int_equal(posix_memalign((void **)&f->vcpu, 64, sizeof(*f->vcpu)), 0);
-    vcpu_init(f->vcpu, &f->board, 0);
+    f->vcpu = vcpu_create(&f->board, 0);
     f->vcpu->cpu.model = &f->model;
     f->vcpu->apic_ops = &no_apic;
     f->vcpus[0] = f->vcpu;
@@ -68,7 +67,6 @@ static void finish(struct fixture *f)
 {
     f->engine->detach(f->vcpu);
     vcpu_destroy(f->vcpu);
-    free(f->vcpu);
     pmap_destroy(f->board.pmap);
     board_destroy(&f->board);
     free(f);

@@ -12,30 +12,6 @@
  * -------------------------------------------------------------------------------------
  */
 
-/* Translated code reaches the hot block by a 32-bit displacement from the vCPU. */
-static void *map_within(const void *where, u64 size, u64 step)
-{
-    for (unsigned i = 1; i < 60; i++) {
-        for (unsigned down = 0; down < 2; down++) {
-            u64 hint = ((u64)where & ~(step - 1)) + (down ? -i * step : i * step);
-            void *at =
-                mmap((void *)hint, size, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0);
-            if (at == (void *)hint)
-                return at;
-            if (at != MAP_FAILED)
-                munmap(at, size);
-        }
-    }
-    return NULL;
-}
-
-static void *map_near(const void *where, u64 size)
-{
-    void *at = map_within(where, size, 32 * MiB);
-    return at ? at : map_within(where, size, 2 * MiB);
-}
-
 static void *map_table(u64 size)
 {
     void *at = mmap(NULL, size, PROT_READ | PROT_WRITE,
@@ -43,25 +19,23 @@ static void *map_table(u64 size)
     return at == MAP_FAILED ? NULL : at;
 }
 
-static u64 hot_size(void)
-{
-    return align_up(sizeof(struct bt_hot), PAGE_SIZE) + PAGE_SIZE;
-}
+/* The page behind the hot block is the one that polls fault on. */
+#define HOT_SIZE (align_up(sizeof(struct bt_hot), PAGE_SIZE) + PAGE_SIZE)
+_Static_assert(sizeof(struct bt_hot) + 2 * PAGE_SIZE <= VCPU_ENGINE_ROOM, "the engine's room");
 
 bool cache_create(struct bt *bt, struct error *err)
 {
-    bt->hot = map_near(bt->vcpu, hot_size());
+    bt->hot = vcpu_engine_room(bt->vcpu);
     bt->tus = map_table(sizeof(*bt->tus) * MAX_TUS);
     bt->links = map_table(sizeof(*bt->links) * MAX_LINKS);
     bt->cells = map_table(sizeof(*bt->cells) * MAX_CELLS);
     bt->sites = map_table(sizeof(*bt->sites) * MAX_SITES);
     bt->decoded = map_table(sizeof(*bt->decoded) * MAX_DECODED);
-    if (!bt->hot || !bt->tus || !bt->links || !bt->cells || !bt->sites || !bt->decoded) {
+    if (!bt->tus || !bt->links || !bt->cells || !bt->sites || !bt->decoded) {
         error_set(err, "no memory for the translator");
         return false;
     }
-    /* The last page is the one that polls fault on. */
-    bt->hot->poll_trap = (u64 *)((u8 *)bt->hot + hot_size() - PAGE_SIZE);
+    bt->hot->poll_trap = (u64 *)((u8 *)bt->hot + HOT_SIZE - PAGE_SIZE);
     mprotect(bt->hot->poll_trap, PAGE_SIZE, PROT_NONE);
     bt->hot->poll = &bt->hot->poll_word;
     return code_memory_map(&bt->memory, CACHE_SIZE, err);
@@ -75,7 +49,9 @@ static void unmap(void *at, u64 size)
 
 void cache_destroy(struct bt *bt)
 {
-    unmap(bt->hot, hot_size());
+    if (bt->hot->poll_trap)
+        mprotect(bt->hot->poll_trap, PAGE_SIZE, PROT_READ | PROT_WRITE);
+    vcpu_clear_room(bt->vcpu);
     unmap(bt->tus, sizeof(*bt->tus) * MAX_TUS);
     unmap(bt->links, sizeof(*bt->links) * MAX_LINKS);
     unmap(bt->cells, sizeof(*bt->cells) * MAX_CELLS);
