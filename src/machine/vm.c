@@ -76,7 +76,7 @@ bool vm_reset(struct vm *vm, struct error *err)
     }
     if (firmware)
         return true;
-    u64 rsdp = pc_write_acpi(&vm->pc, &vm->board, &vm->config);
+    u64 rsdp = pc_write_tables(&vm->pc, &vm->board, &vm->config);
     return kernel_load(&vm->kernel, &vm->board, rsdp, &vm->board.vcpus[0]->cpu, err);
 }
 
