@@ -179,7 +179,8 @@ struct bt {
 
     /* cache.c */
     struct code_memory memory;
-    u32 used; /* bytes of it */
+    u32 used; /* bytes of it, from below: translations */
+    u32 cold; /* where their cold parts begin, which grow down from its end */
     u32 stubs_end;
     struct tu *tus;
     struct link *links;

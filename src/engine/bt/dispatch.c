@@ -77,10 +77,17 @@ u32 bt_mode(const struct x86_cpu *c)
     return mode;
 }
 
+/* Does the log want what the fast ways past C code would leave out? The listing of TUs does
+ * not. */
+static bool logged(const struct bt *bt)
+{
+    return bt->vcpu->cpu.log->mask & ~(1u << LOG_IN_ASM | 1u << LOG_OUT_ASM);
+}
+
 /* One instruction on the simulator; `vectors`: it may touch vector state. */
 static void step(struct bt *bt, bool vectors)
 {
-    if (vectors || bt_cpu(bt)->log->mask || !sim_ready(bt->vcpu))
+    if (vectors || logged(bt) || !sim_ready(bt->vcpu))
         vectors_home(bt);
     sim_step(bt->vcpu);
 }
@@ -170,8 +177,7 @@ static bool is_global(const struct bt *bt)
 /* Where no TU begins. */
 static void step_untranslated(struct bt *bt, u32 mode)
 {
-    struct x86_insn *crossing =
-        mode == MODE_NONE || bt_cpu(bt)->log->mask ? NULL : crossing_find(bt);
+    struct x86_insn *crossing = mode == MODE_NONE || logged(bt) ? NULL : crossing_find(bt);
     if (crossing) {
         execute(bt, crossing);
         return;
@@ -218,7 +224,7 @@ const void *dispatch(struct bt *bt)
 
 bool bt_fill(struct bt *bt, struct gva la, enum x86_access access)
 {
-    if (!bt_canonical(la.v) || bt_cpu(bt)->log->mask)
+    if (!bt_canonical(la.v) || logged(bt))
         return false;
     struct x86_cpu *c = bt_cpu(bt);
     struct pmap *pmap = bt->vcpu->board->pmap;
@@ -315,7 +321,7 @@ static const void *simulate(struct bt *bt, const struct site *at)
     u64 flushes = bt->stats.flushes;
     flags_in(bt);
     c->rip = site.rip;
-    if (site.decoded && !site.vectors && !c->log->mask)
+    if (site.decoded && !site.vectors && !logged(bt))
         execute(bt, &bt->decoded[site.decoded]);
     else
         step(bt, site.vectors);

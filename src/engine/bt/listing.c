@@ -42,5 +42,5 @@ void listing_print(const struct translation *t)
             print_host(t, t->host[i], t->host[i + 1]);
     }
     if (out)
-        print_host(t, t->host[t->n], t->tu->end);
+        print_host(t, t->cold_start, t->cold_end);
 }

@@ -3,9 +3,10 @@
  * life of its arithmetic flags, and the order of things; translate_mem.c and translate_flow.c
  * have the instructions that access memory and that end a TU.
  *
- * A TU lies in one guest page and ends with the first instruction that may set RIP or change
- * the mode. Each instruction changes guest state only after everything in it that can fault has
- * been checked, so that the simulator can run it from its beginning instead.
+ * A TU lies in one guest page: a run that is left by conditional branches and goes on where
+ * they are not taken, until an instruction sets RIP otherwise or may change the mode. Each
+ * instruction changes guest state only after everything in it that can fault has been checked,
+ * so that the simulator can run it from its beginning instead.
  */
 #include "engine/bt/translate.h"
 
@@ -13,7 +14,7 @@
 
 #include "base/ensure.h"
 
-/* Host code of one TU at most, cold part included; checked once, before it is made. */
+/* Host code of one TU at most; checked once, before it is made. */
 #define TU_ROOM 16384
 
 /* -- Flags --------------------------------------------------------------------------------- */
@@ -105,8 +106,13 @@ static u16 live_at_end(const struct translation *t)
 static void find_live(struct translation *t)
 {
     t->live[t->n] = live_at_end(t);
-    for (unsigned i = t->n; i--;)
-        t->live[i] = guest_flags_live(&t->insn[i], t->live[i + 1]);
+    for (unsigned i = t->n; i--;) {
+        const struct guest_insn *g = &t->insn[i];
+        u16 after = t->live[i + 1];
+        if (g->kind == GUEST_JUMP_IF && i + 1 < t->n)
+            after |= live_at(t, g->imm);
+        t->live[i] = guest_flags_live(g, after);
+    }
 }
 
 /* -- Sites and cold code
@@ -139,32 +145,48 @@ void cold_add(struct translation *t, u8 *field, enum cold_kind kind, u32 number,
         (struct cold){.field = field, .kind = (u8)kind, .number = number, .saved = saved};
 }
 
+static void put_cold_one(struct translation *t, struct emit *e, const struct cold *cold)
+{
+    struct bt *bt = t->bt;
+    const u8 *here = emit_here(e);
+    emit_bind(&t->e, cold->field, here);
+    if (cold->kind == COLD_ACCESS)
+        emit_xor(e, R10, tlb_tags(t, bt->sites[cold->number].write));
+    emit_const(e, R11, cold->number);
+    switch (cold->kind) {
+    case COLD_ACCESS:
+        emit_jump(e, bt->stubs.access);
+        break;
+    case COLD_SIMULATE:
+        emit_jump(e, bt->stubs.simulate[1]);
+        break;
+    case COLD_LINK:
+        bt->links[cold->number].stub = bt_offset(bt, here);
+        emit_jump(e, bt->stubs.exit_link[cold->saved]);
+        break;
+    case COLD_CELL:
+        emit_jump_mem(e, bt_mem(bt, &bt->hot->cell[cold->number]));
+        break;
+    }
+}
+
+/* The most that put_cold_one makes of one. */
+#define COLD_SIZE 24
+
 static void put_cold(struct translation *t)
 {
     struct bt *bt = t->bt;
-    for (unsigned i = 0; i < t->n_cold; i++) {
-        const struct cold *cold = &t->cold[i];
-        const u8 *here = emit_here(&t->e);
-        emit_bind(&t->e, cold->field, here);
-        if (cold->kind == COLD_ACCESS)
-            emit_xor(&t->e, R10, tlb_tags(t, bt->sites[cold->number].write));
-        emit_const(&t->e, R11, cold->number);
-        switch (cold->kind) {
-        case COLD_ACCESS:
-            emit_jump(&t->e, bt->stubs.access);
-            break;
-        case COLD_SIMULATE:
-            emit_jump(&t->e, bt->stubs.simulate[1]);
-            break;
-        case COLD_LINK:
-            bt->links[cold->number].stub = bt_offset(bt, here);
-            emit_jump(&t->e, bt->stubs.exit_link[cold->saved]);
-            break;
-        case COLD_CELL:
-            emit_jump_mem(&t->e, bt_mem(bt, &bt->hot->cell[cold->number]));
-            break;
-        }
-    }
+    t->cold_start = bt->cold - t->n_cold * COLD_SIZE;
+    struct emit e = {
+        .at = bt->memory.write + t->cold_start,
+        .end = bt->memory.write + bt->cold,
+        .to_exec = t->e.to_exec,
+    };
+    for (unsigned i = 0; i < t->n_cold; i++)
+        put_cold_one(t, &e, &t->cold[i]);
+    ensure(!e.full);
+    t->cold_end = bt_offset(bt, emit_here(&e));
+    bt->cold = t->cold_start;
 }
 
 /* -- Instructions -------------------------------------------------------------------------- */
@@ -262,7 +284,7 @@ static void translate_one(struct translation *t)
         break;
     default:
         translate_flow(t);
-        t->ended = true;
+        t->ended = translation_last(t);
     }
 }
 
@@ -313,12 +335,46 @@ static void make_inline(struct guest_insn *g)
     g->flags_write = g->flags_kill = g->mnemonic == ZYDIS_MNEMONIC_POPFQ ? FLAGS_STATUS : 0;
 }
 
+static bool contains(const struct translation *t, u64 rip)
+{
+    for (unsigned i = 0; i < t->n; i++) {
+        if (t->insn[i].rip == rip)
+            return true;
+    }
+    return false;
+}
+
+/* Is there a TU for `rip`, which lies in this page? */
+static bool begins_tu(const struct translation *t, u64 rip)
+{
+    const u8 *page = (const u8 *)((u64)t->tu->code & PAGE_MASK);
+    return cache_find(t->bt, page + (rip & ~PAGE_MASK), rip, t->tu->mode);
+}
+
+/*
+ * Does the TU go on behind the branch `g`, its last instruction so far? Where it does, *rip is
+ * set: a conditional branch is expected not to be taken, a jump within the page is followed.
+ * What is translated already is only linked, so that code is not doubled without end.
+ */
+static bool goes_on(const struct translation *t, const struct guest_insn *g, u64 *rip)
+{
+    if (t->branches > TU_BRANCHES || (g->kind != GUEST_JUMP_IF && g->kind != GUEST_JUMP) ||
+        !bt_canonical(g->imm))
+        return false;
+    if (g->kind == GUEST_JUMP_IF)
+        return !begins_tu(t, *rip) && !contains(t, *rip);
+    if ((g->imm & PAGE_MASK) != (t->tu->rip & PAGE_MASK) || contains(t, g->imm))
+        return false;
+    *rip = g->imm;
+    return true;
+}
+
 static void find_run(struct translation *t)
 {
     u64 rip = t->tu->rip;
-    unsigned offset = (unsigned)(rip & ~PAGE_MASK);
-    while (t->n < TU_INSNS && offset < PAGE_SIZE) {
+    while (t->n < TU_INSNS && (rip & PAGE_MASK) == (t->tu->rip & PAGE_MASK)) {
         struct guest_insn *g = &t->insn[t->n];
+        unsigned offset = (unsigned)(rip & ~PAGE_MASK);
         if (!guest_decode(&t->bt->decoder, t->page + offset, PAGE_SIZE - offset, rip, g))
             break;
         if (g->kind == GUEST_SYSTEM && system_in_line(g, t->tu->mode))
@@ -328,20 +384,23 @@ static void find_run(struct translation *t)
             g->flags_read = FLAGS_STATUS;
         }
         t->n++;
-        offset += g->length;
+        t->tu->guest_size += g->length;
         rip += g->length;
-        if (guest_ends(g))
+        if (!guest_ends(g))
+            continue;
+        t->branches++;
+        if (!goes_on(t, g, &rip))
             break;
     }
-    t->tu->guest_size = (u16)(rip - t->tu->rip);
+    t->next = rip;
     t->tu->insns = (u16)t->n;
 }
 
 static bool has_room(const struct bt *bt)
 {
-    return bt->used + TU_ROOM <= CACHE_SIZE && bt->n_tus + 1 < MAX_TUS &&
-           bt->n_links + 2 < MAX_LINKS && bt->n_sites + 4 * TU_INSNS < MAX_SITES &&
-           bt->n_cells + 2 < MAX_CELLS;
+    return bt->used + TU_ROOM + TU_COLD * COLD_SIZE <= bt->cold && bt->n_tus + 1 < MAX_TUS &&
+           bt->n_links + TU_BRANCHES + 2 < MAX_LINKS &&
+           bt->n_sites + 4 * TU_INSNS < MAX_SITES && bt->n_cells + TU_BRANCHES + 2 < MAX_CELLS;
 }
 
 static void put_code(struct translation *t)
@@ -357,7 +416,7 @@ static void put_code(struct translation *t)
     }
     if (!t->ended) {
         t->now = t->n - 1;
-        translate_end(t, t->tu->rip + t->tu->guest_size);
+        translate_end(t, t->next);
     }
     t->host[t->n] = bt_offset(t->bt, emit_here(&t->e));
     put_cold(t);
@@ -374,7 +433,7 @@ struct tu *translate(struct bt *bt, const u8 *code, u64 rip, u32 mode, bool *ful
     memcpy(page, (const void *)((u64)code & PAGE_MASK), PAGE_SIZE);
     t.bt = bt;
     t.page = page;
-    t.n = t.n_cold = 0;
+    t.n = t.n_cold = t.branches = 0;
     t.ended = false;
     t.tu_number = bt->n_tus;
     t.tu = &bt->tus[t.tu_number];
@@ -395,7 +454,7 @@ struct tu *translate(struct bt *bt, const u8 *code, u64 rip, u32 mode, bool *ful
     bt->stats.tus++;
     bt->stats.insns += t.n;
     bt->stats.guest_bytes += t.tu->guest_size;
-    bt->stats.host_bytes += t.tu->end - t.tu->start;
+    bt->stats.host_bytes += t.tu->end - t.tu->start + (t.cold_end - t.cold_start);
     bt->n_tus++;
     return t.tu;
 }

@@ -7,8 +7,10 @@
 #include "engine/bt/bt.h"
 #include "engine/bt/rewrite.h"
 
-#define TU_INSNS 32
-#define TU_COLD  128
+#define TU_INSNS 40
+#define TU_COLD  192
+/* Branches in one TU, beside its last. */
+#define TU_BRANCHES 6
 
 /* Where the guest's arithmetic flags are. BOTH: the saved copy is valid too. SAVED: only there,
  * if they are live at all: the host's were used for something else. */
@@ -32,8 +34,11 @@ struct translation {
     const u8 *page; /* bytes of the guest page, read once: a copy */
     struct guest_insn insn[TU_INSNS];
     u16 live[TU_INSNS + 1]; /* flags needed before each; the last: after the end */
-    u32 host[TU_INSNS + 1]; /* where the code of each begins; the last: the cold part */
-    unsigned n, now;        /* instructions; the one in progress */
+    u32 host[TU_INSNS + 1]; /* where the code of each begins; the last: its end */
+    u32 cold_start, cold_end;
+    u64 next;        /* RIP behind the last instruction */
+    unsigned n, now; /* instructions; the one in progress */
+    unsigned branches;
     enum flags_place flags;
     struct cold cold[TU_COLD];
     unsigned n_cold;
@@ -43,6 +48,11 @@ struct translation {
 static inline const struct guest_insn *translation_insn(const struct translation *t)
 {
     return &t->insn[t->now];
+}
+/* Control leaves the TU with this instruction in any case. */
+static inline bool translation_last(const struct translation *t)
+{
+    return t->now + 1 == t->n;
 }
 static inline u16 live_before(const struct translation *t)
 {

@@ -75,7 +75,8 @@ static void jump(struct translation *t)
     const struct guest_insn *g = translation_insn(t);
     if (closes_loop(g))
         put_poll(t);
-    exit_to(t, g->imm);
+    if (translation_last(t))
+        exit_to(t, g->imm);
 }
 
 static void jump_if(struct translation *t)
@@ -83,11 +84,12 @@ static void jump_if(struct translation *t)
     const struct guest_insn *g = translation_insn(t);
     if (closes_loop(g))
         put_poll(t);
-    flags_restore(t, FLAGS_STATUS);
+    flags_restore(t, g->flags_read);
     unsigned condition =
         g->bytes[g->opcode] == 0x0f ? g->bytes[g->opcode + 1] : g->bytes[g->opcode];
     exit_through(t, emit_jump_if_later(&t->e, condition & 15), g->imm);
-    exit_to(t, g->rip + g->length);
+    if (translation_last(t))
+        exit_to(t, g->rip + g->length);
 }
 
 /* These have only a short form: over the exit that is not taken. */
