@@ -12,6 +12,7 @@
 
 #define DEFAULT_MEMORY   (512 * MiB)
 #define DEFAULT_FIRMWARE "/usr/share/seabios/bios-256k.bin"
+#define DEFAULT_VGA_ROM  "/usr/share/seabios/vgabios-stdvga.bin"
 #define HELP_WIDTH       96
 #define HELP_COLUMN      26
 
@@ -192,7 +193,12 @@ static bool set_display(struct run_options *o, const char *value, struct error *
 
 static bool set_vga(struct run_options *o, const char *value, struct error *err)
 {
-    return set_only_none("-vga", value, "the machine has no display", err);
+    static const char *const adapters[] = {"std", "none", NULL};
+    if (!words_among(value, adapters))
+        return error_set(err, "-vga: no adapter '%.60s'; there are std and none", value);
+    o->vm.vga = !strcmp(value, "std");
+    o->vga_given = true;
+    return true;
 }
 
 static bool set_vnc(struct run_options *o, const char *value, struct error *err)
@@ -396,7 +402,7 @@ static const struct option table[] = {
     {"display", "none", set_display, "likewise"},
     {"nodefaults", NULL, set_no_defaults, "no serial line unless -serial is given"},
     {"monitor", "none", set_monitor, NULL},
-    {"vga", "none", set_vga, NULL},
+    {"vga", "std", set_vga, "display adapter: std, a VGA with VBE (the default where firmware starts), or none"},
     {"vnc", "none", set_vnc, NULL},
     {"parallel", "none", set_parallel, NULL},
     {"no-user-config", NULL, set_nothing, NULL},
@@ -495,6 +501,18 @@ bool options_parse(struct run_options *options, int argc, char **argv, struct er
     return true;
 }
 
+/* Firmware has a display adapter, if there is a BIOS for one. */
+static void screen_finish(struct run_options *options)
+{
+    struct vm_config *vm = &options->vm;
+    bool has_rom = !access(DEFAULT_VGA_ROM, R_OK);
+    vm->screen_on_serial = true;
+    if (!options->vga_given)
+        vm->vga = vm->firmware && has_rom;
+    if (vm->vga && vm->firmware)
+        vm->vga_rom = DEFAULT_VGA_ROM;
+}
+
 bool options_finish(struct run_options *options, struct error *err)
 {
     struct vm_config *vm = &options->vm;
@@ -510,6 +528,7 @@ bool options_finish(struct run_options *options, struct error *err)
                              "install the package seabios or give -bios FILE",
                              vm->firmware);
     }
+    screen_finish(options);
     return lines_finish(options, err) && plugs_finish(options, err);
 }
 

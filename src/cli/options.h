@@ -18,6 +18,7 @@ struct run_options {
     bool serial_given;
     bool no_defaults;
     bool display_none;
+    bool vga_given;
     bool snapshot; /* -snapshot: for every disk */
     bool stats;
     bool verbose;

@@ -4,6 +4,7 @@
  */
 #include "machine/pc.h"
 
+#include "base/ensure.h"
 #include "device/acpi_pm.h"
 #include "device/apic_bus.h"
 #include "device/debug.h"
@@ -14,6 +15,7 @@
 #include "device/pit.h"
 #include "device/ps2.h"
 #include "device/reset.h"
+#include "device/vga.h"
 #include "machine/acpi.h"
 #include "machine/firmware.h"
 #include "machine/mp.h"
@@ -52,7 +54,6 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
 {
     struct gsi *gsi = &pc->gsi;
     create_interrupts(pc, board, phys_bits);
-    input_init(&pc->input, &board->clock);
     pit_create(board, gsi_line(gsi, IRQ_PIT));
     pc->rtc = rtc_create(board, gsi_line(gsi, IRQ_RTC), (struct irq_line){0});
     rtc_set_memory(pc->rtc, pmap_below_4g(board->pmap), pmap_above_4g(board->pmap));
@@ -63,6 +64,9 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
     pc->acpi_pm = acpi_pm_create(board, gsi_line(gsi, ACPI_SCI_IRQ));
     fpu_error_create(board, gsi_line(gsi, IRQ_FPU));
     pc->pci = pci_host_create(board, gsi, pc->apic_bus);
+    pmap_set_hole(board->pmap, gpa(VGA_WINDOW), VGA_WINDOW_SIZE);
+    if (config->vga)
+        vga_create(board, pc->pci, pc->vga_rom, (u32)pc->vga_rom_size, &pc->screen);
     reset_control_create(board);
     pc->fw_cfg = fw_cfg_create(board);
     pc->pvclock = pvclock_create(board);
@@ -108,6 +112,7 @@ static struct acpi_config describe(const struct pc *pc, const struct board *boar
         .pci_mmio_first = PCI_MMIO_BASE,
         .pci_mmio_last = PCI_MMIO_END - 1,
         .n_com = config->n_serial,
+        .has_vga = config->vga,
     };
     for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
         for (unsigned pin = 0; pin < 4; pin++)

@@ -24,6 +24,8 @@ struct pc {
     struct pvclock *pvclock;
     struct pv pv[VM_MAX_CPUS];
     struct serial *serial[VM_MAX_SERIAL];
+    u8 *vga_rom; /* the video BIOS, or NULL */
+    u64 vga_rom_size;
     struct input input;           /* of keyboard and mouse */
     struct screen screen;         /* no functions: no display adapter */
     struct firmware_files *files; /* what fw_cfg shows; NULL without firmware */

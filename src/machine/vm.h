@@ -26,6 +26,9 @@ struct vm_config {
     const char *firmware;     /* an image for the reset vector; NULL: a kernel is started */
     const char *boot_order;   /* of firmware: letters a, c, d, n; NULL: "cdn" */
     bool boot_menu;           /* firmware asks on the console */
+    bool vga;                 /* a display adapter */
+    const char *vga_rom;      /* its BIOS, for firmware; NULL: none */
+    bool screen_on_serial;    /* firmware prints on the first serial line, too */
     const char *kernel;       /* without firmware */
     const char *initrd;       /* NULL: none */
     const char *command_line; /* never NULL */

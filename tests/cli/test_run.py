@@ -183,8 +183,11 @@ class Errors(Run):
             self.assert_error(2, "^doppel: %s is not supported: " % option, "run", option)
 
     def test_none_only(self):
-        for option in ("-display", "-monitor", "-vga", "-vnc", "-parallel"):
+        for option in ("-display", "-monitor", "-vnc", "-parallel"):
             self.assert_error(2, "give none", "run", option, "gtk")
+
+    def test_adapter(self):
+        self.assert_error(2, "there are std and none", "run", "-vga", "qxl")
 
     def test_clock(self):
         self.assert_error(2, "base 'noon'", "run", "-rtc", "base=noon")
