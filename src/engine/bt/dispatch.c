@@ -53,9 +53,13 @@ static bool pending(const struct bt *bt, u32 mask)
     return atomic_load_explicit(&bt->vcpu->cpu.attention, memory_order_relaxed) & mask;
 }
 
+/* Is there something to attend to now? An interrupt that waits for IF is not: it stays up
+ * through whole guest phases (boot loaders, decompressors) in which links must still be made.
+ * What sets IF looks again. */
 static bool attention(const struct bt *bt)
 {
-    return unlikely(pending(bt, ~0u));
+    bool open = bt->vcpu->cpu.rflags & FLAG_IF;
+    return unlikely(pending(bt, open ? ~0u : ~ATTN_INTR));
 }
 
 u32 bt_mode(const struct x86_cpu *c)
