@@ -58,17 +58,31 @@ void flags_restore(struct translation *t, u16 needed)
 
 #define AHEAD 8
 
+/* The instruction at `rip` of the TU's page; false: it does not end in it, or not within the
+ * limit of CS. */
+static bool decode_at(const struct translation *t, u64 rip, struct guest_insn *g)
+{
+    u32 mode = t->tu->mode;
+    unsigned offset = (unsigned)(linear_of(t, rip) & ~PAGE_MASK);
+    u64 left = PAGE_SIZE - offset;
+    if (!bt_may_jump(t->bt, mode, rip))
+        return false;
+    if (!mode_is_64bit(mode)) {
+        u64 inside = t->bt->code_limit[MODE_LIMIT_OF(mode)] - rip + 1;
+        left = inside < left ? inside : left;
+    }
+    return guest_decode(&t->bt->decoder, mode_code_size(mode), t->page + offset, (unsigned)left,
+                        rip, g);
+}
+
 /* Flags needed at `rip`, as far as a look at the same page tells. The page is watched, so its
  * TUs die when what was seen changes. */
 static u16 live_at(const struct translation *t, u64 rip)
 {
     u16 need = 0, open = FLAGS_STATUS;
-    u64 page = t->tu->rip & PAGE_MASK;
     for (unsigned i = 0; i < AHEAD && open; i++) {
         struct guest_insn g;
-        unsigned offset = (unsigned)(rip & ~PAGE_MASK);
-        if ((rip & PAGE_MASK) != page ||
-            !guest_decode(&t->bt->decoder, t->page + offset, PAGE_SIZE - offset, rip, &g))
+        if (!same_page(t, rip) || !decode_at(t, rip, &g))
             break;
         need |= g.flags_read & open;
         open &= (u16)~g.flags_kill;
@@ -77,7 +91,7 @@ static u16 live_at(const struct translation *t, u64 rip)
         else if (guest_ends(&g))
             break;
         else
-            rip += g.length;
+            rip = guest_next(&g);
     }
     return need | open;
 }
@@ -85,7 +99,7 @@ static u16 live_at(const struct translation *t, u64 rip)
 static u16 live_at_end(const struct translation *t)
 {
     const struct guest_insn *last = &t->insn[t->n - 1];
-    u64 next = last->rip + last->length;
+    u64 next = guest_next(last);
     switch (last->kind) {
     case GUEST_JUMP:
     case GUEST_CALL:
@@ -199,6 +213,8 @@ struct host_mem gpr_home(const struct translation *t, unsigned reg)
 /* MOVS and STOS with 64-bit addresses and plain segments have a way of their own. */
 static u8 string_kind(const struct guest_insn *g)
 {
+    if (g->code_size != 8)
+        return STRING_NONE;
     for (unsigned i = 0; i < g->prefixes; i++) {
         u8 prefix = g->bytes[i];
         if (prefix == 0x67 || prefix == 0x64 || prefix == 0x65)
@@ -232,8 +248,8 @@ struct site *callout_site(struct translation *t)
     /* Decoded once, here; vector instructions are left to the simulator's own cache, which
      * holds their host code. */
     if (!g->unit && bt->n_decoded < MAX_DECODED &&
-        x86_decode(bt_cpu(bt), g->bytes, g->length, 8, &bt->decoded[bt->n_decoded]) ==
-            DECODE_OK)
+        x86_decode(bt_cpu(bt), g->bytes, g->length, g->code_size,
+                   &bt->decoded[bt->n_decoded]) == DECODE_OK)
         site->decoded = bt->n_decoded++;
     return site;
 }
@@ -325,6 +341,8 @@ static bool unit_enabled(const struct guest_insn *g, u32 mode)
 {
     static const u32 needs[] = {
         [UNIT_X87] = MODE_X87, [UNIT_SSE] = MODE_SSE, [UNIT_AVX] = MODE_AVX};
+    if (g->vex && !(mode & MODE_PROTECTED))
+        return false;
     return !g->unit || (mode & needs[g->unit]);
 }
 
@@ -348,7 +366,8 @@ static bool contains(const struct translation *t, u64 rip)
 static bool begins_tu(const struct translation *t, u64 rip)
 {
     const u8 *page = (const u8 *)((u64)t->tu->code & PAGE_MASK);
-    return cache_find(t->bt, page + (rip & ~PAGE_MASK), rip, t->tu->mode);
+    return cache_find(t->bt, page + (linear_of(t, rip) & ~PAGE_MASK), place_of(t, rip),
+                      t->tu->mode);
 }
 
 /*
@@ -359,11 +378,11 @@ static bool begins_tu(const struct translation *t, u64 rip)
 static bool goes_on(const struct translation *t, const struct guest_insn *g, u64 *rip)
 {
     if (t->branches > TU_BRANCHES || (g->kind != GUEST_JUMP_IF && g->kind != GUEST_JUMP) ||
-        !bt_canonical(g->imm))
+        !bt_may_jump(t->bt, t->tu->mode, g->imm))
         return false;
     if (g->kind == GUEST_JUMP_IF)
         return !begins_tu(t, *rip) && !contains(t, *rip);
-    if ((g->imm & PAGE_MASK) != (t->tu->rip & PAGE_MASK) || contains(t, g->imm))
+    if (!same_page(t, g->imm) || contains(t, g->imm))
         return false;
     *rip = g->imm;
     return true;
@@ -371,11 +390,10 @@ static bool goes_on(const struct translation *t, const struct guest_insn *g, u64
 
 static void find_run(struct translation *t)
 {
-    u64 rip = t->tu->rip;
-    while (t->n < TU_INSNS && (rip & PAGE_MASK) == (t->tu->rip & PAGE_MASK)) {
+    u64 rip = place_rip(t->tu->mode, t->tu->rip);
+    while (t->n < TU_INSNS && same_page(t, rip)) {
         struct guest_insn *g = &t->insn[t->n];
-        unsigned offset = (unsigned)(rip & ~PAGE_MASK);
-        if (!guest_decode(&t->bt->decoder, t->page + offset, PAGE_SIZE - offset, rip, g))
+        if (!decode_at(t, rip, g))
             break;
         if (g->kind == GUEST_SYSTEM && system_in_line(g, t->tu->mode))
             make_inline(g);
@@ -385,7 +403,7 @@ static void find_run(struct translation *t)
         }
         t->n++;
         t->tu->guest_size += g->length;
-        rip += g->length;
+        rip = guest_next(g);
         if (!guest_ends(g))
             continue;
         t->branches++;
@@ -451,7 +469,7 @@ struct tu *translate(struct bt *bt, const u8 *code, u64 rip, u32 mode, bool *ful
     bt->used = bt_offset(bt, emit_here(&t.e));
     t.tu->end = bt->used;
     listing_print(&t);
-    bt->stats.tus++;
+    bt->stats.tus[mode_code_size(mode) / 4]++;
     bt->stats.insns += t.n;
     bt->stats.guest_bytes += t.tu->guest_size;
     bt->stats.host_bytes += t.tu->end - t.tu->start + (t.cold_end - t.cold_start);

@@ -8,7 +8,7 @@
 #include "engine/bt/rewrite.h"
 
 #define TU_INSNS 40
-#define TU_COLD  192
+#define TU_COLD  288
 /* Branches in one TU, beside its last. */
 #define TU_BRANCHES 6
 
@@ -63,6 +63,21 @@ static inline u16 live_after(const struct translation *t)
     return t->live[t->now + 1];
 }
 
+/* RIP of the TU's code segment as a place, and the page offset that it stands for. */
+static inline u64 place_of(const struct translation *t, u64 rip)
+{
+    return place_beside(t->tu->mode, t->tu->rip, rip);
+}
+static inline u64 linear_of(const struct translation *t, u64 rip)
+{
+    return place_linear(t->tu->mode, place_of(t, rip));
+}
+static inline bool same_page(const struct translation *t, u64 rip)
+{
+    u64 here = place_linear(t->tu->mode, t->tu->rip);
+    return ((linear_of(t, rip) ^ here) & PAGE_MASK) == 0;
+}
+
 /* -- listing.c: the finished TU to the log, if it wants it */
 void listing_print(const struct translation *t);
 
@@ -94,8 +109,10 @@ struct host_mem tlb_tags(const struct translation *t, bool write);
  */
 void check_operand(struct translation *t, const struct guest_insn *g, unsigned size,
                    bool write);
-/* The same for [reg + disp] through SS, 8 bytes. */
-void check_stack(struct translation *t, unsigned reg, s32 disp, bool write);
+/* The same for [reg + disp] through SS, cut to the stack's width. */
+void check_stack(struct translation *t, unsigned reg, s32 disp, unsigned size, bool write);
+/* Adds to the stack pointer, within the stack's width; flags stay, r11 is lost. */
+void move_stack(struct translation *t, s32 by);
 void translate_copy(struct translation *t);
 void translate_address(struct translation *t);
 void translate_push(struct translation *t);
