@@ -85,6 +85,11 @@ static void test_promotion(void **state)
     assert_false(p.promoted); /* short stretches never get a cell */
     stretches(&p, 20000, 50, COST_MAPPING, &now);
     assert_false(p.promoted); /* nor who takes a page fault each time */
+    for (unsigned i = 0; i < 1000; i++) {
+        stretches(&p, 100, 2, COST_STOP, &now);
+        stretches(&p, 1, 5000, COST_STOP, &now);
+    }
+    assert_false(p.promoted); /* nor who lost the host's processor a while */
     stretches(&p, 40, 200, COST_STOP, &now);
     assert_true(p.promoted);
     stretches(&p, 10000, 50, COST_MAPPING, &now);

@@ -355,9 +355,7 @@ static void judge(struct direct *d, struct space *s, const struct stop *stop, bo
 {
     const struct x86_cpu *c = d->world.cpu;
     bool promoted = s->policy.promoted;
-    /* The guest's word: a stretch is no longer than a tick. */
-    u64 most = c->model->tsc_hz / 100, cycles = stop->cycles < most ? stop->cycles : most;
-    policy_direct(&s->policy, cycles, mapped ? COST_MAPPING : COST_STOP, __rdtsc(),
+    policy_direct(&s->policy, stop->cycles, mapped ? COST_MAPPING : COST_STOP, __rdtsc(),
                   c->model->tsc_hz);
     d->stats.demoted += promoted && !s->policy.promoted;
 }

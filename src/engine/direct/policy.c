@@ -21,6 +21,15 @@ static const u8 costs[] = {[COST_STOP] = 10, [COST_MAPPING] = 35};
 #define BACKOFF     5000
 #define MAX_BACKOFF 8
 
+/* No stretch counts for more, us: the host may have run something else meanwhile, and a cell
+ * may lie. */
+#define MAX_STRETCH 1000
+
+static u64 capped(u64 cycles, u64 us)
+{
+    return cycles < MAX_STRETCH * us ? cycles : MAX_STRETCH * us;
+}
+
 static void start_window(struct policy *p)
 {
     p->user = 0;
@@ -39,7 +48,7 @@ void policy_demote(struct policy *p, u64 now, u64 tsc_hz)
 void policy_translated(struct policy *p, u64 cycles, enum policy_cost cost, u64 now, u64 tsc_hz)
 {
     u64 us = tsc_hz / 1000000;
-    p->user += cycles;
+    p->user += capped(cycles, us);
     p->charges += costs[cost];
     if (p->user < PROMOTE_WINDOW * us || now < p->not_before)
         return;
@@ -52,7 +61,7 @@ void policy_translated(struct policy *p, u64 cycles, enum policy_cost cost, u64 
 void policy_direct(struct policy *p, u64 cycles, enum policy_cost cost, u64 now, u64 tsc_hz)
 {
     u64 us = tsc_hz / 1000000;
-    p->user += cycles;
+    p->user += capped(cycles, us);
     p->charges += costs[cost];
     if (p->user < DEMOTE_WINDOW * us && p->charges < DEMOTE_CHARGES)
         return;

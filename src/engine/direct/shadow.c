@@ -340,8 +340,8 @@ static void choose_window(const struct region *r, unsigned number, enum x86_acce
 {
     unsigned size = access == ACCESS_EXEC ? 8
                     : is_large(r)         ? (r->faults ? REGION_PAGES : 64)
-                    : r->faults < 3       ? 16
-                    : r->faults < 6       ? 64
+                    : r->faults < 2       ? 16
+                    : r->faults < 3       ? 64
                                           : MAX_WINDOW;
     *first = (unsigned)align_down(number, size);
     *last = *first + size;
