@@ -86,7 +86,7 @@ bool vm_reset(struct vm *vm, struct error *err)
 
 static void leave_key(void *opaque)
 {
-    vm_ask_end(opaque, "host-ui");
+    vm_leave(opaque, "host-ui");
 }
 
 static void break_key(void *opaque)
@@ -237,9 +237,10 @@ void vm_destroy(struct vm *vm)
     free(vm);
 }
 
-void vm_leave(struct vm *vm)
+void vm_leave(struct vm *vm, const char *reason)
 {
     vm->left = true;
+    vm->asked = reason;
 }
 
 struct loop *vm_loop(struct vm *vm)
@@ -270,6 +271,11 @@ const struct screen *vm_screen(const struct vm *vm)
 const struct vm_config *vm_config(const struct vm *vm)
 {
     return &vm->config;
+}
+
+pid_t vm_thread_id(const struct vm *vm, unsigned cpu)
+{
+    return vm->threads[cpu].tid;
 }
 
 struct plugs *vm_plugs(struct vm *vm)
