@@ -118,13 +118,12 @@ bool vm_continue(struct vm *vm)
 
 void vm_hold(struct vm *vm)
 {
-    if (!vm->holds++)
-        run_stop(vm);
+    run_stop(vm);
 }
 
 void vm_release(struct vm *vm)
 {
-    if (!--vm->holds && vm->state == VM_STATE_RUNNING)
+    if (vm->state == VM_STATE_RUNNING)
         go(vm);
 }
 
@@ -143,6 +142,13 @@ static void ask(struct vm *vm, enum board_request request, const char *reason)
 void vm_ask_reset(struct vm *vm, const char *reason)
 {
     ask(vm, BOARD_RESET, reason);
+}
+
+void vm_ask_end(struct vm *vm, const char *reason)
+{
+    vm->asked = reason;
+    tell_end(vm, VM_EVENT_SHUTDOWN, reason);
+    vm_leave(vm);
 }
 
 void vm_power_button(struct vm *vm)
@@ -226,10 +232,8 @@ struct vm_result vm_run(struct vm *vm)
         if (result.end == VM_RUNNING && vm->state == VM_STATE_RUNNING)
             run_resume(vm);
     }
-    if (result.end == VM_RUNNING) {
-        tell_end(vm, VM_EVENT_SHUTDOWN, "host-error");
-        result.end = VM_LEFT;
-    }
     freeze(vm);
+    if (result.end == VM_RUNNING)
+        result.end = VM_LEFT;
     return result;
 }

@@ -4,14 +4,13 @@
  * them out.
  *
  * Key events wait in a queue, in order, with pauses between them, until the device has room.
- * The queue is outside of the machine: what a checkpoint keeps is what devices have taken, and
- * while the machine is stopped they take nothing (movements are then lost).
+ * The queue is outside of the machine: what a checkpoint keeps is what devices have taken.
  *
- * Threads: everything under the board lock, but for input_init and what is about names.
+ * Threads: everything under the board lock, but for input_key_named and input_key_name.
  */
 #pragma once
 
-#include "platform/board.h"
+#include "platform/clock.h"
 
 /* The names are QEMU's: INPUT_KEY_RET is "ret". */
 enum input_key {
@@ -51,8 +50,7 @@ struct input_event {
 };
 
 struct input {
-    struct board *board;
-    struct board_gate gate;
+    struct clock *clock;
     struct timer timer; /* the end of a pause */
     struct input_keyboard keyboard;
     struct input_mouse mouse;
@@ -60,8 +58,7 @@ struct input {
     unsigned first, count;
 };
 
-/* Not under the board lock, this one. */
-void input_init(struct input *input, struct board *board);
+void input_init(struct input *input, struct clock *clock);
 /* Forgets what waits: the machine was reset, or ends. */
 void input_reset(struct input *input);
 
