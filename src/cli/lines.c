@@ -144,7 +144,17 @@ static bool parse_where(struct char_config *back, const char *option, const char
     return true;
 }
 
-/* A line in -serial's words: an old one by chardev:ID, or a new one. */
+static bool add_monitor(struct run_options *o, const struct monitor_config *monitor,
+                        struct error *err)
+{
+    if (o->control.n_monitors == CONTROL_MAX_MONITORS)
+        return error_set(err, "-mon: more than %d monitors", CONTROL_MAX_MONITORS);
+    o->control.monitors[o->control.n_monitors++] = *monitor;
+    return true;
+}
+
+/* A line in -serial's words: an old one by chardev:ID, or a new one, of which mon: gives a
+ * share to the text monitor. */
 static bool find_line(struct run_options *o, const char *option, const char *label,
                       const char *text, unsigned *line, struct error *err)
 {
@@ -157,8 +167,12 @@ static bool find_line(struct run_options *o, const char *option, const char *lab
     config->users = 1;
     snprintf(config->back.label, sizeof(config->back.label), "%s", label);
     if (!strncmp(text, "mon:", 4)) {
-        config->back.keys = true;
+        const struct monitor_config monitor = {.line = *line};
+        config->back.keys = config->back.mux = true;
+        config->users++;
         text += 4;
+        if (!add_monitor(o, &monitor, err))
+            return false;
     }
     return parse_where(&config->back, option, text, err);
 }
@@ -171,6 +185,68 @@ bool lines_add_serial(struct run_options *o, const char *value, struct error *er
     snprintf(label, sizeof(label), "serial%u", o->vm.n_serial);
     o->serial_given = true;
     return find_line(o, "-serial", label, value, &o->vm.serial[o->vm.n_serial++], err);
+}
+
+/* -- Monitors --------------------------------------------------------------------------------
+ */
+
+static bool add_monitor_at(struct run_options *o, const char *option, const char *where,
+                           bool qmp, bool pretty, struct error *err)
+{
+    struct monitor_config monitor = {.qmp = qmp, .pretty = pretty};
+    char label[32];
+    snprintf(label, sizeof(label), "compat_monitor%u", o->control.n_monitors);
+    return find_line(o, option, label, where, &monitor.line, err) &&
+           add_monitor(o, &monitor, err);
+}
+
+bool lines_add_monitor(struct run_options *o, const char *value, struct error *err)
+{
+    if (!strcmp(value, "none"))
+        return true;
+    return add_monitor_at(o, "-monitor", value, false, false, err);
+}
+
+bool lines_add_qmp(struct run_options *o, const char *value, struct error *err)
+{
+    if (!strcmp(value, "none"))
+        return true;
+    return add_monitor_at(o, "-qmp", value, true, false, err);
+}
+
+bool lines_add_qmp_pretty(struct run_options *o, const char *value, struct error *err)
+{
+    return add_monitor_at(o, "-qmp-pretty", value, true, true, err);
+}
+
+static bool mon_word(struct run_options *o, struct monitor_config *monitor,
+                     const struct word *word, bool *line, struct error *err)
+{
+    const char *value =
+        word->value ? word->value : word->key; /* the chardev= may be left out */
+    if (!word->value || !strcmp(word->key, "chardev")) {
+        *line = true;
+        return lines_use(o, "-mon", value, &monitor->line, err);
+    }
+    if (!strcmp(word->key, "pretty"))
+        return words_switch("-mon pretty", value, &monitor->pretty, err);
+    if (strcmp(word->key, "mode"))
+        return error_set(err, "-mon: '%.60s' is not supported; there are chardev, mode, pretty",
+                         word->key);
+    monitor->qmp = !strcmp(value, "control");
+    return monitor->qmp || !strcmp(value, "readline") ||
+           error_set(err, "-mon: mode=%.60s is neither control nor readline", value);
+}
+
+bool lines_add_mon(struct run_options *o, const char *value, struct error *err)
+{
+    struct monitor_config monitor = {0};
+    struct word word;
+    bool line = false;
+    while (words_next(&value, &word))
+        if (!mon_word(o, &monitor, &word, &line, err))
+            return false;
+    return line ? add_monitor(o, &monitor, err) : error_set(err, "-mon: no chardev=ID");
 }
 
 /* -- -chardev --------------------------------------------------------------------------------
@@ -255,10 +331,12 @@ static unsigned terminals(const struct plugs_config *plugs)
 
 bool lines_finish(struct run_options *o, struct error *err)
 {
-    bool taken = terminals(&o->vm.plugs);
+    bool taken = o->daemonize || terminals(&o->vm.plugs);
     if (!o->serial_given && !o->no_defaults &&
         !lines_add_serial(o, taken ? "null" : "mon:stdio", err))
         return false;
+    if (o->daemonize && terminals(&o->vm.plugs))
+        return error_set(err, "-daemonize: there is no terminal for a line on stdio");
     if (terminals(&o->vm.plugs) > 1)
         return error_set(err, "-serial, -chardev: only one line can have the terminal; "
                               "mux=on lets several share it");

@@ -10,6 +10,12 @@
 bool lines_add(struct run_options *options, const char *value, struct error *err);
 /* -serial WHERE */
 bool lines_add_serial(struct run_options *options, const char *value, struct error *err);
+/* -monitor, -qmp, -qmp-pretty WHERE */
+bool lines_add_monitor(struct run_options *options, const char *value, struct error *err);
+bool lines_add_qmp(struct run_options *options, const char *value, struct error *err);
+bool lines_add_qmp_pretty(struct run_options *options, const char *value, struct error *err);
+/* -mon chardev=ID,mode=control|readline */
+bool lines_add_mon(struct run_options *options, const char *value, struct error *err);
 /* The line that a device's chardev=ID names, for one more user. */
 bool lines_use(struct run_options *options, const char *option, const char *id, unsigned *line,
                struct error *err);

@@ -1,6 +1,7 @@
 /* The options of `doppel run`, see options.h. */
 #include "cli/options.h"
 
+#include <ctype.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 
 #define DEFAULT_MEMORY   (512 * MiB)
 #define DEFAULT_FIRMWARE "/usr/share/seabios/bios-256k.bin"
+#define DEFAULT_VGA_ROM  "/usr/share/seabios/vgabios-stdvga.bin"
 #define HELP_WIDTH       96
 #define HELP_COLUMN      26
 
@@ -192,17 +194,17 @@ static bool set_display(struct run_options *o, const char *value, struct error *
 
 static bool set_vga(struct run_options *o, const char *value, struct error *err)
 {
-    return set_only_none("-vga", value, "the machine has no display", err);
+    static const char *const adapters[] = {"std", "none", NULL};
+    if (!words_among(value, adapters))
+        return error_set(err, "-vga: no adapter '%.60s'; there are std and none", value);
+    o->vm.vga = !strcmp(value, "std");
+    o->vga_given = true;
+    return true;
 }
 
 static bool set_vnc(struct run_options *o, const char *value, struct error *err)
 {
     return set_only_none("-vnc", value, "the machine has no display", err);
-}
-
-static bool set_monitor(struct run_options *o, const char *value, struct error *err)
-{
-    return set_only_none("-monitor", value, "there is no monitor yet", err);
 }
 
 static bool set_parallel(struct run_options *o, const char *value, struct error *err)
@@ -219,6 +221,84 @@ static bool set_snapshot(struct run_options *o, const char *value, struct error 
 static bool set_no_reboot(struct run_options *o, const char *value, struct error *err)
 {
     o->vm.no_reboot = true;
+    return true;
+}
+
+static bool set_paused(struct run_options *o, const char *value, struct error *err)
+{
+    o->vm.paused = true;
+    return true;
+}
+
+static bool set_no_shutdown(struct run_options *o, const char *value, struct error *err)
+{
+    o->vm.no_shutdown = true;
+    return true;
+}
+
+/* What each event leads to: two words, the second of which sets a switch. */
+static bool set_action(struct run_options *o, const char *list, struct error *err)
+{
+    struct word word;
+    const struct {
+        const char *event, *off, *on;
+        bool *set;
+    } actions[] = {{"reboot", "reset", "shutdown", &o->vm.no_reboot},
+                   {"shutdown", "poweroff", "pause", &o->vm.no_shutdown}};
+    while (words_next(&list, &word)) {
+        bool known = false;
+        for (unsigned i = 0; word.value && i < ARRAY_LEN(actions); i++) {
+            if (strcmp(word.key, actions[i].event))
+                continue;
+            *actions[i].set = !strcmp(word.value, actions[i].on);
+            known = *actions[i].set || !strcmp(word.value, actions[i].off);
+        }
+        if (!known)
+            return error_set(err,
+                             "-action: '%.60s=%.60s' is not supported; there are "
+                             "reboot=reset|shutdown and shutdown=poweroff|pause",
+                             word.key, word.value ? word.value : "");
+    }
+    return true;
+}
+
+static bool set_name(struct run_options *o, const char *list, struct error *err)
+{
+    static const char *const ignored[] = {"process", "debug-threads", NULL};
+    struct word word;
+    while (words_next(&list, &word)) {
+        bool is_name = !word.value || !strcmp(word.key, "guest");
+        if (!is_name && !words_among(word.key, ignored))
+            return error_set(err, "-name: '%s' is not supported; there is guest=", word.key);
+        if (is_name && !words_copy("-name", word.value ? word.value : word.key, o->name,
+                                   sizeof(o->name), err))
+            return false;
+    }
+    o->control.name = o->name;
+    return true;
+}
+
+static bool set_uuid(struct run_options *o, const char *value, struct error *err)
+{
+    unsigned n = 0;
+    for (const char *at = value; n < 16 && isxdigit((unsigned char)at[0]) &&
+                                 sscanf(at, "%2hhx", &o->control.uuid[n]) == 1;
+         n++)
+        at += 2 + (at[2] == '-');
+    if (n != 16 || strlen(value) != 36)
+        return error_set(err, "-uuid: '%.60s' is not 8-4-4-4-12 hexadecimal digits", value);
+    return true;
+}
+
+static bool set_pid_file(struct run_options *o, const char *value, struct error *err)
+{
+    o->pid_file = value;
+    return true;
+}
+
+static bool set_daemonize(struct run_options *o, const char *value, struct error *err)
+{
+    o->daemonize = true;
     return true;
 }
 
@@ -389,16 +469,26 @@ static const struct option table[] = {
     {"chardev", "KIND,id=ID", lines_add, "a line for -device virtconsole,chardev=ID and others: null, stdio, pty, file,path=P, socket,path=P or host=H,port=N; mux=on lets several share it"},
     {"rtc", "base=BASE", set_rtc, "what the clock shows: utc (the default), localtime or YYYY-MM-DDTHH:MM:SS"},
     {"no-reboot", NULL, set_no_reboot, "end where the guest would reset"},
-    {"name", "NAME", set_nothing, NULL},
     {NULL, NULL, NULL, "Its consoles"},
     {"serial", "WHERE", lines_add_serial, "serial line: mon:stdio (the default), stdio, file:PATH, pty, unix:PATH, tcp:HOST:PORT[,server=on][,wait=off], chardev:ID, null; may be given twice"},
     {"nographic", NULL, set_no_graphic, "serial line on the terminal: what happens anyway"},
     {"display", "none", set_display, "likewise"},
     {"nodefaults", NULL, set_no_defaults, "no serial line unless -serial is given"},
-    {"monitor", "none", set_monitor, NULL},
-    {"vga", "none", set_vga, NULL},
+    {"vga", "std", set_vga, "display adapter: std, a VGA with VBE (the default where firmware starts), or none"},
     {"vnc", "none", set_vnc, NULL},
     {"parallel", "none", set_parallel, NULL},
+    {NULL, NULL, NULL, "Steering it"},
+    {"qmp", "WHERE", lines_add_qmp, "control socket in QEMU's protocol: unix:PATH,server=on,wait=off, tcp:127.0.0.1:PORT,..., stdio; may be given several times"},
+    {"qmp-pretty", "WHERE", lines_add_qmp_pretty, NULL},
+    {"monitor", "WHERE", lines_add_monitor, "text monitor, in -serial's words; Ctrl-a c reaches the one of mon:stdio"},
+    {"mon", "chardev=ID", lines_add_mon, "the same on a -chardev; mode=control is QMP, mode=readline text"},
+    {"S", NULL, set_paused, "stand at the first instruction until `cont`"},
+    {"no-shutdown", NULL, set_no_shutdown, "stop where the guest powers off, instead of ending"},
+    {"action", "EVENT=WHAT", set_action, "reboot=reset|shutdown, shutdown=poweroff|pause"},
+    {"name", "NAME", set_name, "what query-name shows"},
+    {"uuid", "UUID", set_uuid, "what query-uuid shows"},
+    {"pidfile", "FILE", set_pid_file, "write the process's number there"},
+    {"daemonize", NULL, set_daemonize, "go on in the background once the machine is made"},
     {"no-user-config", NULL, set_nothing, NULL},
     {NULL, NULL, NULL, "Watching it"},
     {"d", "CATEGORIES", set_log, "log these (-d help lists them), to stderr or the file of -D"},
@@ -419,19 +509,14 @@ static const struct {
     {"hdb", "use -drive file=FILE,format=raw"},
     {"cdrom", "use -drive file=FILE,format=raw,readonly=on"},
     {"blockdev", "use -drive"},
-    {"qmp", "there is no control socket yet"},
     {"gdb", "there is no debugger stub yet"},
     {"s", "there is no debugger stub yet"},
-    {"S", "machines start at once"},
     {"enable-kvm", "use -accel kvm:auto"},
-    {"daemonize", "start it with setsid or a service manager"},
-    {"pidfile", "start it with a service manager"},
     {"usb", "there is no USB; the console is serial"},
     {"soundhw", "there is no sound"},
     {"loadvm", "there are no checkpoints yet"},
     {"incoming", "there is no migration yet"},
     {"icount", "there is no record and replay yet"},
-    {"no-shutdown", "doppel ends when the guest powers off"},
     {"fw_cfg", "firmware gets what it needs without it"},
     {"virtfs", "there are no shared directories yet"},
 };
@@ -495,6 +580,18 @@ bool options_parse(struct run_options *options, int argc, char **argv, struct er
     return true;
 }
 
+/* Firmware has a display adapter, if there is a BIOS for one. */
+static void screen_finish(struct run_options *options)
+{
+    struct vm_config *vm = &options->vm;
+    bool has_rom = !access(DEFAULT_VGA_ROM, R_OK);
+    vm->screen_on_serial = true;
+    if (!options->vga_given)
+        vm->vga = vm->firmware && has_rom;
+    if (vm->vga && vm->firmware)
+        vm->vga_rom = DEFAULT_VGA_ROM;
+}
+
 bool options_finish(struct run_options *options, struct error *err)
 {
     struct vm_config *vm = &options->vm;
@@ -510,6 +607,7 @@ bool options_finish(struct run_options *options, struct error *err)
                              "install the package seabios or give -bios FILE",
                              vm->firmware);
     }
+    screen_finish(options);
     return lines_finish(options, err) && plugs_finish(options, err);
 }
 

@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 
+#include "control/control.h"
 #include "machine/vm.h"
 
 struct run_options {
@@ -15,9 +16,14 @@ struct run_options {
     char accel[256];      /* what vm.engines point into */
     size_t accel_used;
     char boot_order[4]; /* what vm.boot_order points to */
+    struct control_config control;
+    char name[256];       /* what control.name points to */
+    const char *pid_file; /* -pidfile */
+    bool daemonize;
     bool serial_given;
     bool no_defaults;
     bool display_none;
+    bool vga_given;
     bool snapshot; /* -snapshot: for every disk */
     bool stats;
     bool verbose;

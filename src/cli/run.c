@@ -10,9 +10,13 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "cli/background.h"
 #include "cli/options.h"
 #include "host/tty.h"
 
+#ifndef DOPPEL_VERSION
+#define DOPPEL_VERSION "unknown"
+#endif
 #ifndef DOPPEL_DATADIR
 #define DOPPEL_DATADIR "/usr/local/share/doppel"
 #endif
@@ -24,6 +28,7 @@
 struct session {
     struct run_options options;
     struct vm *vm;
+    struct control *control;
     struct tty *tty;
     char kernel[4096], initrd[4096], command_line[4096]; /* of the default guest */
     int signal_fd;
@@ -81,7 +86,7 @@ static void take_signal(struct session *session, int signal)
         tty_resume(session->tty);
     } else {
         session->signal = signal;
-        vm_leave(session->vm);
+        vm_leave(session->vm, "host-signal");
     }
 }
 
@@ -153,10 +158,24 @@ static int report(const struct session *session, const struct vm_result *result)
     return session->signal ? EXIT_SIGNAL + session->signal : EXIT_OK;
 }
 
+/* The machine is made and about to run. */
+static bool settle(struct session *session, int background, struct error *err)
+{
+    const struct run_options *options = &session->options;
+    if (options->pid_file && !background_write_pid(options->pid_file, err))
+        return false;
+    if (background >= 0)
+        background_ready(background);
+    return true;
+}
+
 static int run_machine(struct session *session)
 {
     struct error err = {{0}};
     enum vm_failure failure = VM_HOST_FAILED;
+    int background = -1;
+    if (session->options.daemonize && (background = background_start(&err)) < 0)
+        return fail(EXIT_HOST, &err);
     if (!block_signals(session, &err))
         return fail(EXIT_HOST, &err);
     session->vm = vm_create(&session->options.vm, &failure, &err);
@@ -165,13 +184,22 @@ static int run_machine(struct session *session)
     if (session->options.verbose)
         fprintf(stderr, "doppel: engine %s\n", vm_engine(session->vm)->name);
     loop_add(vm_loop(session->vm), &session->signal_source);
+    session->control = control_create(session->vm, &session->options.control);
+    if (!settle(session, background, &err)) {
+        control_destroy(session->control);
+        vm_destroy(session->vm);
+        return fail(EXIT_HOST, &err);
+    }
     take_terminal(session);
     struct vm_result result = vm_run(session->vm);
     tty_restore(session->tty);
     loop_remove(vm_loop(session->vm), &session->signal_source);
     if (session->options.stats)
         vm_print_counters(session->vm, stderr);
+    control_destroy(session->control);
     vm_destroy(session->vm);
+    if (session->options.pid_file)
+        unlink(session->options.pid_file);
     close(session->signal_fd);
     return report(session, &result);
 }
@@ -224,6 +252,7 @@ int verb_run(int argc, char **argv, struct tty *tty)
     struct session session = {.tty = tty};
     struct run_options *options = &session.options;
     options_init(options);
+    options->control.version = DOPPEL_VERSION;
     if (!options_parse(options, argc, argv, &err))
         return fail(EXIT_OPTION, &err);
     if (print_help(options))

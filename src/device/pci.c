@@ -13,6 +13,8 @@
 #define BAR_IO           BIT(0)
 #define BAR_MEM64        BIT(2)
 #define BAR_PREFETCH     BIT(3)
+#define ROM_ENABLE       BIT(0)
+#define ROM_MIN          (2 * KiB)
 #define FIRST_CAPABILITY 0x40
 
 u16 pci_get16(const struct pci_device *pci, unsigned offset)
@@ -63,6 +65,12 @@ void pci_init(struct pci_device *pci, const char *name, const struct pci_ids *id
     pci->clearable[PCI_STATUS + 1] = STATUS_CLEARABLE >> 8;
 }
 
+/* Where BAR `n` is in config[]. */
+static unsigned pci_bar_register(unsigned n)
+{
+    return n == PCI_ROM_BAR ? PCI_ROM : PCI_BAR + 4 * n;
+}
+
 void pci_add_bar(struct pci_device *pci, unsigned n, enum pci_bar_kind kind, u64 size,
                  const struct bus_ops *ops, void *opaque, unsigned max_size)
 {
@@ -81,6 +89,34 @@ void pci_add_bar(struct pci_device *pci, unsigned n, enum pci_bar_kind kind, u64
     u64 writable = ~(size - 1);
     pci_set32(pci, offset, kind == PCI_BAR_IO ? BAR_IO : kind == PCI_BAR_MEM64 ? BAR_MEM64 : 0);
     memcpy(pci->writable + offset, &writable, kind == PCI_BAR_MEM64 ? 8 : 4);
+}
+
+static u64 pci_rom_read(void *opaque, u64 offset, unsigned size)
+{
+    const struct pci_device *pci = opaque;
+    u64 value = ~0ull;
+    if (offset < pci->rom_size)
+        memcpy(&value, pci->rom + offset,
+               size < pci->rom_size - offset ? size : pci->rom_size - offset);
+    return value;
+}
+
+static const struct bus_ops pci_rom_ops = {.read = pci_rom_read};
+
+void pci_add_rom(struct pci_device *pci, const void *image, u32 size)
+{
+    struct pci_bar *bar = &pci->bar[PCI_ROM_BAR];
+    u64 room = ROM_MIN;
+    while (room < size)
+        room *= 2;
+    pci->rom = image;
+    pci->rom_size = size;
+    bar->kind = PCI_BAR_MEM32;
+    bar->size = room;
+    bar->region = (struct bus_region){
+        .name = pci->name, .ops = &pci_rom_ops, .opaque = pci, .size = room, .space = BUS_MMIO};
+    u32 writable = (u32) ~(room - 1) | ROM_ENABLE;
+    memcpy(pci->writable + PCI_ROM, &writable, sizeof(writable));
 }
 
 u8 pci_add_capability(struct pci_device *pci, u8 id, unsigned len)
@@ -110,7 +146,7 @@ bool pci_bus_master(const struct pci_device *pci)
 static u64 pci_bar_address(const struct pci_device *pci, unsigned n)
 {
     const struct pci_bar *bar = &pci->bar[n];
-    u64 value = pci_get32(pci, PCI_BAR + 4 * n);
+    u64 value = pci_get32(pci, pci_bar_register(n));
     if (bar->kind == PCI_BAR_MEM64)
         value |= (u64)pci_get32(pci, PCI_BAR + 4 * (n + 1)) << 32;
     return value & ~(bar->size - 1);
@@ -124,6 +160,8 @@ static bool pci_bar_decodes(const struct pci_device *pci, unsigned n, u64 addr)
     u16 command = pci_get16(pci, PCI_COMMAND);
     u64 last = addr + bar->size - 1;
     if (!addr || last < addr)
+        return false;
+    if (n == PCI_ROM_BAR && !(pci->config[PCI_ROM] & ROM_ENABLE))
         return false;
     switch (bar->kind) {
     case PCI_BAR_IO:
@@ -139,7 +177,7 @@ static bool pci_bar_decodes(const struct pci_device *pci, unsigned n, u64 addr)
 void pci_map_bars(struct pci_device *pci)
 {
     struct board *board = pci_host_board(pci->host);
-    for (unsigned n = 0; n < PCI_BARS; n++) {
+    for (unsigned n = 0; n <= PCI_ROM_BAR; n++) {
         struct pci_bar *bar = &pci->bar[n];
         if (!bar->size)
             continue;
@@ -159,7 +197,7 @@ void pci_map_bars(struct pci_device *pci)
 
 static void pci_unmap_bars(struct pci_device *pci)
 {
-    for (unsigned n = 0; n < PCI_BARS; n++) {
+    for (unsigned n = 0; n <= PCI_ROM_BAR; n++) {
         if (pci->bar[n].mapped)
             bus_remove(pci_host_board(pci->host), &pci->bar[n].region);
         pci->bar[n].mapped = false;
@@ -194,7 +232,8 @@ void pci_config_write(struct pci_device *pci, unsigned offset, unsigned size, u3
     if (pci_overlaps(offset, size, PCI_COMMAND, 2)) {
         pci_map_bars(pci);
         pci_host_update_intx(pci->host);
-    } else if (pci_overlaps(offset, size, PCI_BAR, 4 * PCI_BARS)) {
+    } else if (pci_overlaps(offset, size, PCI_BAR, 4 * PCI_BARS) ||
+               pci_overlaps(offset, size, PCI_ROM, 4)) {
         pci_map_bars(pci);
     }
     if (pci->msix.vectors && pci_overlaps(offset, size, pci->msix.capability, 4))

@@ -3,9 +3,10 @@
  * capabilities, INTx and MSI-X; and the host bridge with configuration mechanism 1.
  *
  * A device embeds a struct pci_device and builds it in this order: pci_init, pci_add_bar,
- * pci_add_capability, pci_add_msix, then pci_plug, after which its read-only values are fixed.
- * One with an INTA# pin sets config[PCI_INTERRUPT_PIN] to 1 before it plugs. It is saved as a
- * device of its own ("pci"), apart from the fields of the device that embeds it.
+ * pci_add_rom, pci_add_capability, pci_add_msix, then pci_plug, after which its read-only
+ * values are fixed. One with an INTA# pin sets config[PCI_INTERRUPT_PIN] to 1 before it plugs.
+ * It is saved as a device of its own ("pci"), apart from the fields of the device that embeds
+ * it.
  *
  * Everything here is called under the board lock (or before the machine runs).
  */
@@ -32,6 +33,7 @@ enum pci_register {
     PCI_BAR = 0x10,
     PCI_SUBSYSTEM_VENDOR = 0x2c,
     PCI_SUBSYSTEM = 0x2e,
+    PCI_ROM = 0x30,
     PCI_CAPABILITIES = 0x34,
     PCI_INTERRUPT_LINE = 0x3c,
     PCI_INTERRUPT_PIN = 0x3d,
@@ -46,7 +48,8 @@ enum pci_register {
 #define PCI_CAP_MSIX   0x11
 
 #define PCI_BARS         6
-#define PCI_MSIX_VECTORS 64 /* most of one device */
+#define PCI_ROM_BAR      PCI_BARS /* the expansion ROM, beside them */
+#define PCI_MSIX_VECTORS 64       /* most of one device */
 #define PCI_SLOTS        32
 
 /* The windows that a host bridge's _CRS gives and pci_host_assign fills. */
@@ -99,7 +102,9 @@ struct pci_device {
     u8 clearable[256];   /* bits that a written one clears */
     u8 initial[256];     /* config[] at reset */
     u16 next_capability; /* where pci_add_capability goes on */
-    struct pci_bar bar[PCI_BARS];
+    struct pci_bar bar[PCI_BARS + 1];
+    const u8 *rom; /* of PCI_ROM_BAR */
+    u32 rom_size;
     struct pci_msix msix;
     bool intx; /* the device asserts INTA# */
 };
@@ -113,6 +118,10 @@ void pci_init(struct pci_device *pci, const char *name, const struct pci_ids *id
 /* BAR `n`; a PCI_BAR_MEM64 takes `n` and `n` + 1. `max_size` as in struct bus_region. */
 void pci_add_bar(struct pci_device *pci, unsigned n, enum pci_bar_kind kind, u64 size,
                  const struct bus_ops *ops, void *opaque, unsigned max_size);
+
+/* An expansion ROM (6.2.5.2): `image`, which must outlive the device, in a BAR that is large
+ * enough. */
+void pci_add_rom(struct pci_device *pci, const void *image, u32 size);
 
 /* Links a capability of `len` bytes into the list; returns its offset in config[]. The device
  * fills in what follows the two header bytes, and writable[]. */

@@ -171,7 +171,7 @@ static u64 pci_host_assign_bar(struct pci_device *pci, unsigned n, u64 *next, u6
     if (at + size > end)
         return 0; /* no room: stays unassigned, which guests know how to mend */
     *next = at + size;
-    pci_config_write(pci, PCI_BAR + 4 * n, 4, (u32)at);
+    pci_config_write(pci, n == PCI_ROM_BAR ? PCI_ROM : PCI_BAR + 4 * n, 4, (u32)at);
     if (pci->bar[n].kind == PCI_BAR_MEM64)
         pci_config_write(pci, PCI_BAR + 4 * (n + 1), 4, (u32)(at >> 32));
     return at;
@@ -183,7 +183,7 @@ void pci_host_assign(struct pci_host *host)
     for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
         struct pci_device *pci = host->slot[slot];
         u16 enable = 0;
-        for (unsigned n = 0; pci && n < PCI_BARS; n++) {
+        for (unsigned n = 0; pci && n <= PCI_ROM_BAR; n++) {
             if (!pci->bar[n].size)
                 continue;
             bool io = pci->bar[n].kind == PCI_BAR_IO;

@@ -466,8 +466,13 @@ static bool rtc_post_load(void *device)
     struct rtc *rtc = device;
     if (rtc->index > 0x7f || rtc->base_s > (s64)1 << 40 || rtc->base_s < -((s64)1 << 40))
         return false;
-    rtc_arm_periodic(rtc);
-    rtc_arm_second(rtc);
+    /* For the times that were saved: what has ended since the flags were last read counts. */
+    timer_cancel(&rtc->board->clock, &rtc->periodic);
+    timer_cancel(&rtc->board->clock, &rtc->second);
+    if (rtc->periodic_at != UINT64_MAX && (rtc->cmos[RTC_B] & B_PIE))
+        timer_arm(&rtc->board->clock, &rtc->periodic, rtc->periodic_at);
+    if (rtc_running(rtc) && (rtc->cmos[RTC_B] & (B_AIE | B_UIE)))
+        timer_arm(&rtc->board->clock, &rtc->second, rtc->second_at);
     rtc_update_irq(rtc);
     return true;
 }

@@ -27,7 +27,7 @@ void host_clock_init(struct host_clock *host, struct clock *clock, struct loop *
 void host_clock_start(struct host_clock *host);
 void host_clock_stop(struct host_clock *host);
 
-/* Fires the timers that are due, none while stopped; returns how long the loop may sleep, in ns. Takes the board
- * lock.
+/* Fires the timers that are due, none while stopped; returns how long the loop may sleep, in
+ * ns. Takes the board lock.
  */
 u64 host_clock_run(struct host_clock *host, struct board *board);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,6 +47,37 @@ void loop_wake(struct loop *loop)
         return;
 }
 
+void loop_add_work(struct loop *loop, struct loop_work *work)
+{
+    work->next = loop->works;
+    loop->works = work;
+}
+
+void loop_remove_work(struct loop *loop, struct loop_work *work)
+{
+    struct loop_work **at = &loop->works;
+    while (*at && *at != work)
+        at = &(*at)->next;
+    if (*at)
+        *at = work->next;
+}
+
+void loop_schedule(struct loop *loop, struct loop_work *work)
+{
+    atomic_store(&work->pending, true);
+    loop_wake(loop);
+}
+
+/* What one of them schedules waits for the next turn. */
+static void run_works(struct loop *loop)
+{
+    for (struct loop_work *work = loop->works, *next; work; work = next) {
+        next = work->next;
+        if (atomic_exchange(&work->pending, false))
+            work->run(work->opaque);
+    }
+}
+
 static bool loop_has(const struct loop *loop, const struct loop_source *source)
 {
     for (const struct loop_source *at = loop->sources; at; at = at->next)
@@ -54,7 +86,7 @@ static bool loop_has(const struct loop *loop, const struct loop_source *source)
     return false;
 }
 
-void loop_wait(struct loop *loop, u64 ns)
+static void wait_for_sources(struct loop *loop, u64 ns)
 {
     struct pollfd fds[LOOP_MAX_SOURCES + 1];
     struct loop_source *sources[LOOP_MAX_SOURCES + 1];
@@ -79,4 +111,10 @@ void loop_wait(struct loop *loop, u64 ns)
     for (unsigned i = 1; i < n; i++)
         if (fds[i].revents && loop_has(loop, sources[i]))
             sources[i]->ready(sources[i]->opaque, fds[i].revents);
+}
+
+void loop_wait(struct loop *loop, u64 ns)
+{
+    wait_for_sources(loop, ns);
+    run_works(loop);
 }

@@ -2,8 +2,9 @@
  * The event loop of a VM's main thread: file descriptors, one deadline, and a wake-up that any
  * thread may send.
  *
- * Threads: everything but loop_wake belongs to the thread that runs the loop. Callbacks run in
- * that thread without locks held; they may add and remove sources, their own too.
+ * Threads: everything but loop_wake and loop_schedule belongs to the thread that runs the loop.
+ * Callbacks run in that thread without locks held; they may add and remove sources, their own
+ * too.
  */
 #pragma once
 
@@ -19,9 +20,19 @@ struct loop_source {
     struct loop_source *next;
 };
 
+/* Something to do in the loop's thread without locks, asked for by any thread. The owner keeps
+ * the memory while it is added. */
+struct loop_work {
+    void (*run)(void *opaque);
+    void *opaque;
+    _Atomic bool pending;
+    struct loop_work *next;
+};
+
 struct loop {
     int wake_fd;
     struct loop_source *sources;
+    struct loop_work *works;
 };
 
 #define LOOP_MAX_SOURCES 64
@@ -34,6 +45,11 @@ void loop_remove(struct loop *loop, struct loop_source *source);
 
 /* Makes loop_wait return soon; any thread, and signal handlers. */
 void loop_wake(struct loop *loop);
+
+void loop_add_work(struct loop *loop, struct loop_work *work);
+void loop_remove_work(struct loop *loop, struct loop_work *work);
+/* Makes the loop run it soon, once however often it is asked; any thread and lock. */
+void loop_schedule(struct loop *loop, struct loop_work *work);
 
 /* Waits at most `ns` nanoseconds (UINT64_MAX: for ever) and runs the callbacks of what is
  * ready.

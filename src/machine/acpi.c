@@ -21,6 +21,7 @@
 #define FADT_TMR_VAL_EXT   BIT(8)
 #define FADT_RESET_REG_SUP BIT(10)
 #define BOOT_LEGACY        BIT(0)
+#define BOOT_8042          BIT(1)
 #define BOOT_NO_VGA        BIT(2)
 
 /* The tables as they grow: `at` is the next free byte. */
@@ -104,6 +105,25 @@ static void isa_device(struct aml *aml, const char *name, const char *id, u16 po
     aml_end(aml, device);
 }
 
+/* The keyboard has the controller's two ports, the mouse only an interrupt. */
+static void ps2_devices(struct aml *aml)
+{
+    size_t device = aml_device_begin(aml, "KBD_");
+    aml_name_eisa_id(aml, "_HID", "PNP0303");
+    struct aml_resources resources = aml_resources_begin(aml, "_CRS");
+    aml_io(aml, 0x60, 1);
+    aml_io(aml, 0x64, 1);
+    aml_irq(aml, 1);
+    aml_resources_end(aml, resources);
+    aml_end(aml, device);
+    device = aml_device_begin(aml, "MOU_");
+    aml_name_eisa_id(aml, "_HID", "PNP0F13");
+    resources = aml_resources_begin(aml, "_CRS");
+    aml_irq(aml, 12);
+    aml_resources_end(aml, resources);
+    aml_end(aml, device);
+}
+
 static void pci_root(struct aml *aml, const struct acpi_config *config)
 {
     size_t device = aml_device_begin(aml, "PCI0");
@@ -114,6 +134,7 @@ static void pci_root(struct aml *aml, const struct acpi_config *config)
     aml_io(aml, 0xcf8, 8);
     aml_window_io(aml, 0, 0xcf7);
     aml_window_io(aml, 0xd00, 0xffff);
+    aml_window_memory(aml, 0xa0000, 0xbffff); /* a VGA's */
     aml_window_memory(aml, config->pci_mmio_first, config->pci_mmio_last);
     aml_resources_end(aml, resources);
     pci_routing(aml, config);
@@ -122,6 +143,7 @@ static void pci_root(struct aml *aml, const struct acpi_config *config)
     if (config->n_com > 1)
         isa_device(aml, "COM2", "PNP0501", 0x2f8, 8, 3);
     isa_device(aml, "RTC0", "PNP0B00", 0x70, 2, 8);
+    ps2_devices(aml);
     aml_end(aml, device);
 }
 
@@ -201,7 +223,7 @@ static const u8 *build_fadt(struct tables *tables, const struct acpi_config *con
     put(table, 96, 0x0fff, 2); /* P_LVL2_LAT: no C2 */
     put(table, 98, 0x0fff, 2); /* P_LVL3_LAT: no C3 */
     table[108] = 0x32;         /* CENTURY in the RTC's CMOS */
-    put(table, 109, BOOT_LEGACY | BOOT_NO_VGA, 2);
+    put(table, 109, BOOT_LEGACY | BOOT_8042 | (config->has_vga ? 0 : BOOT_NO_VGA), 2);
     put(table, 112,
         FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_TMR_VAL_EXT |
             FADT_RESET_REG_SUP,

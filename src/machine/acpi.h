@@ -20,6 +20,7 @@ struct acpi_config {
     u32 pci_mmio_first, pci_mmio_last; /* the window for BARs */
     u8 pci_irq[32][4]; /* what INTA..INTD of each slot are wired to: GSI = ISA IRQ */
     unsigned n_com;    /* serial lines, 0..2 */
+    bool has_vga;
 };
 
 #define ACPI_MAX_SIZE  0x4000

@@ -12,6 +12,7 @@
 #include "memory/pmap.h"
 
 #define E820_RAM 1
+#define ROM_MAX  (1 * MiB)
 
 /* CMOS memory, as QEMU's machines use it */
 #define CMOS_BOOT_3RD  0x38 /* bits 7:4; bit 0: no check for a floppy's signature */
@@ -29,6 +30,24 @@ struct firmware_files {
     struct e820_entry e820[2];
     u16 console; /* the port of the serial line that has the screen's text */
 };
+
+bool firmware_read_rom(const char *path, const char *option, u8 **rom, u64 *size,
+                       struct error *err)
+{
+    struct file file;
+    if (!file_open(&file, option, path, err))
+        return false;
+    bool read = file_read(&file, rom, size, err);
+    file_close(&file);
+    if (!read)
+        return false;
+    if (*size && *size <= ROM_MAX)
+        return true;
+    file_release(*rom, *size);
+    *rom = NULL;
+    return error_set(err, "%s: '%s' is no option ROM: it has %llu bytes", option, path,
+                     (unsigned long long)*size);
+}
 
 bool firmware_open(const char *path, struct board *board, struct error *err)
 {
@@ -95,16 +114,15 @@ struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,
     struct firmware_files *files = calloc(1, sizeof(*files));
     ensure(files);
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_RAM_SIZE, config->memory, 8);
-    fw_cfg_add_int(pc->fw_cfg, FW_CFG_NOGRAPHIC, 1, 2);
+    fw_cfg_add_int(pc->fw_cfg, FW_CFG_NOGRAPHIC, config->screen_on_serial, 2);
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_NB_CPUS, config->cpus, 2);
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_MAX_CPUS, config->cpus, 2);
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_BOOT_MENU, config->boot_menu, 2);
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_IRQ0_OVERRIDE, 1, 4);
     add_memory_map(files, pc, board->pmap);
     add_acpi(files, pc, board, config);
-    /* There is no screen: its text goes to the first serial line. */
     files->console = 0x3f8;
-    if (config->n_serial)
+    if (config->screen_on_serial && config->n_serial)
         add_file(pc->fw_cfg, "etc/sercon-port", &files->console, sizeof(files->console));
     rtc_set_cmos(pc->rtc, CMOS_MORE_CPUS, (u8)(config->cpus - 1));
     set_boot_order(pc->rtc, config->boot_order ? config->boot_order : "cdn");

@@ -12,6 +12,10 @@ struct firmware_files;
 /* Reads the image and maps it. */
 bool firmware_open(const char *path, struct board *board, struct error *err);
 
+/* Reads an option ROM; file_release takes it. False: *err names the option. */
+bool firmware_read_rom(const char *path, const char *option, u8 **rom, u64 *size,
+                       struct error *err);
+
 /* Fills fw_cfg and CMOS; what is returned must outlive the fw_cfg device. All other devices of
  * the board are there. Under the board lock. */
 struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,

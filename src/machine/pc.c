@@ -4,6 +4,7 @@
  */
 #include "machine/pc.h"
 
+#include "base/ensure.h"
 #include "device/acpi_pm.h"
 #include "device/apic_bus.h"
 #include "device/debug.h"
@@ -14,10 +15,13 @@
 #include "device/pit.h"
 #include "device/ps2.h"
 #include "device/reset.h"
+#include "device/vga.h"
 #include "machine/acpi.h"
 #include "machine/firmware.h"
+#include "machine/mp.h"
 #include "memory/pmap.h"
 #include "platform/ram.h"
+#include "x86/model.h"
 
 #define IRQ_PIT      0
 #define IRQ_KEYBOARD 1
@@ -50,7 +54,6 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
 {
     struct gsi *gsi = &pc->gsi;
     create_interrupts(pc, board, phys_bits);
-    input_init(&pc->input, &board->clock);
     pit_create(board, gsi_line(gsi, IRQ_PIT));
     pc->rtc = rtc_create(board, gsi_line(gsi, IRQ_RTC), (struct irq_line){0});
     rtc_set_memory(pc->rtc, pmap_below_4g(board->pmap), pmap_above_4g(board->pmap));
@@ -61,6 +64,9 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
     pc->acpi_pm = acpi_pm_create(board, gsi_line(gsi, ACPI_SCI_IRQ));
     fpu_error_create(board, gsi_line(gsi, IRQ_FPU));
     pc->pci = pci_host_create(board, gsi, pc->apic_bus);
+    pmap_set_hole(board->pmap, gpa(VGA_WINDOW), VGA_WINDOW_SIZE);
+    if (config->vga)
+        vga_create(board, pc->pci, pc->vga_rom, (u32)pc->vga_rom_size, &pc->screen);
     reset_control_create(board);
     pc->fw_cfg = fw_cfg_create(board);
     pc->pvclock = pvclock_create(board);
@@ -92,8 +98,8 @@ void pc_reset(struct pc *pc, bool firmware)
     pci_host_assign(pc->pci);
 }
 
-size_t pc_build_acpi(const struct pc *pc, const struct board *board,
-                     const struct vm_config *config, u32 base, u8 *tables)
+static struct acpi_config describe(const struct pc *pc, const struct board *board,
+                                   const struct vm_config *config)
 {
     struct acpi_config acpi = {
         .n_cpus = board->n_vcpus,
@@ -106,17 +112,50 @@ size_t pc_build_acpi(const struct pc *pc, const struct board *board,
         .pci_mmio_first = PCI_MMIO_BASE,
         .pci_mmio_last = PCI_MMIO_END - 1,
         .n_com = config->n_serial,
+        .has_vga = config->vga,
     };
     for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
         for (unsigned pin = 0; pin < 4; pin++)
             acpi.pci_irq[slot][pin] = (u8)pci_host_irq(pc->pci, slot, pin);
+    return acpi;
+}
+
+size_t pc_build_acpi(const struct pc *pc, const struct board *board,
+                     const struct vm_config *config, u32 base, u8 *tables)
+{
+    const struct acpi_config acpi = describe(pc, board, config);
     return acpi_build(&acpi, base, tables);
 }
 
-u64 pc_write_acpi(const struct pc *pc, struct board *board, const struct vm_config *config)
+static void write_mp(struct board *board, const struct acpi_config *acpi)
+{
+    u8 tables[MP_MAX_SIZE];
+    u32 cpuid[4];
+    x86_cpuid(&board->vcpus[0]->cpu, 1, 0, cpuid);
+    const struct mp_config config = {
+        .board = acpi, .cpu_signature = cpuid[0], .cpu_features = cpuid[3]};
+    size_t size = mp_build(&config, PC_MP_TABLES, tables);
+    ram_write(board, gpa(PC_MP_TABLES), tables, size);
+}
+
+/* The words of the BIOS data area by which systems find the tables: the segment of the extended
+ * one, whose first byte is its size in KiB, and the KiB below it. */
+static void write_bios_data(struct board *board)
+{
+    const u16 ebda_segment = 0x9fc0, base_kib = 639;
+    const u8 ebda_kib = 1;
+    ram_write(board, gpa(0x40e), &ebda_segment, sizeof(ebda_segment));
+    ram_write(board, gpa(0x413), &base_kib, sizeof(base_kib));
+    ram_write(board, gpa((u64)ebda_segment << 4), &ebda_kib, sizeof(ebda_kib));
+}
+
+u64 pc_write_tables(const struct pc *pc, struct board *board, const struct vm_config *config)
 {
     u8 tables[ACPI_MAX_SIZE];
-    size_t size = pc_build_acpi(pc, board, config, PC_ACPI_TABLES, tables);
+    const struct acpi_config acpi = describe(pc, board, config);
+    size_t size = acpi_build(&acpi, PC_ACPI_TABLES, tables);
     ram_write(board, gpa(PC_ACPI_TABLES), tables, size);
+    write_mp(board, &acpi);
+    write_bios_data(board);
     return PC_ACPI_TABLES;
 }

@@ -24,6 +24,8 @@ struct pc {
     struct pvclock *pvclock;
     struct pv pv[VM_MAX_CPUS];
     struct serial *serial[VM_MAX_SERIAL];
+    u8 *vga_rom; /* the video BIOS, or NULL */
+    u64 vga_rom_size;
     struct input input;           /* of keyboard and mouse */
     struct screen screen;         /* no functions: no display adapter */
     struct firmware_files *files; /* what fw_cfg shows; NULL without firmware */
@@ -31,6 +33,8 @@ struct pc {
 
 /* Where guests look for the RSDP (ACPI 6.4, 5.2.5.1). */
 #define PC_ACPI_TABLES 0xe0000u
+/* Where they look for the MP floating pointer (MP specification 1.4, chapter 4). */
+#define PC_MP_TABLES 0xf0000u
 
 /* Builds the ACPI tables for address `base` into ACPI_MAX_SIZE bytes; returns their size. */
 size_t pc_build_acpi(const struct pc *pc, const struct board *board,
@@ -45,5 +49,6 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
  * `firmware` is to start. After devices_reset; under the board lock. */
 void pc_reset(struct pc *pc, bool firmware);
 
-/* Writes the ACPI tables into guest memory; returns the RSDP's address. */
-u64 pc_write_acpi(const struct pc *pc, struct board *board, const struct vm_config *config);
+/* Writes what firmware would have left in guest memory: ACPI tables, MP tables, BIOS data.
+ * Returns the RSDP's address. */
+u64 pc_write_tables(const struct pc *pc, struct board *board, const struct vm_config *config);

@@ -1,6 +1,8 @@
 /* The run loop of a vCPU's thread, see run.h. */
 #include "machine/run.h"
 
+#include <unistd.h>
+
 #include "base/ensure.h"
 #include "machine/vm_state.h"
 
@@ -88,6 +90,7 @@ static void *vcpu_main(void *opaque)
     struct vm_thread *thread = opaque;
     struct vcpu *vcpu = thread->vcpu;
     struct error err = {{0}};
+    thread->tid = gettid();
     bool attached = vcpu->engine->attach(vcpu, &err);
     report(thread, attached, &err);
     while (attached && park(thread))

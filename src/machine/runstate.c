@@ -118,12 +118,13 @@ bool vm_continue(struct vm *vm)
 
 void vm_hold(struct vm *vm)
 {
-    run_stop(vm);
+    if (!vm->holds++)
+        run_stop(vm);
 }
 
 void vm_release(struct vm *vm)
 {
-    if (vm->state == VM_STATE_RUNNING)
+    if (!--vm->holds && vm->state == VM_STATE_RUNNING)
         go(vm);
 }
 
@@ -142,13 +143,6 @@ static void ask(struct vm *vm, enum board_request request, const char *reason)
 void vm_ask_reset(struct vm *vm, const char *reason)
 {
     ask(vm, BOARD_RESET, reason);
-}
-
-void vm_ask_end(struct vm *vm, const char *reason)
-{
-    vm->asked = reason;
-    tell_end(vm, VM_EVENT_SHUTDOWN, reason);
-    vm_leave(vm);
 }
 
 void vm_power_button(struct vm *vm)
@@ -232,8 +226,10 @@ struct vm_result vm_run(struct vm *vm)
         if (result.end == VM_RUNNING && vm->state == VM_STATE_RUNNING)
             run_resume(vm);
     }
-    freeze(vm);
-    if (result.end == VM_RUNNING)
+    if (result.end == VM_RUNNING) {
+        tell_end(vm, VM_EVENT_SHUTDOWN, "host-error");
         result.end = VM_LEFT;
+    }
+    freeze(vm);
     return result;
 }

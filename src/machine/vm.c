@@ -6,6 +6,7 @@
 
 #include "base/ensure.h"
 #include "engine/access.h"
+#include "host/file.h"
 #include "host/tsc.h"
 #include "machine/firmware.h"
 #include "machine/run.h"
@@ -76,7 +77,7 @@ bool vm_reset(struct vm *vm, struct error *err)
     }
     if (firmware)
         return true;
-    u64 rsdp = pc_write_acpi(&vm->pc, &vm->board, &vm->config);
+    u64 rsdp = pc_write_tables(&vm->pc, &vm->board, &vm->config);
     return kernel_load(&vm->kernel, &vm->board, rsdp, &vm->board.vcpus[0]->cpu, err);
 }
 
@@ -85,7 +86,7 @@ bool vm_reset(struct vm *vm, struct error *err)
 
 static void leave_key(void *opaque)
 {
-    vm_ask_end(opaque, "host-ui");
+    vm_leave(opaque, "host-ui");
 }
 
 static void break_key(void *opaque)
@@ -167,14 +168,18 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
     if (!plugs_open(&vm->plugs, &config->plugs, &vm->board, &vm->loop, err))
         return false;
     make_vcpus(vm);
+    input_init(&vm->pc.input, &vm->board);
+    if (config->vga_rom &&
+        !firmware_read_rom(config->vga_rom, "-vga", &vm->pc.vga_rom, &vm->pc.vga_rom_size, err))
+        return false;
     *failure = VM_BAD_OPTION;
     board_lock(&vm->board);
     struct chardev *chars[VM_MAX_SERIAL];
     for (unsigned i = 0; i < config->n_serial; i++)
         chars[i] = plugs_line(&vm->plugs, config->serial[i]);
     pc_create(&vm->pc, &vm->board, config, chars, vm->model.phys_bits);
-    bool plugged = plugs_create(&vm->plugs, &config->plugs, &vm->board, vm->pc.pci,
-                                &vm->pc.gsi, err);
+    bool plugged =
+        plugs_create(&vm->plugs, &config->plugs, &vm->board, vm->pc.pci, &vm->pc.gsi, err);
     board_unlock(&vm->board);
     if (!plugged)
         return false;
@@ -218,6 +223,8 @@ void vm_destroy(struct vm *vm)
     unsigned n_vcpus = vm->board.n_vcpus;
     board_destroy_devices(&vm->board);
     firmware_files_destroy(vm->pc.files);
+    if (vm->pc.vga_rom)
+        file_release(vm->pc.vga_rom, vm->pc.vga_rom_size);
     plugs_close(&vm->plugs);
     board_destroy(&vm->board);
     for (unsigned i = 0; i < n_vcpus; i++)
@@ -230,9 +237,10 @@ void vm_destroy(struct vm *vm)
     free(vm);
 }
 
-void vm_leave(struct vm *vm)
+void vm_leave(struct vm *vm, const char *reason)
 {
     vm->left = true;
+    vm->asked = reason;
 }
 
 struct loop *vm_loop(struct vm *vm)
@@ -263,6 +271,11 @@ const struct screen *vm_screen(const struct vm *vm)
 const struct vm_config *vm_config(const struct vm *vm)
 {
     return &vm->config;
+}
+
+pid_t vm_thread_id(const struct vm *vm, unsigned cpu)
+{
+    return vm->threads[cpu].tid;
 }
 
 struct plugs *vm_plugs(struct vm *vm)

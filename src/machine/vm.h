@@ -8,6 +8,7 @@
 #pragma once
 
 #include <stdio.h>
+#include <sys/types.h>
 
 #include "engine/engine.h"
 #include "host/char/char.h"
@@ -26,6 +27,9 @@ struct vm_config {
     const char *firmware;     /* an image for the reset vector; NULL: a kernel is started */
     const char *boot_order;   /* of firmware: letters a, c, d, n; NULL: "cdn" */
     bool boot_menu;           /* firmware asks on the console */
+    bool vga;                 /* a display adapter */
+    const char *vga_rom;      /* its BIOS, for firmware; NULL: none */
+    bool screen_on_serial;    /* firmware prints on the first serial line, too */
     const char *kernel;       /* without firmware */
     const char *initrd;       /* NULL: none */
     const char *command_line; /* never NULL */
@@ -81,8 +85,8 @@ void vm_destroy(struct vm *vm);
 /* Runs until the machine ends. */
 struct vm_result vm_run(struct vm *vm);
 
-/* Ends vm_run; from the loop's callbacks. */
-void vm_leave(struct vm *vm);
+/* Ends vm_run; from the loop's callbacks. `reason` is QEMU's word for watchers. */
+void vm_leave(struct vm *vm, const char *reason);
 
 /* -- Steering, from the loop's callbacks ------------------------------------------------------
  */
@@ -106,9 +110,7 @@ enum vm_state vm_state(const struct vm *vm);
 void vm_pause(struct vm *vm);
 /* False: it can only be reset. */
 bool vm_continue(struct vm *vm);
-/* `reason` is QEMU's word for the events' receivers. */
 void vm_ask_reset(struct vm *vm, const char *reason);
-void vm_ask_end(struct vm *vm, const char *reason);
 void vm_power_button(struct vm *vm);
 
 /* What happens to the machine as a whole, as told to watchers. */
@@ -136,12 +138,14 @@ void vm_watch(struct vm *vm, struct vm_watcher *watcher);
 void vm_unwatch(struct vm *vm, struct vm_watcher *watcher);
 
 /* For a look at the vCPUs' state: they are parked between the two, whatever the machine's
- * state, without anybody noticing. */
+ * state, without anybody noticing. Nests. */
 void vm_hold(struct vm *vm);
 void vm_release(struct vm *vm);
 
 const struct vm_config *vm_config(const struct vm *vm);
 struct plugs *vm_plugs(struct vm *vm);
+/* Of the host's thread that runs a vCPU. */
+pid_t vm_thread_id(const struct vm *vm, unsigned cpu);
 struct pc *vm_pc(struct vm *vm);
 
 /* The loop that vm_run runs, for more sources. */

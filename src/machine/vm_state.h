@@ -15,6 +15,7 @@ struct vm_thread {
     struct vm *vm;
     struct vcpu *vcpu;
     pthread_t thread;
+    pid_t tid;     /* written before `attached` */
     bool parked;   /* under run_lock */
     bool attached; /* under run_lock: the engine has its state */
     bool failed;   /* under run_lock: the engine refused, see vm->attach_error */
@@ -40,6 +41,7 @@ struct vm {
     enum vm_state state;
     const char *asked; /* the reason of a request that is not the guest's, or NULL */
     struct vm_watcher *watchers;
+    unsigned holds; /* vm_hold without its vm_release */
 
     /* The vCPU threads, see run.h. Lock order: board lock, run_lock, a vCPU's wait_lock. */
     pthread_mutex_t run_lock;

@@ -234,6 +234,15 @@ bool pmap_set_rom(struct pmap *pmap, struct gpa addr, u64 len, bool rom)
     return true;
 }
 
+void pmap_set_hole(struct pmap *pmap, struct gpa addr, u64 len)
+{
+    ensure(addr.v % PAGE_SIZE == 0 && len % PAGE_SIZE == 0 && addr.v + len <= 4 * GiB);
+    for (u64 f = addr.v / PAGE_SIZE; f < (addr.v + len) / PAGE_SIZE; f++) {
+        ensure(!(pmap_flags(pmap, gfn(f)) & PMAP_PRESENT));
+        pmap_set_flags(pmap, gfn(f), 0, PMAP_RAM);
+    }
+}
+
 u64 pmap_allocated(const struct pmap *pmap)
 {
     return pmap->allocated * PAGE_SIZE;

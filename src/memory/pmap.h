@@ -63,6 +63,10 @@ u64 pmap_file_offset(const struct pmap *pmap, const void *page);
  */
 bool pmap_set_rom(struct pmap *pmap, struct gpa addr, u64 len, bool rom);
 
+/* Takes [addr, addr+len), page-aligned and below 4 GiB, out of RAM: what is there belongs to
+ * devices. Before the machine runs. */
+void pmap_set_hole(struct pmap *pmap, struct gpa addr, u64 len);
+
 /*
  * Gives the machine pages of `count` frames from `first` on back to the host (a balloon, pages
  * that the guest reports free); they read as zeroes and come back when they are touched. ROM

@@ -172,11 +172,24 @@ static u64 field_value(const u8 *at, u32 size)
     return value;
 }
 
+/* FNV-1a: tells two states apart at a glance. */
+static u64 hash(const u8 *bytes, size_t len)
+{
+    u64 h = 0xcbf29ce484222325ull;
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ bytes[i]) * 0x100000001b3ull;
+    return h;
+}
+
 static void field_print(const struct field *field, const u8 *at, struct writer *writer)
 {
     if (field->kind == FIELD_BYTES) {
         for (size_t i = 0; i < field_bytes(field); i++)
             writer_put(writer, "%02x", at[i]);
+        return;
+    }
+    if (field->kind == FIELD_MEMORY) {
+        writer_put(writer, "%u bytes, hash %016" PRIx64, field->size, hash(at, field->size));
         return;
     }
     for (u32 i = 0; i < field->count; i++)

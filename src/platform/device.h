@@ -8,11 +8,12 @@
 
 struct board;
 
-enum field_kind { FIELD_UINT, FIELD_BOOL, FIELD_BYTES };
+enum field_kind { FIELD_UINT, FIELD_BOOL, FIELD_BYTES, FIELD_MEMORY };
 
 /* One field of a device's state: `size` bytes at `offset` in the device struct. FIELD_UINT is
  * an unsigned integer of 1, 2, 4 or 8 bytes, `count` of them in a row, FIELD_BOOL a bool
- * (loaded as 0 or 1, whatever the bytes say); FIELD_BYTES is `size` raw bytes. Host pointers,
+ * (loaded as 0 or 1, whatever the bytes say); FIELD_BYTES is `size` raw bytes,
+ * FIELD_MEMORY too many of them to print. Host pointers,
  * wires and timers are never fields; a timer's deadline is (post_load arms it again). */
 struct field {
     const char *name;
@@ -33,6 +34,8 @@ struct field {
      sizeof(((type *)0)->member[0]), ARRAY_LEN(((type *)0)->member)}
 #define FIELD_BLOB(type, member)                                                               \
     {#member, FIELD_BYTES, offsetof(type, member), sizeof(((type *)0)->member), 1}
+#define FIELD_RAM(type, member)                                                                \
+    {#member, FIELD_MEMORY, offsetof(type, member), sizeof(((type *)0)->member), 1}
 /* clang-format on */
 
 struct device_class {

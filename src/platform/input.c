@@ -30,7 +30,7 @@ const char *input_key_name(enum input_key key)
 /* Hands over what may go now. */
 static void input_run(struct input *input)
 {
-    while (input->count && !input->timer.armed) {
+    while (input->count && !input->timer.armed && !input->board->stopped) {
         const struct input_event event = input->queue[input->first];
         const struct input_keyboard *keyboard = &input->keyboard;
         if (event.key && keyboard->key &&
@@ -39,24 +39,28 @@ static void input_run(struct input *input)
         input->first = (input->first + 1) % INPUT_QUEUE;
         input->count--;
         if (event.pause)
-            timer_arm(input->clock, &input->timer, clock_now(input->clock) + event.pause);
+            timer_arm(&input->board->clock, &input->timer,
+                      clock_now(&input->board->clock) + event.pause);
     }
 }
 
-static void input_pause_ended(void *opaque)
+/* A pause ended, or the machine goes on. */
+static void input_go_on(void *opaque)
 {
     input_run(opaque);
 }
 
-void input_init(struct input *input, struct clock *clock)
+void input_init(struct input *input, struct board *board)
 {
-    *input =
-        (struct input){.clock = clock, .timer.fire = input_pause_ended, .timer.opaque = input};
+    *input = (struct input){.board = board,
+                            .timer = {.fire = input_go_on, .opaque = input},
+                            .gate = {.opened = input_go_on, .opaque = input}};
+    board_add_gate(board, &input->gate);
 }
 
 void input_reset(struct input *input)
 {
-    timer_cancel(input->clock, &input->timer);
+    timer_cancel(&input->board->clock, &input->timer);
     input->first = input->count = 0;
 }
 
@@ -107,6 +111,6 @@ bool input_press(struct input *input, const enum input_key *keys, unsigned n, u6
 
 void input_move(struct input *input, const struct input_motion *motion)
 {
-    if (input->mouse.move)
+    if (input->mouse.move && !input->board->stopped)
         input->mouse.move(input->mouse.opaque, motion);
 }

@@ -4,13 +4,14 @@
  * them out.
  *
  * Key events wait in a queue, in order, with pauses between them, until the device has room.
- * The queue is outside of the machine: what a checkpoint keeps is what devices have taken.
+ * The queue is outside of the machine: what a checkpoint keeps is what devices have taken, and
+ * while the machine is stopped they take nothing (movements are then lost).
  *
- * Threads: everything under the board lock, but for input_key_named and input_key_name.
+ * Threads: everything under the board lock, but for input_init and what is about names.
  */
 #pragma once
 
-#include "platform/clock.h"
+#include "platform/board.h"
 
 /* The names are QEMU's: INPUT_KEY_RET is "ret". */
 enum input_key {
@@ -50,7 +51,8 @@ struct input_event {
 };
 
 struct input {
-    struct clock *clock;
+    struct board *board;
+    struct board_gate gate;
     struct timer timer; /* the end of a pause */
     struct input_keyboard keyboard;
     struct input_mouse mouse;
@@ -58,7 +60,8 @@ struct input {
     unsigned first, count;
 };
 
-void input_init(struct input *input, struct clock *clock);
+/* Not under the board lock, this one. */
+void input_init(struct input *input, struct board *board);
 /* Forgets what waits: the machine was reset, or ends. */
 void input_reset(struct input *input);
 

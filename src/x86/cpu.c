@@ -53,43 +53,6 @@ _Noreturn void x86_retry(struct x86_cpu *c)
 
 /* -- Derived values ----------------------------------------------------------------------- */
 
-/* Whether accesses must be looked at one by one: #AC armed, or a data breakpoint enabled. */
-static bool accesses_watched(const struct x86_cpu *c)
-{
-    if ((c->cr0 & CR0_AM) && (c->rflags & FLAG_AC) && c->cpl == 3)
-        return true;
-    if (likely(!(c->dr7 & 0xff)))
-        return false;
-    for (unsigned n = 0; n < 4; n++)
-        if (((c->dr7 >> (2 * n)) & 3) && ((c->dr7 >> (16 + 4 * n)) & 1))
-            return true;
-    return false;
-}
-
-static u8 flat_rights(const struct x86_cpu *c, const struct x86_seg *s)
-{
-    if (x86_64bit(c))
-        return FLAT_READ | FLAT_WRITE;
-    if (s->base || s->limit != 0xffffffff)
-        return 0;
-    if (x86_real(c))
-        return FLAT_READ | FLAT_WRITE;
-    if ((s->attr & SEG_NULL) || !(s->attr & SEG_P))
-        return 0;
-    if (s->attr & SEG_CODE)
-        return s->attr & SEG_READ ? FLAT_READ : 0;
-    if (s->attr & SEG_DOWN)
-        return 0;
-    return s->attr & SEG_WRITE ? FLAT_READ | FLAT_WRITE : FLAT_READ;
-}
-
-void x86_derive_segment(struct x86_cpu *c, enum x86_seg_reg seg)
-{
-    const struct x86_seg *s = &c->seg[seg];
-    c->flat[seg] = accesses_watched(c) ? 0 : flat_rights(c, s);
-    c->flat_base[seg] = x86_64bit(c) && seg >= SEG_FS ? s->base : 0;
-}
-
 static u8 derive_cpl(const struct x86_cpu *c)
 {
     if (x86_real(c))

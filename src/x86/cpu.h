@@ -28,6 +28,13 @@ struct x86_seg {
     u64 base;
 };
 
+/* Derived, what a segment lets accesses reach: one of `size` bytes at `offset` (cut to the
+ * address size) is allowed if first <= offset and offset + size <= end[write]. end 0: none is.
+ * `first` is not 0 in segments that expand down. Not kept in 64-bit mode. */
+struct x86_reach {
+    u64 first, end[2];
+};
+
 struct x86_table { /* GDTR, IDTR */
     u64 base;
     u16 limit;
@@ -143,6 +150,7 @@ struct x86_cpu {
      */
     u8 flat[SEG_COUNT];
     u64 flat_base[SEG_COUNT];
+    struct x86_reach reach[SEG_COUNT];
     struct x86_seg seg[SEG_COUNT];
     struct x86_tlb tlb[TLB_SETS];
     struct x86_tlb_use tlb_use;

@@ -179,12 +179,35 @@ class Errors(Run):
         self.assert_error(2, "iobase: '0x10000'", "run", "-device", "isa-debug-exit,iobase=0x10000")
 
     def test_not_supported_by_name(self):
-        for option in ("-qmp", "-s", "-S", "-enable-kvm", "-cdrom"):
+        for option in ("-gdb", "-s", "-loadvm", "-enable-kvm", "-cdrom"):
             self.assert_error(2, "^doppel: %s is not supported: " % option, "run", option)
 
     def test_none_only(self):
-        for option in ("-display", "-monitor", "-vga", "-vnc", "-parallel"):
+        for option in ("-display", "-vnc", "-parallel"):
             self.assert_error(2, "give none", "run", option, "gtk")
+
+    def test_adapter(self):
+        self.assert_error(2, "there are std and none", "run", "-vga", "qxl")
+
+    def test_monitors(self):
+        for text, words in (
+                ("'gtk' is not supported", ["-monitor", "gtk"]),
+                ("no port", ["-qmp", "tcp:localhost"]),
+                ("address is missing", ["-qmp", "unix:"]),
+                ("'reconnect' is not supported", ["-qmp", "unix:x,reconnect=1"]),
+                ("no -chardev with id=c", ["-mon", "chardev=c"]),
+                ("no chardev=ID", ["-mon", "mode=control"]),
+                ("mode=fast", ["-chardev", "null,id=c", "-mon", "chardev=c,mode=fast"]),
+                ("in use by another.*mux=on", ["-chardev", "null,id=c", "-mon", "c", "-serial", "chardev:c"]),
+                ("no path=PATH", ["-chardev", "socket,id=c"]),
+                ("'braille' is not supported", ["-chardev", "braille,id=c"]),
+                ("more than 8 monitors", ["-qmp", "null"] * 9),
+                ("only one", ["-qmp", "stdio", "-serial", "stdio"]),
+                ("is not 8-4-4-4-12", ["-uuid", "7"]),
+                ("'panic=frob' is not supported", ["-action", "panic=frob"]),
+                ("there is no terminal", ["-daemonize", "-serial", "stdio"]),
+                ("'frob' is not supported", ["-name", "frob=1"])):
+            self.assert_error(2, text, "run", "-kernel", self.kernel(HALT), *words)
 
     def test_clock(self):
         self.assert_error(2, "base 'noon'", "run", "-rtc", "base=noon")

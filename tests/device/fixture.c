@@ -177,11 +177,13 @@ void full_board_init(struct full_board *full, struct fixture *f)
     full->serial = serial_create(board, 0x3f8, gsi_line(&full->gsi, 4), &f->chardev);
     serial_create(board, 0x2f8, gsi_line(&full->gsi, 3), NULL);
     full->i8042 = i8042_create(board, gsi_line(&full->gsi, 1), gsi_line(&full->gsi, 12));
-    input_init(&full->input, &board->clock);
+    input_init(&full->input, board);
     ps2_keyboard_create(board, full->i8042, &full->input);
     ps2_mouse_create(board, full->i8042, &full->input);
     full->acpi_pm = acpi_pm_create(board, gsi_line(&full->gsi, ACPI_SCI_IRQ));
     full->pci = pci_host_create(board, &full->gsi, full->bus);
+    static const u8 rom[5000] = {0x55, 0xaa, 10, [4999] = 0x77};
+    vga_create(board, full->pci, rom, sizeof(rom), &full->screen);
     full_board_card(full);
     reset_control_create(board);
     full->fw_cfg = fw_cfg_create(board);
@@ -192,10 +194,11 @@ void full_board_init(struct full_board *full, struct fixture *f)
 }
 
 static const u16 poke_ports[] = {
-    0x20,  0x21,  0x40,  0x41,  0x42,  0x43,  0x60,  0x61,  0x64,  0x70,  0x71,
-    0x92,  0xa0,  0xa1,  0xe9,  0xf4,  0x2f8, 0x2f9, 0x2fa, 0x3f8, 0x3f9, 0x3fa,
-    0x3fb, 0x3fc, 0x3fd, 0x3fe, 0x3ff, 0x4d0, 0x4d1, 0x510, 0x511, 0x514, 0x518,
-    0x600, 0x602, 0x604, 0x605, 0x608, 0x60c, 0x60e, 0xcf8, 0xcf9, 0xcfc, 0xcfe,
+    0x20,  0x21,  0x40,  0x41,  0x42,  0x43,  0x60,  0x61,  0x64,  0x70,  0x71,  0x92,  0xa0,
+    0xa1,  0xe9,  0xf4,  0x2f8, 0x2f9, 0x2fa, 0x3f8, 0x3f9, 0x3fa, 0x3fb, 0x3fc, 0x3fd, 0x3fe,
+    0x3ff, 0x4d0, 0x4d1, 0x510, 0x511, 0x514, 0x518, 0x1ce, 0x1cf, 0x3b4, 0x3b5, 0x3c0, 0x3c1,
+    0x3c2, 0x3c4, 0x3c5, 0x3c6, 0x3c7, 0x3c8, 0x3c9, 0x3ce, 0x3cf, 0x3d4, 0x3d5, 0x3da, 0x600,
+    0x602, 0x604, 0x605, 0x608, 0x60c, 0x60e, 0xcf8, 0xcf9, 0xcfc, 0xcfe,
 };
 
 static void poke_msr(struct fixture *f, u32 what, u32 where, u64 value)
@@ -223,6 +226,22 @@ static void poke_apic(struct fixture *f, u32 what, u32 where, u64 value)
         vcpu_mmio_read(vcpu, gpa(page + where % 64 * 16), 4);
     if (what & 32)
         vcpu->apic_ops->acknowledge(vcpu->apic);
+}
+
+/* The window, with some structure, and now and then a look at the screen. */
+static void poke_vga(struct full_board *full, struct fixture *f, u32 where, u64 value)
+{
+    struct screen_image image;
+    if (where % 256 == 0) {
+        board_lock(&f->board);
+        screen_image(&full->screen, &image);
+        screen_text(&full->screen, &full->text);
+        board_unlock(&f->board);
+        free(image.rgb);
+        return;
+    }
+    bus_write(&f->board, BUS_MMIO, VGA_WINDOW + where % VGA_WINDOW_SIZE, 4, value);
+    bus_read(&f->board, BUS_MMIO, VGA_WINDOW + (where >> 8) % VGA_WINDOW_SIZE, 4);
 }
 
 static void poke_back_end(struct full_board *full, struct fixture *f, u32 where, u64 value)
@@ -283,7 +302,10 @@ void full_board_poke(struct full_board *full, struct fixture *f, u32 what, u32 w
         fixture_step(f, value >> (value & 63) & 0xfffffff);
         break;
     case 6:
-        poke_back_end(full, f, where, value);
+        if (where % 16 == 15)
+            poke_vga(full, f, where >> 4, value);
+        else
+            poke_back_end(full, f, where, value);
         break;
     case 7:
         for (unsigned n = 0; n < PCI_BARS; n++)

@@ -26,6 +26,7 @@
 #include "device/reset.h"
 #include "device/rtc.h"
 #include "device/serial.h"
+#include "device/vga.h"
 #include "device/testdev.h"
 #include "platform/board.h"
 #include "platform/device.h"
@@ -88,7 +89,9 @@ struct full_board {
     struct i8042 *i8042;
     struct pvclock *pvclock;
     struct input input;
-    struct pci_device card; /* one BAR of each kind, and MSI-X */
+    struct screen screen;
+    struct screen_text text; /* what it showed last */
+    struct pci_device card;  /* one BAR of each kind, and MSI-X */
 };
 
 /* Needs a fixture with vCPUs and RAM. */

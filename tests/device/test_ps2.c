@@ -19,7 +19,7 @@ static int setup(void **state)
     t->f = fixture_create(0);
     board = &t->f->board;
     struct i8042 *i8042 = i8042_create(board, fixture_line(t->f, 0), fixture_line(t->f, 1));
-    input_init(&t->input, &board->clock);
+    input_init(&t->input, board);
     t->keyboard = ps2_keyboard_create(board, i8042, &t->input);
     ps2_mouse_create(board, i8042, &t->input);
     out8(t->f, 0x64, 0x60);
@@ -219,6 +219,12 @@ static void test_queue(void **state)
         assert_int_equal(in8(t->f, 0x60), 0x22);
     }
     expect(t, 0, "");
+    board_close(&t->f->board); /* a stopped machine gets nothing until it goes on */
+    key(t, "y", true);
+    key(t, "y", false);
+    expect(t, 0, "");
+    board_open(&t->f->board);
+    expect(t, 0, "35 f0 35");
     assert_true(input_press(&t->input, keys, 3, 100 * MS));
     assert_true(input_press(&t->input, keys, 1, 100 * MS));
     expect(t, 0, "14 11 e0 71");

@@ -53,7 +53,8 @@ static void check_one(const struct device *from, struct device *to)
     assert_in_range(device_print(from, a, sizeof(a)), 0, sizeof(a) - 1);
     device_print(to, b, sizeof(b));
     assert_string_equal(a, b);
-    for (size_t len = 0; len < record.len; len++)
+    /* A VGA has 16 MiB. */
+    for (size_t len = 0; len < record.len; len += 1 + record.len / 100000)
         assert_int_equal(device_load(to, record.data, len), 0);
     device_buffer_free(&record);
 }
@@ -97,7 +98,7 @@ static void test_random_payloads(void **state)
             struct device_buffer record = {0};
             device_save(d, &record);
             size_t header = 16 + strlen(d->class->name);
-            for (size_t i = header; i < record.len; i++)
+            for (size_t i = header; i < record.len; i += 1 + record.len / 100000)
                 if (random_next(&seed) % 4 == 0)
                     record.data[i] = (u8)random_next(&seed);
             if (!device_load(d, record.data, record.len) && d->class->reset)

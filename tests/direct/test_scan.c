@@ -65,41 +65,80 @@ static void test_joints(void **state)
 #define HZ 2000000000ull
 #define US (HZ / 1000000)
 
-static void test_policy(void **state)
+/* Stretches of so many us, each ended by `cost`. */
+static void stretches(struct policy *p, unsigned n, u64 us, enum policy_cost cost, u64 *now)
+{
+    for (unsigned i = 0; i < n; i++) {
+        *now += us * US;
+        if (p->promoted)
+            policy_direct(p, us * US, cost, *now, HZ);
+        else
+            policy_translated(p, us * US, cost, *now, HZ);
+    }
+}
+
+static void test_promotion(void **state)
 {
     struct policy p = {0};
     u64 now = 0;
-    /* Short stretches never get a cell. */
-    for (unsigned i = 0; i < 100000; i++)
-        policy_stretch(&p, 2 * US, true, now += 3 * US, HZ);
-    assert_false(p.promoted);
-    /* Long ones do, after 2 ms. */
-    for (unsigned i = 0; i < 20 && !p.promoted; i++)
-        policy_stretch(&p, 200 * US, true, now += 200 * US, HZ);
+    stretches(&p, 100000, 2, COST_STOP, &now);
+    assert_false(p.promoted); /* short stretches never get a cell */
+    stretches(&p, 20000, 50, COST_MAPPING, &now);
+    assert_false(p.promoted); /* nor who takes a page fault each time */
+    for (unsigned i = 0; i < 1000; i++) {
+        stretches(&p, 100, 2, COST_STOP, &now);
+        stretches(&p, 1, 5000, COST_STOP, &now);
+    }
+    assert_false(p.promoted); /* nor who lost the host's processor a while */
+    stretches(&p, 40, 200, COST_STOP, &now);
     assert_true(p.promoted);
-    /* Page faults that the monitor serves do not count against it. */
-    for (unsigned i = 0; i < 10000; i++)
-        policy_stretch(&p, 3 * US, false, now += 20 * US, HZ);
-    assert_true(p.promoted);
-    /* System calls do. */
-    for (unsigned i = 0; i < 10000 && p.promoted; i++)
-        policy_stretch(&p, 3 * US, true, now += 10 * US, HZ);
-    assert_false(p.promoted);
-    /* And then it waits, longer each time. */
-    for (unsigned i = 0; i < 20; i++)
-        policy_stretch(&p, 500 * US, true, now += 500 * US, HZ);
-    assert_false(p.promoted);
-    for (unsigned i = 0; i < 40; i++)
-        policy_stretch(&p, 500 * US, true, now += 500 * US, HZ);
-    assert_true(p.promoted);
+    stretches(&p, 10000, 50, COST_MAPPING, &now);
+    assert_true(p.promoted); /* between the two thresholds it stays as it is */
+}
+
+static void test_demotion(void **state)
+{
+    static const struct {
+        u64 us;
+        enum policy_cost cost;
+    } losses[] = {{3, COST_STOP}, {10, COST_MAPPING}};
+    for (unsigned i = 0; i < ARRAY_LEN(losses); i++) {
+        struct policy p = {0};
+        u64 now = 0;
+        stretches(&p, 20, 200, COST_STOP, &now);
+        assert_true(p.promoted);
+        stretches(&p, 20, losses[i].us, losses[i].cost, &now);
+        assert_true(p.promoted); /* what a new cell maps is not held against it */
+        unsigned n = 0;
+        for (; n < 10000 && p.promoted; n++)
+            stretches(&p, 1, losses[i].us, losses[i].cost, &now);
+        assert_in_range(n, 50, 500);
+    }
+}
+
+/* A process that goes to and fro waits longer each time. */
+static void test_backoff(void **state)
+{
+    struct policy p = {0};
+    u64 now = 0, before = 0;
+    for (unsigned i = 0; i < 6; i++) {
+        u64 start = now;
+        while (!p.promoted)
+            stretches(&p, 1, 200, COST_STOP, &now);
+        if (i > 1)
+            assert_true(now - start > before * 3 / 2);
+        before = now - start;
+        while (p.promoted)
+            stretches(&p, 1, 1, COST_STOP, &now);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_verdicts),
-        cmocka_unit_test(test_joints),
-        cmocka_unit_test(test_policy),
+        cmocka_unit_test(test_verdicts),  cmocka_unit_test(test_joints),
+        cmocka_unit_test(test_promotion), cmocka_unit_test(test_demotion),
+        cmocka_unit_test(test_backoff),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -49,6 +49,9 @@ static bool bt_make(struct vcpu *vcpu, struct error *err)
     bt->live[0].overflow = true; /* nothing is filled yet: the first flush does it */
     cache_flush(bt);
     bt->hot->vectors_home = true;
+    bt->code_limit[0] = UINT32_MAX;
+    bt->code_limit[1] = UINT16_MAX;
+    bt->n_code_limits = 2;
     ops_make(&bt->ops);
     bt->trap.handle = fault_handle;
     vcpu->engine_state = bt;
@@ -139,7 +142,9 @@ static unsigned bt_counters(struct vcpu *vcpu, struct engine_counter *counters, 
 {
     const struct bt *bt = bt_of(vcpu);
     const struct engine_counter all[] = {
-        {"translation_units", bt->stats.tus},
+        {"translation_units_64bit", bt->stats.tus[2]},
+        {"translation_units_32bit", bt->stats.tus[1]},
+        {"translation_units_16bit", bt->stats.tus[0]},
         {"guest_instructions", bt->stats.insns},
         {"guest_bytes", bt->stats.guest_bytes},
         {"host_bytes", bt->stats.host_bytes},

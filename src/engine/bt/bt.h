@@ -34,15 +34,41 @@
 
 /* -- Modes --------------------------------------------------------------------------------- */
 
-/* What a translation depends on beside the bytes: a word compared as a whole. */
+/*
+ * What a translation depends on beside the bytes and where they are: a word compared as a
+ * whole.
+ *
+ * Of the segments a translation knows CS (its base is part of the place, see bt_place, its
+ * limit is named here) and whether DS, ES and SS are flat, as they nearly always are in 32-bit
+ * code: then accesses through them are not checked. All others read base and reach from struct
+ * x86_cpu each time, so that a load of FS or GS, or of any segment in 16-bit code, changes no
+ * mode.
+ */
 #define MODE_SET(tlb_index) ((u32)(tlb_index)) /* bits 1:0: enum x86_tlb_index */
 #define MODE_SET_MASK       3u
-#define MODE_CPL(cpl)       ((u32)(cpl) << 2)
-#define MODE_X87            BIT(4) /* the guest enabled the unit */
-#define MODE_SSE            BIT(5)
-#define MODE_AVX            BIT(6)
-#define MODE_TSC            BIT(7) /* RDTSC is free */
-#define MODE_NONE           (~0u)  /* no translation: the simulator steps */
+/* Bits 3:2: size of the code, 0 for 64 bits, 1 for 32, 2 for 16. */
+#define MODE_SIZE(code_size) ((code_size) == 8 ? 0 : (code_size) == 4 ? 4u : 8u)
+#define MODE_SIZE_MASK       12u
+#define MODE_CPL(cpl)        ((u32)(cpl) << 4)
+#define MODE_X87             BIT(6) /* the guest enabled the unit */
+#define MODE_SSE             BIT(7)
+#define MODE_AVX             BIT(8)
+#define MODE_TSC             BIT(9)  /* RDTSC is free */
+#define MODE_PROTECTED       BIT(10) /* neither real nor virtual-8086 mode */
+#define MODE_FLAT            BIT(11) /* ES, SS, DS reach all 4 GiB for reading and writing */
+#define MODE_STACK16         BIT(12) /* SP is the stack pointer */
+#define MODE_DOWN            BIT(13) /* a data segment expands down */
+/* Bits 23:16: limit of CS, a number in bt->code_limit. */
+#define MODE_LIMIT(number)  ((u32)(number) << 16)
+#define MODE_LIMIT_OF(mode) ((mode) >> 16 & 0xff)
+#define MODE_NONE           (~0u) /* no translation: the simulator steps */
+
+/* Tables that are looked into by translated code exist for each pair of set and size. */
+#define MODE_TABLE(mode) ((mode) & (MODE_SIZE_MASK | MODE_SET_MASK))
+#define MODE_TABLES      12
+
+/* Limits of CS seen, numbered; the first two are always there: none, and that of real mode. */
+#define CODE_LIMITS 256
 
 /* -- Translation units
  * --------------------------------------------------------------------------
@@ -51,7 +77,7 @@
 /* Places in the code cache are offsets from its start, 0: none. TUs, links, cells and sites are
  * numbers in their tables, 0: none. */
 struct tu {
-    u64 rip;
+    u64 rip;        /* as bt_place() has it; in links and cells too */
     const u8 *code; /* hva of the first guest byte: stands for the gpa */
     u32 mode;
     u32 start, end;     /* host code */
@@ -138,12 +164,11 @@ struct bt_hot {
     u64 resume;     /* where the return stub jumps */
     u64 address;    /* what r10 holds on the way back */
     u64 exit_site;  /* the indirect branch taken last: it may turn out to fault */
-    u64 replaced;   /* what the push of an indirect call wrote over */
     u64 *poll_trap; /* an unmapped page */
     u64 poll_word;
     bool vectors_home; /* vector state is in cpu.fpu, not in the registers */
     const void *cell[MAX_CELLS];
-    const void *indirect[TLB_SETS][INDIRECT_SLOTS];
+    const void *indirect[MODE_TABLES][INDIRECT_SLOTS];
 };
 
 /* The generated sequences (stubs.c), executable addresses. */
@@ -162,7 +187,8 @@ struct stubs {
 /* A decoded instruction that lies on two pages (crossing.c); length 0: none. */
 #define CROSSING_INSNS 512
 struct crossing_insn {
-    u64 rip;
+    u64 rip; /* as bt_place() has it */
+    u8 code_size;
     u8 bytes[GUEST_BYTES];
     u8 length;
     struct x86_insn insn;
@@ -180,7 +206,8 @@ struct bt {
 
     /* cache.c */
     struct code_memory memory;
-    u32 used; /* bytes of it */
+    u32 used; /* bytes of it, from below: translations */
+    u32 cold; /* where their cold parts begin, which grow down from its end */
     u32 stubs_end;
     struct tu *tus;
     struct link *links;
@@ -197,11 +224,13 @@ struct bt {
         u32 entry[MAX_LIVE]; /* LIVE_CELL | cell, or set << INDIRECT_BITS | slot */
     } live[2];               /* [0] goes with CR3, [1] is global */
     u64 live_pages[64];      /* pages that have entries, hashed: a filter for INVLPG */
-    u32 indirect_mode[TLB_SETS];
+    u32 indirect_mode[MODE_TABLES];
     struct crossing_insn crossings[CROSSING_INSNS];
+    u32 code_limit[CODE_LIMITS], n_code_limits;
 
     struct {
-        u64 tus, insns, guest_bytes, host_bytes;
+        u64 tus[3]; /* of 16-, 32-, 64-bit code */
+        u64 insns, guest_bytes, host_bytes;
         u64 flushes, page_drops, link_misses, cell_misses, indirect_misses, steps;
         u64 fills, slow_accesses, callouts, stops, host_faults;
         u64 reasons[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* callouts by instruction */
@@ -237,6 +266,48 @@ static inline bool bt_canonical(u64 rip)
 
 /* The present mode of the guest, or MODE_NONE. */
 u32 bt_mode(const struct x86_cpu *c);
+
+static inline unsigned mode_code_size(u32 mode)
+{
+    return 8 >> ((mode & MODE_SIZE_MASK) >> 2);
+}
+static inline bool mode_is_64bit(u32 mode)
+{
+    return !(mode & MODE_SIZE_MASK);
+}
+static inline unsigned mode_stack_size(u32 mode)
+{
+    return mode_is_64bit(mode) ? 8 : mode & MODE_STACK16 ? 2 : 4;
+}
+
+/*
+ * Where code is, in one word: RIP in 64-bit mode, else EIP with the base of CS above it. So the
+ * same bytes have a translation for each base, and nothing else needs to know of bases.
+ */
+static inline u64 bt_place(const struct x86_cpu *c)
+{
+    return c->code_size == 8 ? c->rip : c->seg[SEG_CS].base << 32 | (u32)c->rip;
+}
+static inline u64 place_rip(u32 mode, u64 place)
+{
+    return mode_is_64bit(mode) ? place : (u32)place;
+}
+static inline u64 place_linear(u32 mode, u64 place)
+{
+    return mode_is_64bit(mode) ? place : (u32)(place + (place >> 32));
+}
+/* RIP within the code segment of `place`, as a place. */
+static inline u64 place_beside(u32 mode, u64 place, u64 rip)
+{
+    return mode_is_64bit(mode) ? rip : (place & ~(u64)UINT32_MAX) | (u32)rip;
+}
+
+/* Can RIP be `rip`? As in 64-bit code an address that is not canonical, one beyond the limit of
+ * CS makes the branch to it fault (#GP). */
+static inline bool bt_may_jump(const struct bt *bt, u32 mode, u64 rip)
+{
+    return mode_is_64bit(mode) ? bt_canonical(rip) : rip <= bt->code_limit[MODE_LIMIT_OF(mode)];
+}
 
 /* -- stubs.c */
 bool stubs_make(struct bt *bt);

@@ -1,6 +1,7 @@
 /*
  * The code cache: translations one behind the other, found by the host address of the guest
- * code, its virtual address and the mode. When it is full it is emptied.
+ * code, its virtual address and the mode. Their cold parts grow towards them from the other
+ * end, so that hot code lies close together. When it is full it is emptied.
  */
 #include "engine/bt/bt.h"
 
@@ -66,6 +67,7 @@ void cache_flush(struct bt *bt)
     /* Number 0 of each table means none. */
     bt->n_decoded = bt->n_tus = bt->n_links = bt->n_cells = bt->n_sites = 1;
     bt->used = bt->stubs_end;
+    bt->cold = CACHE_SIZE;
     for (unsigned i = 0; i < TU_SLOTS; i++)
         bt->tu_slot[i] = 0;
     for (unsigned i = 0; i < PAGE_CHAINS; i++)

@@ -54,34 +54,93 @@ static bool pending(const struct bt *bt, u32 mask)
     return atomic_load_explicit(&bt->vcpu->cpu.attention, memory_order_relaxed) & mask;
 }
 
+/* Is there something to attend to now? An interrupt that waits for IF is not: it stays up
+ * through whole guest phases (boot loaders, decompressors) in which links must still be made.
+ * What sets IF looks again. */
 static bool attention(const struct bt *bt)
 {
-    return unlikely(pending(bt, ~0u));
+    bool open = bt->vcpu->cpu.rflags & FLAG_IF;
+    return unlikely(pending(bt, open ? ~0u : ~ATTN_INTR));
+}
+
+/* Does every access, or the very next instruction, need a look that translations do not take?
+ */
+static bool watched(const struct x86_cpu *c)
+{
+    return (c->rflags & (FLAG_TF | FLAG_RF | FLAG_DF)) || (c->dr7 & 0xff) || c->sti_shadow ||
+           c->ss_shadow || c->pending_db ||
+           ((c->rflags & FLAG_AC) && (c->cr0 & CR0_AM) && c->cpl == 3);
+}
+
+static u32 mode_of_units(const struct x86_cpu *c)
+{
+    if (c->cr0 & (CR0_EM | CR0_TS))
+        return 0;
+    bool protected = x86_protected(c) && !x86_v86(c);
+    bool avx = protected && (c->cr4 & CR4_OSXSAVE) && (c->xcr0 & XCR0_AVX);
+    return (c->cr0 & CR0_NE ? (u32)MODE_X87 : 0) | (c->cr4 & CR4_OSFXSR ? (u32)MODE_SSE : 0) |
+           (avx ? (u32)MODE_AVX : 0);
+}
+
+static unsigned code_limit_find(const struct bt *bt, u32 limit)
+{
+    unsigned number = 0;
+    while (number < bt->n_code_limits && bt->code_limit[number] != limit)
+        number++;
+    return number;
+}
+
+/* What the mode of 16- and 32-bit code says of segments. */
+static u32 mode_of_segments(const struct x86_cpu *c)
+{
+    const struct bt *bt = bt_of(container_of(c, struct vcpu, cpu));
+    unsigned limit = code_limit_find(bt, c->seg[SEG_CS].limit);
+    if (unlikely(limit == bt->n_code_limits))
+        return MODE_NONE;
+    u32 mode = MODE_SIZE(c->code_size) | MODE_LIMIT(limit) |
+               (c->stack_size == 2 ? (u32)MODE_STACK16 : 0);
+    if ((c->flat[SEG_DS] & c->flat[SEG_ES] & c->flat[SEG_SS]) == (FLAT_READ | FLAT_WRITE))
+        mode |= MODE_FLAT;
+    for (unsigned seg = SEG_ES; seg <= SEG_GS; seg++)
+        mode |= c->reach[seg].first ? (u32)MODE_DOWN : 0;
+    return mode;
 }
 
 u32 bt_mode(const struct x86_cpu *c)
 {
-    u32 mode =
-        MODE_SET(c->tlb_index) | MODE_CPL(c->cpl) | (c->cr4 & CR4_TSD ? 0 : (u32)MODE_TSC);
-    bool flat = true;
-    for (unsigned seg = SEG_ES; seg <= SEG_GS; seg++)
-        flat &= c->flat[seg] == (FLAT_READ | FLAT_WRITE);
-    if (c->code_size != 8 || !flat || (c->rflags & (FLAG_TF | FLAG_RF | FLAG_DF)) ||
-        (c->dr7 & 0xff) || c->sti_shadow || c->ss_shadow || c->pending_db)
+    u32 mode = MODE_SET(c->tlb_index) | MODE_CPL(c->cpl) | mode_of_units(c) |
+               (c->cr4 & CR4_TSD ? 0 : (u32)MODE_TSC) |
+               (x86_protected(c) && !x86_v86(c) ? (u32)MODE_PROTECTED : 0);
+    if (unlikely(watched(c)))
         return MODE_NONE;
-    if (!(c->cr0 & (CR0_EM | CR0_TS))) {
-        bool sse = c->cr4 & CR4_OSFXSR;
-        bool avx = (c->cr4 & CR4_OSXSAVE) && (c->xcr0 & XCR0_AVX);
-        mode |= (c->cr0 & CR0_NE ? (u32)MODE_X87 : 0) | (sse ? (u32)MODE_SSE : 0) |
-                (avx ? (u32)MODE_AVX : 0);
+    return mode | (c->code_size == 8 ? (u32)MODE_FLAT : mode_of_segments(c));
+}
+
+/* Numbers the limit of CS, where bt_mode will look for it. */
+static void code_limit_learn(struct bt *bt)
+{
+    const struct x86_cpu *c = bt_cpu(bt);
+    u32 limit = c->seg[SEG_CS].limit;
+    if (likely(c->code_size == 8) || code_limit_find(bt, limit) < bt->n_code_limits)
+        return;
+    if (bt->n_code_limits == CODE_LIMITS) {
+        cache_flush(bt);
+        bt->n_code_limits = 2;
     }
-    return mode;
+    bt->code_limit[bt->n_code_limits++] = limit;
+}
+
+/* Does the log want what the fast ways past C code would leave out? The listing of TUs does
+ * not. */
+static bool logged(const struct bt *bt)
+{
+    return bt->vcpu->cpu.log->mask & ~(1u << LOG_IN_ASM | 1u << LOG_OUT_ASM);
 }
 
 /* One instruction on the simulator; `vectors`: it may touch vector state. */
 static void step(struct bt *bt, bool vectors)
 {
-    if (vectors || bt_cpu(bt)->log->mask || !sim_ready(bt->vcpu))
+    if (vectors || logged(bt) || !sim_ready(bt->vcpu))
         vectors_home(bt);
     sim_step(bt->vcpu);
 }
@@ -107,7 +166,7 @@ static void execute(struct bt *bt, struct x86_insn *insn)
 
 /* The code at RIP through the page tables; NULL: a fault was delivered instead, or it is no
  * RAM. */
-static const u8 *walk_to_code(struct bt *bt, struct gfn *frame)
+static const u8 *walk_to_code(struct bt *bt, u64 la, struct gfn *frame)
 {
     struct x86_cpu *c = bt_cpu(bt);
     jmp_buf unwind;
@@ -118,26 +177,24 @@ static const u8 *walk_to_code(struct bt *bt, struct gfn *frame)
         x86_deliver_fault(c);
         return NULL;
     }
-    return access_code(c, gva(c->rip), frame);
+    return access_code(c, gva(la), frame);
 }
 
-static struct tu *make_tu(struct bt *bt, u32 mode)
+static struct tu *make_tu(struct bt *bt, u32 mode, u64 place)
 {
-    struct x86_cpu *c = bt_cpu(bt);
     struct gfn frame;
-    u64 rip = c->rip;
-    const u8 *code = walk_to_code(bt, &frame);
-    if (!code || c->rip != rip)
+    const u8 *code = walk_to_code(bt, place_linear(mode, place), &frame);
+    if (!code || bt_place(bt_cpu(bt)) != place)
         return NULL;
-    struct tu *tu = cache_find(bt, code, rip, mode);
+    struct tu *tu = cache_find(bt, code, place, mode);
     if (tu)
         return tu;
     access_watch_code(bt->vcpu, frame);
     bool full;
-    tu = translate(bt, code, rip, mode, &full);
+    tu = translate(bt, code, place, mode, &full);
     if (full) {
         cache_flush(bt);
-        tu = translate(bt, code, rip, mode, &full);
+        tu = translate(bt, code, place, mode, &full);
         ensure(!full);
     }
     if (tu)
@@ -150,29 +207,30 @@ static struct tu *find_tu(struct bt *bt, u32 mode)
 {
     struct x86_cpu *c = bt_cpu(bt);
     const struct x86_tlb *tlb = &c->tlb[c->tlb_index];
-    unsigned slot = tlb_slot(c->rip);
-    u64 offset = c->rip ^ tlb->exec[slot];
+    u64 place = bt_place(c), la = place_linear(mode, place);
+    unsigned slot = tlb_slot(la);
+    u64 offset = la ^ tlb->exec[slot];
     if (likely(offset < PAGE_SIZE)) {
-        struct tu *tu = cache_find(bt, (const u8 *)tlb->page[slot] + offset, c->rip, mode);
+        struct tu *tu = cache_find(bt, (const u8 *)tlb->page[slot] + offset, place, mode);
         if (likely(tu))
             return tu;
     }
-    return crossing_find(bt) ? NULL : make_tu(bt, mode);
+    return !bt_may_jump(bt, mode, c->rip) || crossing_find(bt) ? NULL
+                                                               : make_tu(bt, mode, place);
 }
 
 /* Does the translation of RIP's page survive CR3 loads? */
-static bool is_global(const struct bt *bt)
+static bool is_global(const struct bt *bt, u32 mode)
 {
     const struct x86_cpu *c = &bt->vcpu->cpu;
-    unsigned slot = tlb_slot(c->rip);
+    unsigned slot = tlb_slot(place_linear(mode, bt_place(c)));
     return c->tlb_use.global[c->tlb_index][slot / 64] >> (slot % 64) & 1;
 }
 
 /* Where no TU begins. */
 static void step_untranslated(struct bt *bt, u32 mode)
 {
-    struct x86_insn *crossing =
-        mode == MODE_NONE || bt_cpu(bt)->log->mask ? NULL : crossing_find(bt);
+    struct x86_insn *crossing = mode == MODE_NONE || logged(bt) ? NULL : crossing_find(bt);
     if (crossing) {
         execute(bt, crossing);
         return;
@@ -202,6 +260,7 @@ const void *dispatch(struct bt *bt)
             bt->exit = EXIT_USER;
             return NULL;
         }
+        code_limit_learn(bt);
         u32 mode = bt_mode(c);
         struct tu *tu = mode == MODE_NONE ? NULL : find_tu(bt, mode);
         /* What the vCPU has done to itself comes first. What others want and could not be
@@ -219,7 +278,7 @@ const void *dispatch(struct bt *bt)
 
 bool bt_fill(struct bt *bt, struct gva la, enum x86_access access)
 {
-    if (!bt_canonical(la.v) || bt_cpu(bt)->log->mask)
+    if (!bt_canonical(la.v) || logged(bt))
         return false;
     struct x86_cpu *c = bt_cpu(bt);
     struct pmap *pmap = bt->vcpu->board->pmap;
@@ -245,11 +304,11 @@ bool bt_fill(struct bt *bt, struct gva la, enum x86_access access)
  * -----------------------------------------------------------------------------------
  */
 
-/* RIP reached from translated code: the TU there, if nothing stands against entering it. */
-static struct tu *follow(struct bt *bt, u64 rip, u32 mode)
+/* A place reached from translated code: the TU there, if nothing stands against entering it. */
+static struct tu *follow(struct bt *bt, u64 place, u32 mode)
 {
     flags_in(bt);
-    bt_cpu(bt)->rip = rip;
+    bt_cpu(bt)->rip = place_rip(mode, place);
     return attention(bt) ? NULL : find_tu(bt, mode);
 }
 
@@ -276,7 +335,7 @@ const void *dispatch_cell(struct bt *bt, u64 number)
     if (!tu || attention(bt))
         return dispatch(bt);
     if (bt->stats.flushes == flushes)
-        cell_set(bt, (u32)number, tu, is_global(bt));
+        cell_set(bt, (u32)number, tu, is_global(bt, cell.mode));
     return go(bt, tu->entry);
 }
 
@@ -288,11 +347,7 @@ static const void *refuse_target(struct bt *bt)
     struct x86_cpu *c = bt_cpu(bt);
     flags_in(bt);
     c->rip = site->rip;
-    c->gpr[RSP] -= (u64)(s64)site->stack;
-    /* A call, which has pushed: the check of that access has just succeeded. */
-    u64 *pushed = site->stack < 0 ? x86_tlb_write(c, gva(c->gpr[RSP] - 8), 8) : NULL;
-    if (pushed)
-        *pushed = bt->hot->replaced;
+    x86_set_sp(c, x86_sp(c) - (u64)(s64)site->stack);
     vectors_home(bt);
     sim_step(bt->vcpu);
     return dispatch(bt);
@@ -301,13 +356,13 @@ static const void *refuse_target(struct bt *bt)
 const void *dispatch_indirect(struct bt *bt, u64 unused, u64 target)
 {
     bt->stats.indirect_misses++;
-    if (!bt_canonical(target))
-        return refuse_target(bt);
     u32 mode = bt_mode(bt_cpu(bt));
+    if (!bt_may_jump(bt, mode, place_rip(mode, target)))
+        return refuse_target(bt);
     struct tu *tu = follow(bt, target, mode);
     if (!tu || attention(bt))
         return dispatch(bt);
-    indirect_set(bt, tu, is_global(bt));
+    indirect_set(bt, tu, is_global(bt, mode));
     return go(bt, tu->entry);
 }
 
@@ -320,7 +375,7 @@ static const void *simulate(struct bt *bt, const struct site *at)
     u64 flushes = bt->stats.flushes;
     flags_in(bt);
     c->rip = site.rip;
-    if (site.decoded && !site.vectors && !c->log->mask)
+    if (site.decoded && !site.vectors && !logged(bt))
         execute(bt, &bt->decoded[site.decoded]);
     else
         step(bt, site.vectors);

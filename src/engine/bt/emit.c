@@ -5,7 +5,8 @@
 
 #include "base/ensure.h"
 
-#define PREFIX_GS 0x65
+#define PREFIX_GS           0x65
+#define PREFIX_OPERAND_SIZE 0x66
 
 void emit_bytes(struct emit *e, const void *bytes, unsigned n)
 {
@@ -86,6 +87,48 @@ void emit_rr(struct emit *e, unsigned size, unsigned op, unsigned reg, unsigned 
     emit_byte(e, (u8)(0xc0 | (reg & 7) << 3 | (rm & 7)));
 }
 
+/* Operands of 2 bytes are those of 4 with a prefix. */
+static unsigned put_size(struct emit *e, unsigned size)
+{
+    if (size != 2)
+        return size;
+    emit_byte(e, PREFIX_OPERAND_SIZE);
+    return 4;
+}
+
+#define MOVZX_16 0x0fb7
+
+void emit_load_sized(struct emit *e, unsigned size, unsigned reg, struct host_mem mem)
+{
+    emit_rm(e, put_size(e, size), 0x8b, reg, mem);
+}
+
+void emit_load_zero(struct emit *e, unsigned size, unsigned reg, struct host_mem mem)
+{
+    if (size == 2)
+        emit_rm(e, 4, MOVZX_16, reg, mem);
+    else
+        emit_rm(e, size, 0x8b, reg, mem);
+}
+
+void emit_store_sized(struct emit *e, unsigned size, struct host_mem mem, unsigned reg)
+{
+    emit_rm(e, put_size(e, size), 0x89, reg, mem);
+}
+
+void emit_move_sized(struct emit *e, unsigned size, unsigned to, unsigned from)
+{
+    emit_rr(e, put_size(e, size), 0x89, from, to);
+}
+
+void emit_move_zero(struct emit *e, unsigned size, unsigned to, unsigned from)
+{
+    if (size == 2)
+        emit_rr(e, 4, MOVZX_16, to, from);
+    else
+        emit_rr(e, size, 0x89, from, to);
+}
+
 void emit_const(struct emit *e, unsigned reg, u64 value)
 {
     if (value == (u32)value) {
@@ -104,8 +147,8 @@ void emit_const(struct emit *e, unsigned reg, u64 value)
 
 void emit_store_imm(struct emit *e, unsigned size, struct host_mem mem, s32 value)
 {
-    emit_rm(e, size, 0xc7, 0, mem);
-    emit_u32(e, (u32)value);
+    emit_rm(e, put_size(e, size), 0xc7, 0, mem);
+    emit_bytes(e, &value, size == 2 ? 2 : 4);
 }
 
 void emit_compare_imm(struct emit *e, unsigned reg, s32 value)

@@ -96,9 +96,17 @@ static inline void emit_xor(struct emit *e, unsigned reg, struct host_mem mem)
     emit_rm(e, 8, 0x33, reg, mem);
 }
 
+/* By operand size, 2, 4 or 8. A load or move of 4 clears the upper half of the register, one of
+ * 2 leaves the rest of it; emit_load_zero clears what is above for all sizes. */
+void emit_load_sized(struct emit *e, unsigned size, unsigned reg, struct host_mem mem);
+void emit_load_zero(struct emit *e, unsigned size, unsigned reg, struct host_mem mem);
+void emit_store_sized(struct emit *e, unsigned size, struct host_mem mem, unsigned reg);
+void emit_move_sized(struct emit *e, unsigned size, unsigned to, unsigned from);
+void emit_move_zero(struct emit *e, unsigned size, unsigned to, unsigned from);
+
 /* The shortest form; flags stay. */
 void emit_const(struct emit *e, unsigned reg, u64 value);
-/* The value is sign-extended to `size`, 4 or 8. */
+/* The value is sign-extended to `size`, 2, 4 or 8. */
 void emit_store_imm(struct emit *e, unsigned size, struct host_mem mem, s32 value);
 void emit_compare_imm(struct emit *e, unsigned reg, s32 value);
 /* `count` bits of `from` from bit `first` on, of its lower 32; sets flags. Needs BMI1: one

@@ -56,7 +56,10 @@ static u8 special_kind(u16 mnemonic)
     case ZYDIS_MNEMONIC_LOOPNE:
     case ZYDIS_MNEMONIC_JRCXZ:
     case ZYDIS_MNEMONIC_JECXZ:
+    case ZYDIS_MNEMONIC_JCXZ:
         return GUEST_LOOP;
+    case ZYDIS_MNEMONIC_LEA:
+        return GUEST_ADDRESS;
     case ZYDIS_MNEMONIC_STD:
     case ZYDIS_MNEMONIC_UD0:
     case ZYDIS_MNEMONIC_UD1:
@@ -79,6 +82,18 @@ static u8 special_kind(u16 mnemonic)
     case ZYDIS_MNEMONIC_FNSAVE:
     case ZYDIS_MNEMONIC_FRSTOR:
     case ZYDIS_MNEMONIC_CLZERO:
+    case ZYDIS_MNEMONIC_AAA: /* from here on: not in the host's 64-bit code */
+    case ZYDIS_MNEMONIC_AAD:
+    case ZYDIS_MNEMONIC_AAM:
+    case ZYDIS_MNEMONIC_AAS:
+    case ZYDIS_MNEMONIC_BOUND:
+    case ZYDIS_MNEMONIC_DAA:
+    case ZYDIS_MNEMONIC_DAS:
+    case ZYDIS_MNEMONIC_POPA:
+    case ZYDIS_MNEMONIC_POPAD:
+    case ZYDIS_MNEMONIC_PUSHA:
+    case ZYDIS_MNEMONIC_PUSHAD:
+    case ZYDIS_MNEMONIC_SALC:
         return GUEST_SIMULATE;
     default:
         return GUEST_COPY;
@@ -151,14 +166,41 @@ static bool host_differs(const ZydisDecodedInstruction *z)
     }
 }
 
+/* Of the system group: those that leave RIP, mode and translations alone, or change of the mode
+ * only what a look at it tells. */
+static bool stays_in_mode(u16 mnemonic)
+{
+    switch (mnemonic) {
+    case ZYDIS_MNEMONIC_ARPL:
+    case ZYDIS_MNEMONIC_LAR:
+    case ZYDIS_MNEMONIC_LDS:
+    case ZYDIS_MNEMONIC_LES:
+    case ZYDIS_MNEMONIC_LFS:
+    case ZYDIS_MNEMONIC_LGS:
+    case ZYDIS_MNEMONIC_LSL:
+    case ZYDIS_MNEMONIC_LSS:
+    case ZYDIS_MNEMONIC_SGDT:
+    case ZYDIS_MNEMONIC_SIDT:
+    case ZYDIS_MNEMONIC_SLDT:
+    case ZYDIS_MNEMONIC_SMSW:
+    case ZYDIS_MNEMONIC_STR:
+    case ZYDIS_MNEMONIC_VERR:
+    case ZYDIS_MNEMONIC_VERW:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static u8 classify(const struct guest_decoder *d, const ZydisDecodedInstruction *z)
 {
     const struct rule *rule = &rules[z->mnemonic];
     if (rule->group == GROUP_NONE)
         return vector_kind(d, z);
-    if (rule->group == GROUP_SYSTEM || !x86_has(d->model, (enum x86_feature)rule->feature) ||
-        x86_decoder_bad_prefetch(d->model, z))
-        return GUEST_SYSTEM;
+    if (!x86_has(d->model, (enum x86_feature)rule->feature))
+        return GUEST_SYSTEM; /* #UD */
+    if (rule->group == GROUP_SYSTEM)
+        return stays_in_mode((u16)z->mnemonic) ? GUEST_SIMULATE : GUEST_SYSTEM;
     if (z->meta.category == ZYDIS_CATEGORY_STRINGOP)
         return GUEST_SIMULATE;
     if (z->meta.category == ZYDIS_CATEGORY_COND_BR &&
@@ -207,12 +249,11 @@ static void find_flags(const ZydisDecodedInstruction *z, const ZydisDecodedOpera
     g->flags_read = (u16)(f->tested & FLAGS_STATUS);
     u32 sure = f->modified | f->set_0 | f->set_1;
     g->flags_write = (u16)((sure | f->undefined) & FLAGS_STATUS);
-    /* Undefined may mean unchanged: MUL and DIV of AMD's processors leave SF, ZF, AF and PF. */
-    g->flags_kill = (u16)(sure & FLAGS_STATUS);
+    g->flags_kill = g->flags_write;
     if (is_shift(z) && !shift_count_known(z, operands))
         g->flags_kill = 0;
     else if (z->meta.category == ZYDIS_CATEGORY_ROTATE)
-        g->flags_kill &= (u16)~FLAG_OF;
+        g->flags_kill = (u16)(sure & FLAGS_STATUS & ~FLAG_OF);
 }
 
 /* -- Operands ------------------------------------------------------------------------------ */
@@ -269,6 +310,17 @@ static void add_memory(const ZydisDecodedInstruction *z, const ZydisDecodedOpera
     g->index = gpr_of(o->mem.index);
     g->scale = o->mem.scale ? (u8)__builtin_ctz(o->mem.scale) : 0;
     g->disp = o->mem.disp.value;
+    g->adsize = z->address_width / 8;
+}
+
+/* Outside 64-bit code targets are cut to the operand size. */
+static u64 branch_target(const ZydisDecodedInstruction *z, const struct guest_insn *g,
+                         u64 displacement)
+{
+    u64 target = g->rip + z->length + displacement;
+    if (g->code_size == 8)
+        return target;
+    return z->operand_width == 16 ? (u16)target : (u32)target;
 }
 
 /* Operands; returns false for a memory operand that no plain access can replace. */
@@ -281,7 +333,7 @@ static bool find_operands(const ZydisDecodedInstruction *z, const ZydisDecodedOp
         if (o->type == ZYDIS_OPERAND_TYPE_REGISTER) {
             add_register(o, g);
         } else if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-            g->imm = o->imm.is_relative ? g->rip + z->length + o->imm.value.u : o->imm.value.u;
+            g->imm = o->imm.is_relative ? branch_target(z, g, o->imm.value.u) : o->imm.value.u;
         } else if (o->type == ZYDIS_OPERAND_TYPE_MEMORY &&
                    o->visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN) {
             add_memory(z, o, g);
@@ -292,6 +344,27 @@ static bool find_operands(const ZydisDecodedInstruction *z, const ZydisDecodedOp
 }
 
 /* -- Shape --------------------------------------------------------------------------------- */
+
+/*
+ * Does the host need 66 for this? In 16-bit code it means the opposite, but where it stands for
+ * a part of the opcode: then it names no size.
+ */
+static bool needs_size_prefix(const ZydisDecodedInstruction *z,
+                              const ZydisDecodedOperand *operands, unsigned code_size)
+{
+    for (unsigned i = 0; i < z->raw.prefix_count; i++) {
+        if (z->raw.prefixes[i].value == 0x66 &&
+            (code_size != 2 || z->raw.prefixes[i].type == ZYDIS_PREFIX_TYPE_MANDATORY))
+            return true;
+    }
+    if (code_size != 2 || rules[z->mnemonic].group != GROUP_INTEGER || z->operand_width != 16)
+        return false;
+    for (unsigned i = 0; i < z->operand_count; i++) {
+        if (operands[i].size == 16)
+            return true;
+    }
+    return false;
+}
 
 static void find_shape(const ZydisDecodedInstruction *z, struct guest_insn *g)
 {
@@ -331,8 +404,7 @@ static bool may_fault(const ZydisDecodedInstruction *z, u8 group)
  */
 
 /* MOV has forms for segment, control and debug registers: anything but plain registers. */
-static bool names_system_register(const ZydisDecodedInstruction *z,
-                                  const ZydisDecodedOperand *operands)
+static u8 kind_of_move(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *operands)
 {
     for (unsigned i = 0; i < z->operand_count_visible; i++) {
         if (operands[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
@@ -343,11 +415,34 @@ static bool names_system_register(const ZydisDecodedInstruction *z,
         case ZYDIS_REGCLASS_GPR32:
         case ZYDIS_REGCLASS_GPR64:
             break;
+        case ZYDIS_REGCLASS_SEGMENT:
+            return GUEST_SIMULATE;
         default:
-            return true;
+            return GUEST_SYSTEM;
         }
     }
-    return false;
+    return GUEST_COPY;
+}
+
+/* Outside 64-bit mode some bits of a VEX prefix count for nothing; the host would see registers
+ * and sizes in them (SDM vol. 2, 2.3.5). */
+static bool vex_differs(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *operands,
+                        const struct guest_insn *g)
+{
+    if (!g->vex || g->code_size == 8)
+        return false;
+    const u8 *vex = g->bytes + g->opcode - g->vex;
+    if (!(vex[g->vex - 1] & 0x40) || (g->vex == 3 && !(vex[1] & 0x20)))
+        return true;
+    bool gpr = false;
+    for (unsigned i = 0; i < z->operand_count_visible; i++) {
+        const ZydisDecodedOperand *o = &operands[i];
+        if (o->encoding == ZYDIS_OPERAND_ENCODING_IS4 && g->bytes[g->length - 1] & 0x80)
+            return true;
+        gpr |= o->type == ZYDIS_OPERAND_TYPE_REGISTER &&
+               ZydisRegisterGetClass(o->reg.value) == ZYDIS_REGCLASS_GPR32;
+    }
+    return g->vex == 3 && (vex[2] & 0x80) && (gpr || g->opsize == 4);
 }
 
 static void refine(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *operands,
@@ -358,39 +453,48 @@ static void refine(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
     bool segment = any && operands[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
                    ZydisRegisterGetClass(operands[0].reg.value) == ZYDIS_REGCLASS_SEGMENT;
     bool near = z->meta.branch_type != ZYDIS_BRANCH_TYPE_FAR;
+    /* Smaller operands in 64-bit code are rare, and for branches the vendors' own. */
+    bool usual = g->code_size != 8 || z->operand_width == 64;
     switch (g->kind) {
     case GUEST_PUSH:
+        if (segment)
+            g->segment = seg_of(operands[0].reg.value);
+        if (!usual)
+            g->kind = GUEST_SIMULATE;
+        break;
     case GUEST_POP:
-        if (segment || z->operand_width != 64 || (memory && g->kind == GUEST_POP))
+        if (segment || memory || !usual)
             g->kind = GUEST_SIMULATE;
         break;
     case GUEST_JUMP:
     case GUEST_CALL:
-        if (!near || z->operand_width != 64)
+        if (!near || !usual)
             g->kind = GUEST_SYSTEM;
         else if (operands[0].type != ZYDIS_OPERAND_TYPE_IMMEDIATE)
             g->kind = g->kind == GUEST_JUMP ? GUEST_JUMP_TO : GUEST_CALL_TO;
         break;
     case GUEST_RETURN:
-        if (!near || z->operand_width != 64)
+        if (!near || !usual)
             g->kind = GUEST_SYSTEM;
         break;
     case GUEST_JUMP_IF:
     case GUEST_LOOP:
-        if (z->operand_width == 16)
+        if (g->code_size == 8 && z->operand_width == 16)
             g->kind = GUEST_SYSTEM;
         break;
     case GUEST_LEAVE:
-        if (z->operand_width != 64)
+        if (!usual)
             g->kind = GUEST_SIMULATE;
         break;
     case GUEST_COPY:
         /* A register bit offset reaches beyond the operand. */
         if (z->meta.category == ZYDIS_CATEGORY_BITBYTE && memory &&
             operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
-            g->kind = g->opsize == 2 ? GUEST_SIMULATE : GUEST_BIT;
-        if (rules[z->mnemonic].group == GROUP_INTEGER && names_system_register(z, operands))
-            g->kind = GUEST_SYSTEM;
+            g->kind = g->opsize == 2 || g->adsize == 2 ? GUEST_SIMULATE : GUEST_BIT;
+        if (z->mnemonic == ZYDIS_MNEMONIC_MOV)
+            g->kind = kind_of_move(z, operands);
+        if (vex_differs(z, operands, g))
+            g->kind = GUEST_SIMULATE;
         break;
     }
 }
@@ -402,18 +506,10 @@ static bool too_many_registers(const struct guest_insn *g)
     return g->memory && ((g->regs_read | g->regs_written) & both) == both;
 }
 
-/* LEA accesses nothing: its address registers are operands. The RIP-relative form is a
- * constant. */
+/* LEA accesses nothing: its address registers are operands. */
 static void lower_lea(struct guest_insn *g)
 {
     g->memory = false;
-    if (g->base == BASE_RIP) {
-        g->kind = g->opsize == 2 ? GUEST_SIMULATE : GUEST_ADDRESS;
-        g->imm = g->rip + g->length + (u64)g->disp;
-        if (g->adsize == 4 || g->opsize == 4)
-            g->imm = (u32)g->imm;
-        return;
-    }
     if (g->base < 16)
         g->regs_read |= (u16)BIT(g->base);
     if (g->index < 16)
@@ -423,19 +519,22 @@ static void lower_lea(struct guest_insn *g)
 void guest_decoder_init(struct guest_decoder *d, const struct x86_model *model)
 {
     d->model = model;
-    x86_decoder_init(&d->zydis, model, 8);
+    for (unsigned i = 0; i < ARRAY_LEN(d->zydis); i++)
+        x86_decoder_init(&d->zydis[i], model, 2u << i);
 }
 
-bool guest_decode(const struct guest_decoder *d, const u8 *bytes, unsigned size, u64 rip,
-                  struct guest_insn *g)
+bool guest_decode(const struct guest_decoder *d, unsigned code_size, const u8 *bytes,
+                  unsigned size, u64 rip, struct guest_insn *g)
 {
     ZydisDecodedInstruction z;
     ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
     memset(g, 0, sizeof(*g));
     g->rip = rip;
+    g->code_size = (u8)code_size;
     g->base = g->index = BASE_NONE;
+    g->segment = SEG_COUNT;
     ZyanStatus status = x86_decoder_decode(
-        &d->zydis, bytes, size < GUEST_BYTES ? size : GUEST_BYTES, &z, operands);
+        &d->zydis[code_size / 4], bytes, size < GUEST_BYTES ? size : GUEST_BYTES, &z, operands);
     if (status == ZYDIS_STATUS_NO_MORE_DATA && size < GUEST_BYTES)
         return false;
     memcpy(g->bytes, bytes, size < GUEST_BYTES ? size : GUEST_BYTES);
@@ -447,19 +546,15 @@ bool guest_decode(const struct guest_decoder *d, const u8 *bytes, unsigned size,
     g->length = z.length;
     g->mnemonic = (u16)z.mnemonic;
     g->opsize = z.operand_width / 8;
-    g->adsize = z.address_width / 8;
     g->kind = classify(d, &z);
+    g->size_prefix = needs_size_prefix(&z, operands, code_size);
     find_shape(&z, g);
     find_flags(&z, operands, g);
     bool plain = find_operands(&z, operands, g);
     refine(&z, operands, g);
-    /* A source of zero leaves the destination, all 64 bits of it. */
-    if (z.mnemonic == ZYDIS_MNEMONIC_BSF || z.mnemonic == ZYDIS_MNEMONIC_BSR)
-        g->regs_partial |= g->regs_written;
     if (z.mnemonic == ZYDIS_MNEMONIC_LEA)
         lower_lea(g);
-    else if (g->kind == GUEST_COPY && g->memory &&
-             (!plain || !g->modrm || too_many_registers(g)))
+    else if (g->kind == GUEST_COPY && g->memory && (!plain || too_many_registers(g)))
         g->kind = GUEST_SIMULATE;
     if (rules[z.mnemonic].group == GROUP_NONE)
         g->unit = unit_of(&z);

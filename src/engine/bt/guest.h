@@ -13,7 +13,7 @@
 enum guest_kind {
     GUEST_COPY,     /* innocuous: copied, memory operand and r10/r11 replaced */
     GUEST_SKIP,     /* no effect at all: NOP, prefetch hints */
-    GUEST_ADDRESS,  /* LEA of a constant, `imm` */
+    GUEST_ADDRESS,  /* LEA */
     GUEST_INLINE,   /* sensitive, done on virtual state (translate_system.c) */
     GUEST_BIT,      /* BT and its kind with a register offset into memory */
     GUEST_SIMULATE, /* a callout to the simulator; RIP goes on to the next instruction */
@@ -37,11 +37,12 @@ enum guest_unit { UNIT_NONE, UNIT_X87, UNIT_SSE, UNIT_AVX };
 #define GUEST_BYTES 15
 
 struct guest_insn {
-    u64 rip;
+    u64 rip; /* an offset in CS */
     u8 bytes[GUEST_BYTES];
     u8 length;
-    u8 kind; /* enum guest_kind */
-    u8 unit; /* enum guest_unit */
+    u8 kind;      /* enum guest_kind */
+    u8 unit;      /* enum guest_unit */
+    u8 code_size; /* 2, 4, 8: of the code that it stands in */
     u16 mnemonic;
 
     /* Arithmetic flags (FLAGS_STATUS): read; surely overwritten; perhaps overwritten. */
@@ -56,6 +57,7 @@ struct guest_insn {
     u8 opcode;   /* first opcode byte (after VEX) */
     u8 modrm;    /* 0: none */
     u8 tail;     /* immediates: bytes[tail, length) */
+    bool size_prefix; /* 64-bit code needs the prefix 66 for the same operation */
 
     /* Memory operand of the ModRM byte (or moffs). */
     bool memory, mem_write;
@@ -65,22 +67,31 @@ struct guest_insn {
     bool vvvv;                          /* VEX.vvvv names a GPR */
     bool faults; /* may raise #DE, #MF, #XM or an alignment #GP by itself */
     bool high8;  /* names AH, CH, DH or BH: no REX allowed */
-    u8 opsize;   /* 2, 4, 8 */
+    u8 opsize;   /* 2, 4, 8; 1 of byte forms */
+    u8 segment;  /* PUSH: the segment register pushed, else SEG_COUNT */
     s64 disp;
     u64 imm; /* of PUSH and RET n; of a direct branch: the target */
 };
 
 struct guest_decoder {
-    ZydisDecoder zydis;
+    ZydisDecoder zydis[3]; /* 16-, 32-, 64-bit code */
     const struct x86_model *model;
 };
 
 void guest_decoder_init(struct guest_decoder *d, const struct x86_model *model);
 
-/* Decodes 64-bit code at `bytes`, of which `size` may be looked at; false: the instruction does
- * not end in them. What cannot be translated is GUEST_SIMULATE or GUEST_SYSTEM. */
-bool guest_decode(const struct guest_decoder *d, const u8 *bytes, unsigned size, u64 rip,
-                  struct guest_insn *g);
+/* Decodes code of `code_size` 2, 4 or 8 at `bytes`, of which `size` may be looked at; false:
+ * the instruction does not end in them. What cannot be translated is GUEST_SIMULATE or
+ * GUEST_SYSTEM. */
+bool guest_decode(const struct guest_decoder *d, unsigned code_size, const u8 *bytes,
+                  unsigned size, u64 rip, struct guest_insn *g);
+
+/* Where code goes on behind the instruction: EIP wraps. */
+static inline u64 guest_next(const struct guest_insn *g)
+{
+    u64 next = g->rip + g->length;
+    return g->code_size == 8 ? next : (u32)next;
+}
 
 static inline bool guest_ends(const struct guest_insn *g)
 {

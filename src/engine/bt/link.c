@@ -41,7 +41,7 @@ void link_drop_incoming(struct bt *bt, struct tu *tu)
             bt->hot->cell[cell] = bt->stubs.exit_cell[saved];
     }
     const void **slot =
-        &bt->hot->indirect[tu->mode & MODE_SET_MASK][tu->rip & (INDIRECT_SLOTS - 1)];
+        &bt->hot->indirect[MODE_TABLE(tu->mode)][tu->rip & (INDIRECT_SLOTS - 1)];
     if (*slot == bt_exec(bt, tu->entry_indirect))
         *slot = bt->stubs.exit_indirect;
 }
@@ -89,8 +89,10 @@ static void forget_set(struct bt *bt, unsigned set)
 
 static void forget_everything(struct bt *bt)
 {
-    for (unsigned set = 0; set < TLB_SETS; set++)
-        forget_set(bt, set);
+    for (unsigned set = 0; set < MODE_TABLES; set++) {
+        if (bt->indirect_mode[set]) /* else it was never used */
+            forget_set(bt, set);
+    }
     for (u32 cell = 0; cell < bt->n_cells; cell++)
         bt->hot->cell[cell] = bt->stubs.exit_cell[bt->cells[cell].saved];
 }
@@ -161,7 +163,7 @@ void cell_set(struct bt *bt, u32 cell, const struct tu *tu, bool global)
 {
     bool saved = bt->cells[cell].saved;
     bt->hot->cell[cell] = bt_exec(bt, saved ? tu->entry_saved : tu->entry);
-    note_live(bt, cell | (u32)LIVE_CELL, tu->rip, global);
+    note_live(bt, cell | (u32)LIVE_CELL, place_linear(tu->mode, tu->rip), global);
 }
 
 /* -- Indirect targets
@@ -170,15 +172,15 @@ void cell_set(struct bt *bt, u32 cell, const struct tu *tu, bool global)
 
 void indirect_set(struct bt *bt, const struct tu *tu, bool global)
 {
-    unsigned set = tu->mode & MODE_SET_MASK;
+    unsigned set = MODE_TABLE(tu->mode);
     unsigned slot = tu->rip & (INDIRECT_SLOTS - 1);
     bt->hot->indirect[set][slot] = bt_exec(bt, tu->entry_indirect);
-    note_live(bt, set << INDIRECT_BITS | slot, tu->rip, global);
+    note_live(bt, set << INDIRECT_BITS | slot, place_linear(tu->mode, tu->rip), global);
 }
 
 void indirect_enter_mode(struct bt *bt, u32 mode)
 {
-    unsigned set = mode & MODE_SET_MASK;
+    unsigned set = MODE_TABLE(mode);
     if (likely(bt->indirect_mode[set] == mode))
         return;
     forget_set(bt, set);

@@ -20,7 +20,7 @@ static void print_host(const struct translation *t, u32 from, u32 to)
 static void print_guest(const struct translation *t, const struct guest_insn *g)
 {
     char text[128];
-    x86_print_insn(g->bytes, g->length, 8, g->rip, text, sizeof(text));
+    x86_print_insn(g->bytes, g->length, g->code_size, g->rip, text, sizeof(text));
     log_write(t->bt->vcpu->cpu.log, "    %016llx  %s", (unsigned long long)g->rip, text);
 }
 
@@ -42,5 +42,5 @@ void listing_print(const struct translation *t)
             print_host(t, t->host[i], t->host[i + 1]);
     }
     if (out)
-        print_host(t, t->host[t->n], t->tu->end);
+        print_host(t, t->cold_start, t->cold_end);
 }

@@ -2,10 +2,11 @@
  * rewrite.h. */
 #include "engine/bt/rewrite.h"
 
-/* Segment overrides and the address size are settled by the translation. */
+/* Segment overrides and the address size are settled by the translation, the operand size by
+ * the decoder. */
 static bool prefix_stays(u8 prefix)
 {
-    return prefix == 0x66 || prefix == 0xf2 || prefix == 0xf3 || prefix == 0xf0;
+    return prefix == 0xf2 || prefix == 0xf3 || prefix == 0xf0;
 }
 
 static void put_prefixes(struct emit *e, const struct guest_insn *g)
@@ -14,16 +15,49 @@ static void put_prefixes(struct emit *e, const struct guest_insn *g)
         if (prefix_stays(g->bytes[i]))
             emit_byte(e, g->bytes[i]);
     }
+    if (g->size_prefix)
+        emit_byte(e, 0x66);
+}
+
+/* INC and DEC of a register in one byte: REX in 64-bit code. */
+static bool is_short_inc(const struct guest_insn *g)
+{
+    return g->code_size != 8 && !g->modrm && (g->bytes[g->opcode] & 0xf0) == 0x40;
+}
+
+/* MOV between the accumulator and a plain offset. */
+static bool is_moffs(const struct guest_insn *g)
+{
+    return !g->modrm && (g->bytes[g->opcode] & 0xfc) == 0xa0;
+}
+
+/* What stands before the ModRM byte, as 64-bit code has it. */
+static void put_opcode(struct emit *e, const struct guest_insn *g)
+{
+    u8 first = g->bytes[g->opcode];
+    if (is_moffs(g)) {
+        emit_byte(e, 0x88 | (first & 1) | (first & 2 ? 0 : 2));
+    } else if (first == 0x82 && !g->vex) {
+        emit_byte(e, 0x80); /* its old twin */
+    } else {
+        emit_bytes(e, g->bytes + g->opcode, g->modrm - g->opcode);
+    }
 }
 
 void rewrite_copy(struct emit *e, const struct guest_insn *g)
 {
-    /* An address size may count without memory operand: LEA, JECXZ, LOOP. */
-    for (unsigned i = 0; i < g->prefixes; i++) {
-        if (prefix_stays(g->bytes[i]) || g->bytes[i] == 0x67)
-            emit_byte(e, g->bytes[i]);
+    put_prefixes(e, g);
+    if (is_short_inc(g)) {
+        /* FF /0 and /1 */
+        emit_byte(e, 0xff);
+        emit_byte(e, 0xc0 | (g->bytes[g->opcode] & 15));
+    } else if (g->modrm) {
+        emit_bytes(e, g->bytes + g->prefixes, g->opcode - g->prefixes);
+        put_opcode(e, g);
+        emit_bytes(e, g->bytes + g->modrm, g->length - g->modrm);
+    } else {
+        emit_bytes(e, g->bytes + g->prefixes, g->length - g->prefixes);
     }
-    emit_bytes(e, g->bytes + g->prefixes, g->length - g->prefixes);
 }
 
 static unsigned replaced(unsigned reg, bool is_gpr, unsigned from, unsigned to)
@@ -68,7 +102,7 @@ void rewrite_memory(struct emit *e, const struct guest_insn *g, struct host_mem 
                     unsigned from, unsigned to)
 {
     bool r = g->vex ? !(g->bytes[g->opcode - g->vex + 1] & 0x80) : g->rex & 4;
-    unsigned reg = (g->bytes[g->modrm] >> 3 & 7) | (r ? 8 : 0);
+    unsigned reg = is_moffs(g) ? RAX : (g->bytes[g->modrm] >> 3 & 7) | (r ? 8u : 0);
     struct fields f = {
         .reg = replaced(reg, g->reg_field, from, to),
         .x = extension(mem.index),
@@ -79,7 +113,7 @@ void rewrite_memory(struct emit *e, const struct guest_insn *g, struct host_mem 
         put_vex(e, g, f, from, to);
     else
         put_rex(e, g, f);
-    emit_bytes(e, g->bytes + g->opcode, g->modrm - g->opcode);
+    put_opcode(e, g);
     emit_modrm(e, f.reg, mem);
     emit_bytes(e, g->bytes + g->tail, g->length - g->tail);
 }

@@ -3,9 +3,10 @@
  * life of its arithmetic flags, and the order of things; translate_mem.c and translate_flow.c
  * have the instructions that access memory and that end a TU.
  *
- * A TU lies in one guest page and ends with the first instruction that may set RIP or change
- * the mode. Each instruction changes guest state only after everything in it that can fault has
- * been checked, so that the simulator can run it from its beginning instead.
+ * A TU lies in one guest page: a run that is left by conditional branches and goes on where
+ * they are not taken, until an instruction sets RIP otherwise or may change the mode. Each
+ * instruction changes guest state only after everything in it that can fault has been checked,
+ * so that the simulator can run it from its beginning instead.
  */
 #include "engine/bt/translate.h"
 
@@ -13,7 +14,7 @@
 
 #include "base/ensure.h"
 
-/* Host code of one TU at most, cold part included; checked once, before it is made. */
+/* Host code of one TU at most; checked once, before it is made. */
 #define TU_ROOM 16384
 
 /* -- Flags --------------------------------------------------------------------------------- */
@@ -57,17 +58,31 @@ void flags_restore(struct translation *t, u16 needed)
 
 #define AHEAD 8
 
+/* The instruction at `rip` of the TU's page; false: it does not end in it, or not within the
+ * limit of CS. */
+static bool decode_at(const struct translation *t, u64 rip, struct guest_insn *g)
+{
+    u32 mode = t->tu->mode;
+    unsigned offset = (unsigned)(linear_of(t, rip) & ~PAGE_MASK);
+    u64 left = PAGE_SIZE - offset;
+    if (!bt_may_jump(t->bt, mode, rip))
+        return false;
+    if (!mode_is_64bit(mode)) {
+        u64 inside = t->bt->code_limit[MODE_LIMIT_OF(mode)] - rip + 1;
+        left = inside < left ? inside : left;
+    }
+    return guest_decode(&t->bt->decoder, mode_code_size(mode), t->page + offset, (unsigned)left,
+                        rip, g);
+}
+
 /* Flags needed at `rip`, as far as a look at the same page tells. The page is watched, so its
  * TUs die when what was seen changes. */
 static u16 live_at(const struct translation *t, u64 rip)
 {
     u16 need = 0, open = FLAGS_STATUS;
-    u64 page = t->tu->rip & PAGE_MASK;
     for (unsigned i = 0; i < AHEAD && open; i++) {
         struct guest_insn g;
-        unsigned offset = (unsigned)(rip & ~PAGE_MASK);
-        if ((rip & PAGE_MASK) != page ||
-            !guest_decode(&t->bt->decoder, t->page + offset, PAGE_SIZE - offset, rip, &g))
+        if (!same_page(t, rip) || !decode_at(t, rip, &g))
             break;
         need |= g.flags_read & open;
         open &= (u16)~g.flags_kill;
@@ -76,7 +91,7 @@ static u16 live_at(const struct translation *t, u64 rip)
         else if (guest_ends(&g))
             break;
         else
-            rip += g.length;
+            rip = guest_next(&g);
     }
     return need | open;
 }
@@ -84,7 +99,7 @@ static u16 live_at(const struct translation *t, u64 rip)
 static u16 live_at_end(const struct translation *t)
 {
     const struct guest_insn *last = &t->insn[t->n - 1];
-    u64 next = last->rip + last->length;
+    u64 next = guest_next(last);
     switch (last->kind) {
     case GUEST_JUMP:
     case GUEST_CALL:
@@ -105,8 +120,13 @@ static u16 live_at_end(const struct translation *t)
 static void find_live(struct translation *t)
 {
     t->live[t->n] = live_at_end(t);
-    for (unsigned i = t->n; i--;)
-        t->live[i] = guest_flags_live(&t->insn[i], t->live[i + 1]);
+    for (unsigned i = t->n; i--;) {
+        const struct guest_insn *g = &t->insn[i];
+        u16 after = t->live[i + 1];
+        if (g->kind == GUEST_JUMP_IF && i + 1 < t->n)
+            after |= live_at(t, g->imm);
+        t->live[i] = guest_flags_live(g, after);
+    }
 }
 
 /* -- Sites and cold code
@@ -139,32 +159,48 @@ void cold_add(struct translation *t, u8 *field, enum cold_kind kind, u32 number,
         (struct cold){.field = field, .kind = (u8)kind, .number = number, .saved = saved};
 }
 
+static void put_cold_one(struct translation *t, struct emit *e, const struct cold *cold)
+{
+    struct bt *bt = t->bt;
+    const u8 *here = emit_here(e);
+    emit_bind(&t->e, cold->field, here);
+    if (cold->kind == COLD_ACCESS)
+        emit_xor(e, R10, tlb_tags(t, bt->sites[cold->number].write));
+    emit_const(e, R11, cold->number);
+    switch (cold->kind) {
+    case COLD_ACCESS:
+        emit_jump(e, bt->stubs.access);
+        break;
+    case COLD_SIMULATE:
+        emit_jump(e, bt->stubs.simulate[1]);
+        break;
+    case COLD_LINK:
+        bt->links[cold->number].stub = bt_offset(bt, here);
+        emit_jump(e, bt->stubs.exit_link[cold->saved]);
+        break;
+    case COLD_CELL:
+        emit_jump_mem(e, bt_mem(bt, &bt->hot->cell[cold->number]));
+        break;
+    }
+}
+
+/* The most that put_cold_one makes of one. */
+#define COLD_SIZE 24
+
 static void put_cold(struct translation *t)
 {
     struct bt *bt = t->bt;
-    for (unsigned i = 0; i < t->n_cold; i++) {
-        const struct cold *cold = &t->cold[i];
-        const u8 *here = emit_here(&t->e);
-        emit_bind(&t->e, cold->field, here);
-        if (cold->kind == COLD_ACCESS)
-            emit_xor(&t->e, R10, tlb_tags(t, bt->sites[cold->number].write));
-        emit_const(&t->e, R11, cold->number);
-        switch (cold->kind) {
-        case COLD_ACCESS:
-            emit_jump(&t->e, bt->stubs.access);
-            break;
-        case COLD_SIMULATE:
-            emit_jump(&t->e, bt->stubs.simulate[1]);
-            break;
-        case COLD_LINK:
-            bt->links[cold->number].stub = bt_offset(bt, here);
-            emit_jump(&t->e, bt->stubs.exit_link[cold->saved]);
-            break;
-        case COLD_CELL:
-            emit_jump_mem(&t->e, bt_mem(bt, &bt->hot->cell[cold->number]));
-            break;
-        }
-    }
+    t->cold_start = bt->cold - t->n_cold * COLD_SIZE;
+    struct emit e = {
+        .at = bt->memory.write + t->cold_start,
+        .end = bt->memory.write + bt->cold,
+        .to_exec = t->e.to_exec,
+    };
+    for (unsigned i = 0; i < t->n_cold; i++)
+        put_cold_one(t, &e, &t->cold[i]);
+    ensure(!e.full);
+    t->cold_end = bt_offset(bt, emit_here(&e));
+    bt->cold = t->cold_start;
 }
 
 /* -- Instructions -------------------------------------------------------------------------- */
@@ -177,6 +213,8 @@ struct host_mem gpr_home(const struct translation *t, unsigned reg)
 /* MOVS and STOS with 64-bit addresses and plain segments have a way of their own. */
 static u8 string_kind(const struct guest_insn *g)
 {
+    if (g->code_size != 8)
+        return STRING_NONE;
     for (unsigned i = 0; i < g->prefixes; i++) {
         u8 prefix = g->bytes[i];
         if (prefix == 0x67 || prefix == 0x64 || prefix == 0x65)
@@ -210,8 +248,8 @@ struct site *callout_site(struct translation *t)
     /* Decoded once, here; vector instructions are left to the simulator's own cache, which
      * holds their host code. */
     if (!g->unit && bt->n_decoded < MAX_DECODED &&
-        x86_decode(bt_cpu(bt), g->bytes, g->length, 8, &bt->decoded[bt->n_decoded]) ==
-            DECODE_OK)
+        x86_decode(bt_cpu(bt), g->bytes, g->length, g->code_size,
+                   &bt->decoded[bt->n_decoded]) == DECODE_OK)
         site->decoded = bt->n_decoded++;
     return site;
 }
@@ -262,7 +300,7 @@ static void translate_one(struct translation *t)
         break;
     default:
         translate_flow(t);
-        t->ended = true;
+        t->ended = translation_last(t);
     }
 }
 
@@ -303,6 +341,8 @@ static bool unit_enabled(const struct guest_insn *g, u32 mode)
 {
     static const u32 needs[] = {
         [UNIT_X87] = MODE_X87, [UNIT_SSE] = MODE_SSE, [UNIT_AVX] = MODE_AVX};
+    if (g->vex && !(mode & MODE_PROTECTED))
+        return false;
     return !g->unit || (mode & needs[g->unit]);
 }
 
@@ -313,13 +353,47 @@ static void make_inline(struct guest_insn *g)
     g->flags_write = g->flags_kill = g->mnemonic == ZYDIS_MNEMONIC_POPFQ ? FLAGS_STATUS : 0;
 }
 
+static bool contains(const struct translation *t, u64 rip)
+{
+    for (unsigned i = 0; i < t->n; i++) {
+        if (t->insn[i].rip == rip)
+            return true;
+    }
+    return false;
+}
+
+/* Is there a TU for `rip`, which lies in this page? */
+static bool begins_tu(const struct translation *t, u64 rip)
+{
+    const u8 *page = (const u8 *)((u64)t->tu->code & PAGE_MASK);
+    return cache_find(t->bt, page + (linear_of(t, rip) & ~PAGE_MASK), place_of(t, rip),
+                      t->tu->mode);
+}
+
+/*
+ * Does the TU go on behind the branch `g`, its last instruction so far? Where it does, *rip is
+ * set: a conditional branch is expected not to be taken, a jump within the page is followed.
+ * What is translated already is only linked, so that code is not doubled without end.
+ */
+static bool goes_on(const struct translation *t, const struct guest_insn *g, u64 *rip)
+{
+    if (t->branches > TU_BRANCHES || (g->kind != GUEST_JUMP_IF && g->kind != GUEST_JUMP) ||
+        !bt_may_jump(t->bt, t->tu->mode, g->imm))
+        return false;
+    if (g->kind == GUEST_JUMP_IF)
+        return !begins_tu(t, *rip) && !contains(t, *rip);
+    if (!same_page(t, g->imm) || contains(t, g->imm))
+        return false;
+    *rip = g->imm;
+    return true;
+}
+
 static void find_run(struct translation *t)
 {
-    u64 rip = t->tu->rip;
-    unsigned offset = (unsigned)(rip & ~PAGE_MASK);
-    while (t->n < TU_INSNS && offset < PAGE_SIZE) {
+    u64 rip = place_rip(t->tu->mode, t->tu->rip);
+    while (t->n < TU_INSNS && same_page(t, rip)) {
         struct guest_insn *g = &t->insn[t->n];
-        if (!guest_decode(&t->bt->decoder, t->page + offset, PAGE_SIZE - offset, rip, g))
+        if (!decode_at(t, rip, g))
             break;
         if (g->kind == GUEST_SYSTEM && system_in_line(g, t->tu->mode))
             make_inline(g);
@@ -328,20 +402,23 @@ static void find_run(struct translation *t)
             g->flags_read = FLAGS_STATUS;
         }
         t->n++;
-        offset += g->length;
-        rip += g->length;
-        if (guest_ends(g))
+        t->tu->guest_size += g->length;
+        rip = guest_next(g);
+        if (!guest_ends(g))
+            continue;
+        t->branches++;
+        if (!goes_on(t, g, &rip))
             break;
     }
-    t->tu->guest_size = (u16)(rip - t->tu->rip);
+    t->next = rip;
     t->tu->insns = (u16)t->n;
 }
 
 static bool has_room(const struct bt *bt)
 {
-    return bt->used + TU_ROOM <= CACHE_SIZE && bt->n_tus + 1 < MAX_TUS &&
-           bt->n_links + 2 < MAX_LINKS && bt->n_sites + 4 * TU_INSNS < MAX_SITES &&
-           bt->n_cells + 2 < MAX_CELLS;
+    return bt->used + TU_ROOM + TU_COLD * COLD_SIZE <= bt->cold && bt->n_tus + 1 < MAX_TUS &&
+           bt->n_links + TU_BRANCHES + 2 < MAX_LINKS &&
+           bt->n_sites + 4 * TU_INSNS < MAX_SITES && bt->n_cells + TU_BRANCHES + 2 < MAX_CELLS;
 }
 
 static void put_code(struct translation *t)
@@ -357,7 +434,7 @@ static void put_code(struct translation *t)
     }
     if (!t->ended) {
         t->now = t->n - 1;
-        translate_end(t, t->tu->rip + t->tu->guest_size);
+        translate_end(t, t->next);
     }
     t->host[t->n] = bt_offset(t->bt, emit_here(&t->e));
     put_cold(t);
@@ -374,7 +451,7 @@ struct tu *translate(struct bt *bt, const u8 *code, u64 rip, u32 mode, bool *ful
     memcpy(page, (const void *)((u64)code & PAGE_MASK), PAGE_SIZE);
     t.bt = bt;
     t.page = page;
-    t.n = t.n_cold = 0;
+    t.n = t.n_cold = t.branches = 0;
     t.ended = false;
     t.tu_number = bt->n_tus;
     t.tu = &bt->tus[t.tu_number];
@@ -392,10 +469,10 @@ struct tu *translate(struct bt *bt, const u8 *code, u64 rip, u32 mode, bool *ful
     bt->used = bt_offset(bt, emit_here(&t.e));
     t.tu->end = bt->used;
     listing_print(&t);
-    bt->stats.tus++;
+    bt->stats.tus[mode_code_size(mode) / 4]++;
     bt->stats.insns += t.n;
     bt->stats.guest_bytes += t.tu->guest_size;
-    bt->stats.host_bytes += t.tu->end - t.tu->start;
+    bt->stats.host_bytes += t.tu->end - t.tu->start + (t.cold_end - t.cold_start);
     bt->n_tus++;
     return t.tu;
 }

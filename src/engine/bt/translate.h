@@ -7,8 +7,10 @@
 #include "engine/bt/bt.h"
 #include "engine/bt/rewrite.h"
 
-#define TU_INSNS 32
-#define TU_COLD  128
+#define TU_INSNS 40
+#define TU_COLD  288
+/* Branches in one TU, beside its last. */
+#define TU_BRANCHES 6
 
 /* Where the guest's arithmetic flags are. BOTH: the saved copy is valid too. SAVED: only there,
  * if they are live at all: the host's were used for something else. */
@@ -32,8 +34,11 @@ struct translation {
     const u8 *page; /* bytes of the guest page, read once: a copy */
     struct guest_insn insn[TU_INSNS];
     u16 live[TU_INSNS + 1]; /* flags needed before each; the last: after the end */
-    u32 host[TU_INSNS + 1]; /* where the code of each begins; the last: the cold part */
-    unsigned n, now;        /* instructions; the one in progress */
+    u32 host[TU_INSNS + 1]; /* where the code of each begins; the last: its end */
+    u32 cold_start, cold_end;
+    u64 next;        /* RIP behind the last instruction */
+    unsigned n, now; /* instructions; the one in progress */
+    unsigned branches;
     enum flags_place flags;
     struct cold cold[TU_COLD];
     unsigned n_cold;
@@ -44,6 +49,11 @@ static inline const struct guest_insn *translation_insn(const struct translation
 {
     return &t->insn[t->now];
 }
+/* Control leaves the TU with this instruction in any case. */
+static inline bool translation_last(const struct translation *t)
+{
+    return t->now + 1 == t->n;
+}
 static inline u16 live_before(const struct translation *t)
 {
     return t->live[t->now];
@@ -51,6 +61,21 @@ static inline u16 live_before(const struct translation *t)
 static inline u16 live_after(const struct translation *t)
 {
     return t->live[t->now + 1];
+}
+
+/* RIP of the TU's code segment as a place, and the page offset that it stands for. */
+static inline u64 place_of(const struct translation *t, u64 rip)
+{
+    return place_beside(t->tu->mode, t->tu->rip, rip);
+}
+static inline u64 linear_of(const struct translation *t, u64 rip)
+{
+    return place_linear(t->tu->mode, place_of(t, rip));
+}
+static inline bool same_page(const struct translation *t, u64 rip)
+{
+    u64 here = place_linear(t->tu->mode, t->tu->rip);
+    return ((linear_of(t, rip) ^ here) & PAGE_MASK) == 0;
 }
 
 /* -- listing.c: the finished TU to the log, if it wants it */
@@ -84,8 +109,10 @@ struct host_mem tlb_tags(const struct translation *t, bool write);
  */
 void check_operand(struct translation *t, const struct guest_insn *g, unsigned size,
                    bool write);
-/* The same for [reg + disp] through SS, 8 bytes. */
-void check_stack(struct translation *t, unsigned reg, s32 disp, bool write);
+/* The same for [reg + disp] through SS, cut to the stack's width. */
+void check_stack(struct translation *t, unsigned reg, s32 disp, unsigned size, bool write);
+/* Adds to the stack pointer, within the stack's width; flags stay, r11 is lost. */
+void move_stack(struct translation *t, s32 by);
 void translate_copy(struct translation *t);
 void translate_address(struct translation *t);
 void translate_push(struct translation *t);

@@ -12,11 +12,6 @@
 
 #include "base/ensure.h"
 
-static bool same_page(const struct translation *t, u64 rip)
-{
-    return (rip & PAGE_MASK) == (t->tu->rip & PAGE_MASK);
-}
-
 static void put_poll(struct translation *t)
 {
     emit_load(&t->e, R11, bt_mem(t->bt, &t->bt->hot->poll));
@@ -36,14 +31,15 @@ static void exit_through(struct translation *t, u8 *field, u64 rip)
     if (same_page(t, rip)) {
         u32 number = bt->n_links++;
         bt->links[number] = (struct link){
-            .rip = rip,
+            .rip = place_of(t, rip),
             .field = bt_offset(bt, field + t->e.to_exec),
             .from = t->tu_number,
             .saved = saved,
         };
         cold_add(t, field, COLD_LINK, number, saved);
     } else {
-        cold_add(t, field, COLD_CELL, cell_get(bt, rip, t->tu->mode, saved), saved);
+        cold_add(t, field, COLD_CELL, cell_get(bt, place_of(t, rip), t->tu->mode, saved),
+                 saved);
     }
 }
 
@@ -54,7 +50,7 @@ static void exit_to(struct translation *t, u64 rip)
         return;
     }
     struct bt *bt = t->bt;
-    u32 cell = cell_get(bt, rip, t->tu->mode, t->flags == FLAGS_SAVED);
+    u32 cell = cell_get(bt, place_of(t, rip), t->tu->mode, t->flags == FLAGS_SAVED);
     emit_const(&t->e, R11, cell);
     emit_jump_mem(&t->e, bt_mem(bt, &bt->hot->cell[cell]));
 }
@@ -75,7 +71,8 @@ static void jump(struct translation *t)
     const struct guest_insn *g = translation_insn(t);
     if (closes_loop(g))
         put_poll(t);
-    exit_to(t, g->imm);
+    if (translation_last(t))
+        exit_to(t, g->imm);
 }
 
 static void jump_if(struct translation *t)
@@ -83,14 +80,54 @@ static void jump_if(struct translation *t)
     const struct guest_insn *g = translation_insn(t);
     if (closes_loop(g))
         put_poll(t);
-    flags_restore(t, FLAGS_STATUS);
+    flags_restore(t, g->flags_read);
     unsigned condition =
         g->bytes[g->opcode] == 0x0f ? g->bytes[g->opcode + 1] : g->bytes[g->opcode];
     exit_through(t, emit_jump_if_later(&t->e, condition & 15), g->imm);
-    exit_to(t, g->rip + g->length);
+    if (translation_last(t))
+        exit_to(t, guest_next(g));
 }
 
-/* These have only a short form: over the exit that is not taken. */
+#define JRCXZ 0xe3
+
+/* A jump that has only a short form: its displacement is behind what is returned. */
+static u8 *short_jump(struct emit *e, u8 opcode)
+{
+    emit_byte(e, opcode);
+    emit_byte(e, 0);
+    return e->at;
+}
+
+static void short_bind(const struct emit *e, u8 *from)
+{
+    if (!e->full)
+        from[-1] = (u8)(e->at - from);
+}
+
+/* LOOPcc and JCXZ on CX, which 64-bit code has not: CX alone goes to RCX for JRCXZ. */
+static void loop_on_cx(struct translation *t)
+{
+    const struct guest_insn *g = translation_insn(t);
+    struct emit *e = &t->e;
+    u64 next = guest_next(g);
+    u8 opcode = g->bytes[g->opcode];
+    if (opcode != JRCXZ) {
+        emit_lea(e, 4, R11, mem_at(RCX, -1));
+        emit_move_sized(e, 2, RCX, R11);
+    }
+    emit_move(e, R11, RCX);
+    emit_move_zero(e, 2, RCX, RCX);
+    u8 *zero = short_jump(e, JRCXZ);
+    emit_move(e, RCX, R11);
+    /* E0: LOOPNE, E1: LOOPE */
+    if (opcode == 0xe0 || opcode == 0xe1)
+        exit_through(t, emit_jump_if_later(e, opcode == 0xe0 ? CC_E : CC_NE), next);
+    exit_to(t, opcode == JRCXZ ? next : g->imm);
+    short_bind(e, zero);
+    emit_move(e, RCX, R11);
+    exit_to(t, opcode == JRCXZ ? g->imm : next);
+}
+
 static void loop(struct translation *t)
 {
     const struct guest_insn *g = translation_insn(t);
@@ -98,14 +135,16 @@ static void loop(struct translation *t)
     if (closes_loop(g))
         put_poll(t);
     flags_restore(t, g->flags_read);
+    if (g->adsize == 2) {
+        loop_on_cx(t);
+        return;
+    }
     if (g->adsize == 4)
         emit_byte(e, 0x67);
-    emit_byte(e, g->bytes[g->opcode]);
-    emit_byte(e, 0);
-    u8 *over = e->at;
-    exit_to(t, g->rip + g->length);
-    if (!e->full)
-        over[-1] = (u8)(e->at - over);
+    /* Over the exit that is not taken. */
+    u8 *taken = short_jump(e, g->bytes[g->opcode]);
+    exit_to(t, guest_next(g));
+    short_bind(e, taken);
     exit_to(t, g->imm);
 }
 
@@ -113,31 +152,21 @@ static void loop(struct translation *t)
  * -----------------------------------------------------------------
  */
 
-/* Pushes the return address; RSP moves when nothing can fault any more. `refusable`: but for
- * the target, so that what was there is kept. */
-static void push_return(struct translation *t, bool refusable)
+/* Pushes the return address; RSP moves when nothing can fault any more. */
+static void push_return(struct translation *t)
 {
     const struct guest_insn *g = translation_insn(t);
     struct emit *e = &t->e;
-    u64 next = g->rip + g->length;
-    bool immediate = next == (u64)(s64)(s32)next;
-    struct host_mem slot = mem_sum(R10, R11, 0);
-    check_stack(t, RSP, -8, true);
-    if (refusable || !immediate) {
-        emit_lea(e, 8, R10, slot);
-        slot = mem_at(R10, 0);
-    }
-    if (refusable) {
-        emit_load(e, R11, slot);
-        emit_store(e, bt_mem(t->bt, &t->bt->hot->replaced), R11);
-    }
-    if (immediate) {
-        emit_store_imm(e, 8, slot, (s32)next);
+    u64 next = guest_next(g);
+    check_stack(t, RSP, -(s32)g->opsize, g->opsize, true);
+    if (g->opsize < 8 || next == (u64)(s64)(s32)next) {
+        emit_store_imm(e, g->opsize, mem_sum(R10, R11, 0), (s32)next);
     } else {
+        emit_lea(e, 8, R10, mem_sum(R10, R11, 0));
         emit_const(e, R11, next);
-        emit_store(e, slot, R11);
+        emit_store(e, mem_at(R10, 0), R11);
     }
-    emit_lea(e, 8, RSP, mem_at(RSP, -8));
+    move_stack(t, -(s32)g->opsize);
 }
 
 static void call(struct translation *t)
@@ -146,20 +175,24 @@ static void call(struct translation *t)
     if (closes_loop(g))
         put_poll(t);
     flags_clobber(t);
-    push_return(t, false);
+    push_return(t);
     exit_to(t, g->imm);
 }
 
-/* To the target in r10; flags are saved. A target that is not canonical makes the branch itself
- * fault (#GP), which the miss finds out: it undoes the `stack` bytes that RSP was moved by, and
- * a push. */
+/* To the target in r10; flags are saved. A target where RIP cannot go makes the branch itself
+ * fault (#GP), which the miss finds out: it undoes the `stack` bytes that RSP was moved by. */
 static void exit_indirect(struct translation *t, s32 stack)
 {
     struct bt *bt = t->bt;
     struct site *site = site_here(t, SITE_EXIT);
     site->stack = stack;
     emit_store_imm(&t->e, 4, bt_mem(bt, &bt->hot->exit_site), (s32)(site - bt->sites));
-    const void **table = bt->hot->indirect[t->tu->mode & MODE_SET_MASK];
+    u64 base = place_of(t, 0);
+    if (base) {
+        emit_const(&t->e, R11, base);
+        emit_lea(&t->e, 8, R10, mem_sum(R10, R11, 0));
+    }
+    const void **table = bt->hot->indirect[MODE_TABLE(t->tu->mode)];
     emit_bits(&t->e, R11, R10, 0, INDIRECT_BITS);
     emit_jump_mem(&t->e, mem_gs_index(R11, bt_mem(bt, table).disp));
 }
@@ -170,15 +203,15 @@ static void load_target(struct translation *t)
     const struct guest_insn *g = translation_insn(t);
     struct emit *e = &t->e;
     if (g->memory) {
-        check_operand(t, g, 8, false);
-        emit_load(e, R10, mem_sum(R10, R11, 0));
+        check_operand(t, g, g->opsize, false);
+        emit_load_zero(e, g->opsize, R10, mem_sum(R10, R11, 0));
         return;
     }
     unsigned reg = (g->bytes[g->modrm] & 7) | (g->rex & 1 ? 8 : 0);
     if (reg == R10 || reg == R11)
         emit_load(e, R10, gpr_home(t, reg));
     else
-        emit_move(e, R10, reg);
+        emit_move_zero(e, g->opsize, R10, reg);
 }
 
 static void jump_to(struct translation *t)
@@ -196,9 +229,9 @@ static void call_to(struct translation *t)
     flags_clobber(t);
     load_target(t);
     emit_store(&t->e, spill, R10);
-    push_return(t, true);
+    push_return(t);
     emit_load(&t->e, R10, spill);
-    exit_indirect(t, -8);
+    exit_indirect(t, -(s32)translation_insn(t)->opsize);
 }
 
 static void ret(struct translation *t)
@@ -207,10 +240,10 @@ static void ret(struct translation *t)
     struct emit *e = &t->e;
     put_poll(t);
     flags_clobber(t);
-    check_stack(t, RSP, 0, false);
-    emit_load(e, R10, mem_sum(R10, R11, 0));
-    s32 popped = 8 + (s32)(u16)g->imm;
-    emit_lea(e, 8, RSP, mem_at(RSP, popped));
+    check_stack(t, RSP, 0, g->opsize, false);
+    emit_load_zero(e, g->opsize, R10, mem_sum(R10, R11, 0));
+    s32 popped = g->opsize + (s32)(u16)g->imm;
+    move_stack(t, popped);
     exit_indirect(t, popped);
 }
 
@@ -219,7 +252,7 @@ void translate_flow(struct translation *t)
     const struct guest_insn *g = translation_insn(t);
     bool direct = g->kind == GUEST_JUMP || g->kind == GUEST_JUMP_IF || g->kind == GUEST_LOOP ||
                   g->kind == GUEST_CALL;
-    if (direct && !bt_canonical(g->imm)) {
+    if (direct && !bt_may_jump(t->bt, t->tu->mode, g->imm)) {
         translate_simulate(t); /* #GP(0) */
         return;
     }

@@ -9,13 +9,22 @@
  *     ja    slow                                       other page, or beyond its end
  *     mov   r11, gs:[page + r11 * 8]
  *
- * and is made at [r10 + r11].
+ * and is made at [r10 + r11]. Outside 64-bit code, where the segment is not known to be flat,
+ * its reach is checked and its base added before that:
+ *
+ *     lea   r11, [r10 + size]
+ *     cmp   r11, gs:[end]
+ *     ja    simulate
+ *     add   r10d, gs:[base]
  */
 #include "engine/bt/translate.h"
 
 #include "base/ensure.h"
 
-#define TLB_BITS 10
+#define TLB_BITS    10
+#define ADD_REG_MEM 0x03
+#define CMP_REG_MEM 0x3b
+
 _Static_assert(TLB_SIZE == 1 << TLB_BITS, "the check takes a slot's bits");
 
 /* The register that holds guest register `reg` for an address; r10 and r11 are fetched into
@@ -30,28 +39,46 @@ static unsigned address_reg(struct translation *t, unsigned reg, unsigned scratc
     return scratch;
 }
 
-/* r10 := the linear address of g's operand. */
-static void put_address(struct translation *t, const struct guest_insn *g)
+/* Does the operand's address consist of constants only? */
+static bool is_constant(const struct guest_insn *g)
 {
-    struct emit *e = &t->e;
-    if (g->base == BASE_RIP || (g->base == BASE_NONE && g->index == BASE_NONE)) {
-        u64 address = (u64)g->disp + (g->base == BASE_RIP ? g->rip + g->length : 0);
-        emit_const(e, R10, g->adsize == 4 ? (u32)address : address);
-    } else {
-        unsigned base = address_reg(t, g->base, R10);
-        unsigned index = address_reg(t, g->index, R11);
-        struct host_mem mem = {
-            .base = (u8)base, .index = (u8)index, .scale = g->scale, .disp = (s32)g->disp};
-        unsigned size = g->adsize == 4 ? 4 : 8;
-        if (index == NO_REG && !g->disp && size == 8) {
-            if (base != R10)
-                emit_move(e, R10, base);
-        } else {
-            emit_lea(e, size, R10, mem);
-        }
+    return g->base == BASE_RIP || (g->base == BASE_NONE && g->index == BASE_NONE);
+}
+
+static u64 constant_address(const struct guest_insn *g)
+{
+    u64 address = (u64)g->disp + (g->base == BASE_RIP ? g->rip + g->length : 0);
+    return g->adsize == 8 ? address : address & bits_low(8 * g->adsize);
+}
+
+/* The operand's address as one of the host's, but for its size. */
+static struct host_mem operand_mem(struct translation *t, const struct guest_insn *g)
+{
+    unsigned base = address_reg(t, g->base, R10);
+    unsigned index = address_reg(t, g->index, R11);
+    return (struct host_mem){
+        .base = (u8)base, .index = (u8)index, .scale = g->scale, .disp = (s32)g->disp};
+}
+
+/* r10 := mem, cut to `size`. */
+static void put_sum(struct emit *e, struct host_mem mem, unsigned size)
+{
+    if (mem.index != NO_REG || mem.disp) {
+        emit_lea(e, size == 8 ? 8 : 4, R10, mem);
+        if (size == 2)
+            emit_move_zero(e, 2, R10, R10);
+    } else if (mem.base != R10 || size != 8) {
+        emit_move_zero(e, size, R10, mem.base);
     }
-    if (g->seg == SEG_FS || g->seg == SEG_GS)
-        emit_add(e, R10, bt_mem(t->bt, &bt_cpu(t->bt)->flat_base[g->seg]));
+}
+
+/* r10 := the offset of g's operand in its segment. */
+static void put_offset(struct translation *t, const struct guest_insn *g)
+{
+    if (is_constant(g))
+        emit_const(&t->e, R10, constant_address(g));
+    else
+        put_sum(&t->e, operand_mem(t, g), g->adsize);
 }
 
 static struct x86_tlb *tlb_of(const struct translation *t)
@@ -65,37 +92,83 @@ struct host_mem tlb_tags(const struct translation *t, bool write)
     return mem_gs_index(R11, bt_mem(t->bt, write ? tlb->write : tlb->read).disp);
 }
 
-/* With the address in r10. A failed check recovers it by the same exclusive or, and begins
- * again with it when the TLB has been filled. */
-static void put_check(struct translation *t, unsigned size, bool write)
+/* Must an access through the segment be checked, and its base added? */
+static bool is_checked(u32 mode, unsigned seg)
+{
+    bool data = seg == SEG_DS || seg == SEG_ES || seg == SEG_SS;
+    return !mode_is_64bit(mode) && !(data && (mode & MODE_FLAT));
+}
+
+/*
+ * r10 := the linear address of the offset there. Jumps of a failed check to the simulator,
+ * which raises what is due, go to `slow` and are counted by the result.
+ */
+static unsigned put_segment(struct translation *t, unsigned seg, unsigned size, bool write,
+                            u8 *slow[2])
+{
+    struct emit *e = &t->e;
+    struct x86_cpu *c = bt_cpu(t->bt);
+    u32 mode = t->tu->mode;
+    unsigned n = 0;
+    if (mode_is_64bit(mode) && (seg == SEG_FS || seg == SEG_GS))
+        emit_add(e, R10, bt_mem(t->bt, &c->flat_base[seg]));
+    if (!is_checked(mode, seg))
+        return 0;
+    const struct x86_reach *reach = &c->reach[seg];
+    if (mode & MODE_DOWN) {
+        emit_rm(e, 8, CMP_REG_MEM, R10, bt_mem(t->bt, &reach->first));
+        slow[n++] = emit_jump_if_later(e, CC_B);
+    }
+    emit_lea(e, 8, R11, mem_at(R10, (s32)size));
+    emit_rm(e, 8, CMP_REG_MEM, R11, bt_mem(t->bt, &reach->end[write]));
+    slow[n++] = emit_jump_if_later(e, CC_A);
+    emit_rm(e, 4, ADD_REG_MEM, R10, bt_mem(t->bt, &c->seg[seg].base));
+    return n;
+}
+
+/* With the offset in r10. A failed check of the TLB recovers the linear address by the same
+ * exclusive or, and begins again with it when the TLB has been filled. */
+static void put_check(struct translation *t, unsigned seg, unsigned size, bool write)
 {
     struct emit *e = &t->e;
     struct bt *bt = t->bt;
+    u8 *outside[2];
+    unsigned n_outside = put_segment(t, seg, size, write, outside);
     struct site *site = site_here(t, SITE_ACCESS);
+    u32 number = (u32)(site - bt->sites);
     site->retry = site->host;
     site->size = (u8)size;
     site->write = write;
+    for (unsigned i = 0; i < n_outside; i++)
+        cold_add(t, outside[i], COLD_SIMULATE, number, true);
     emit_bits(e, R11, R10, PAGE_SHIFT, TLB_BITS);
     emit_xor(e, R10, tlb_tags(t, write));
     emit_compare_imm(e, R10, (s32)(PAGE_SIZE - size));
-    u8 *slow = emit_jump_if_later(e, CC_A);
-    cold_add(t, slow, COLD_ACCESS, (u32)(site - bt->sites), true);
+    cold_add(t, emit_jump_if_later(e, CC_A), COLD_ACCESS, number, true);
     emit_load(e, R11, mem_gs_index(R11, bt_mem(bt, tlb_of(t)->page).disp));
 }
 
 void check_operand(struct translation *t, const struct guest_insn *g, unsigned size, bool write)
 {
-    put_address(t, g);
-    put_check(t, size, write);
+    put_offset(t, g);
+    put_check(t, g->seg, size, write);
 }
 
-void check_stack(struct translation *t, unsigned reg, s32 disp, bool write)
+void check_stack(struct translation *t, unsigned reg, s32 disp, unsigned size, bool write)
 {
-    if (disp)
-        emit_lea(&t->e, 8, R10, mem_at(reg, disp));
-    else
-        emit_move(&t->e, R10, reg);
-    put_check(t, 8, write);
+    put_sum(&t->e, mem_at(reg, disp), mode_stack_size(t->tu->mode));
+    put_check(t, SEG_SS, size, write);
+}
+
+void move_stack(struct translation *t, s32 by)
+{
+    unsigned width = mode_stack_size(t->tu->mode);
+    if (width != 2) {
+        emit_lea(&t->e, width, RSP, mem_at(RSP, by));
+        return;
+    }
+    emit_lea(&t->e, 4, R11, mem_at(RSP, by));
+    emit_move_sized(&t->e, 2, RSP, R11);
 }
 
 static const struct host_mem checked = {.base = R10, .index = R11};
@@ -207,14 +280,15 @@ void translate_bit(struct translation *t)
     bool wide = g->opsize == 8;
     bool freed = reg == R10 || reg == R11;
     flags_clobber(t);
-    put_address(t, g);
+    put_offset(t, g);
     if (freed)
         emit_load(e, R11, gpr_home(t, reg));
     emit_rr(e, 8, wide ? 0x8b : 0x63, R11, freed ? R11 : reg); /* mov, movsxd */
     emit_rr(e, 8, 0xc1, 7, R11);                               /* sar */
     emit_byte(e, wide ? 6 : 5);
-    emit_lea(e, 8, R10, (struct host_mem){.base = R10, .index = R11, .scale = wide ? 3 : 2});
-    put_check(t, g->opsize, g->mem_write);
+    emit_lea(e, g->adsize, R10,
+             (struct host_mem){.base = R10, .index = R11, .scale = wide ? 3 : 2});
+    put_check(t, g->seg, g->opsize, g->mem_write);
     fold(t);
     if (freed)
         emit_load(e, R11, gpr_home(t, reg));
@@ -229,10 +303,20 @@ void translate_bit(struct translation *t)
 void translate_address(struct translation *t)
 {
     const struct guest_insn *g = translation_insn(t);
+    struct emit *e = &t->e;
     unsigned to = (unsigned)__builtin_ctz(g->regs_written);
-    emit_const(&t->e, to, g->imm);
-    if (to == R10 || to == R11)
-        emit_store(&t->e, gpr_home(t, to), to);
+    bool freed = to == R10 || to == R11;
+    unsigned at = freed || g->opsize == 2 || g->adsize == 2 ? R10 : to;
+    if (is_constant(g))
+        emit_const(e, at, constant_address(g) & bits_low(8 * g->opsize));
+    else
+        emit_lea(e, g->opsize == 8 ? g->adsize : 4, at, operand_mem(t, g));
+    if (g->adsize == 2)
+        emit_move_zero(e, 2, R10, R10);
+    if (freed)
+        emit_store_sized(e, g->opsize == 2 ? 2 : 8, gpr_home(t, to), R10);
+    else if (at != to)
+        emit_move_sized(e, g->opsize, to, R10);
 }
 
 /* -- Stack
@@ -256,59 +340,75 @@ static unsigned register_operand(const struct guest_insn *g, u16 set)
 /* Is RSP the operand of PUSH or POP itself, beside being the stack pointer? */
 static bool names_rsp(const struct guest_insn *g)
 {
-    u8 byte = g->bytes[g->modrm ? g->modrm : g->opcode];
-    return !g->memory && (byte & 7) == RSP && !(g->rex & 1) &&
-           (g->modrm || (byte & 0xf0) == 0x50);
+    return !g->memory && (g->bytes[g->opcode] & 7) == RSP && !(g->rex & 1) &&
+           (g->bytes[g->opcode] & 0xf0) == 0x50;
+}
+
+/* r11 := what PUSH pushes, when no register or constant stands for it. */
+static void load_pushed(struct translation *t, const struct guest_insn *g, unsigned reg)
+{
+    struct emit *e = &t->e;
+    if (g->segment < SEG_COUNT)
+        emit_load_zero(e, 2, R11, bt_mem(t->bt, &bt_cpu(t->bt)->seg[g->segment].sel));
+    else
+        emit_load(e, R11, g->memory ? bt_mem(t->bt, &t->bt->hot->spill[0]) : gpr_home(t, reg));
 }
 
 void translate_push(struct translation *t)
 {
     const struct guest_insn *g = translation_insn(t);
     struct emit *e = &t->e;
-    struct host_mem spill = bt_mem(t->bt, &t->bt->hot->spill[0]);
+    unsigned size = g->opsize;
+    bool segment = g->segment < SEG_COUNT;
     unsigned reg = names_rsp(g) ? RSP : register_operand(g, g->regs_read & (u16)~BIT(RSP));
-    bool immediate = !g->memory && reg == NO_REG;
     flags_clobber(t);
     if (g->memory) {
-        check_operand(t, g, 8, false);
-        emit_load(e, R10, checked);
-        emit_store(e, spill, R10);
+        check_operand(t, g, size, false);
+        emit_load_zero(e, size, R10, checked);
+        emit_store(e, bt_mem(t->bt, &t->bt->hot->spill[0]), R10);
     }
-    check_stack(t, RSP, -8, true);
-    if (immediate) {
-        emit_store_imm(e, 8, checked, (s32)g->imm);
-    } else if (g->memory || freed_reg(reg)) {
+    check_stack(t, RSP, -(s32)size, size, true);
+    if (g->memory || segment || freed_reg(reg)) {
         fold(t);
-        emit_load(e, R11, g->memory ? spill : gpr_home(t, reg));
-        emit_store(e, mem_at(R10, 0), R11);
+        load_pushed(t, g, reg);
+        emit_store_sized(e, size, mem_at(R10, 0), R11);
+    } else if (reg == NO_REG) {
+        emit_store_imm(e, size, checked, (s32)g->imm);
     } else {
-        emit_store(e, checked, reg);
+        emit_store_sized(e, size, checked, reg);
     }
-    emit_lea(e, 8, RSP, mem_at(RSP, -8));
+    move_stack(t, -(s32)size);
 }
 
 void translate_pop(struct translation *t)
 {
     const struct guest_insn *g = translation_insn(t);
     struct emit *e = &t->e;
+    unsigned size = g->opsize;
     flags_clobber(t);
-    check_stack(t, RSP, 0, false);
+    check_stack(t, RSP, 0, size, false);
     if (names_rsp(g)) {
-        emit_load(e, RSP, checked);
+        emit_load_zero(e, size, R10, checked);
+        move_stack(t, (s32)size);
+        emit_move_sized(e, size, RSP, R10);
         return;
     }
     unsigned reg = register_operand(g, g->regs_written);
-    emit_load(e, reg, checked);
+    emit_load_sized(e, size, reg, checked);
     if (freed_reg(reg))
         emit_store(e, gpr_home(t, reg), reg);
-    emit_lea(e, 8, RSP, mem_at(RSP, 8));
+    move_stack(t, (s32)size);
 }
 
 void translate_leave(struct translation *t)
 {
+    const struct guest_insn *g = translation_insn(t);
+    struct emit *e = &t->e;
+    unsigned width = mode_stack_size(t->tu->mode);
     flags_clobber(t);
-    check_stack(t, RBP, 0, false);
-    emit_load(&t->e, R10, checked);
-    emit_lea(&t->e, 8, RSP, mem_at(RBP, 8));
-    emit_move(&t->e, RBP, R10);
+    check_stack(t, RBP, 0, g->opsize, false);
+    emit_load_zero(e, g->opsize, R10, checked);
+    emit_lea(e, width == 8 ? 8 : 4, R11, mem_at(RBP, g->opsize));
+    emit_move_sized(e, width, RSP, R11);
+    emit_move_sized(e, g->opsize, RBP, R10);
 }

@@ -84,7 +84,7 @@ static void pushfq(struct translation *t)
     group1_reg(t, G1_AND, R11, (u32) ~(FLAGS_STATUS | FLAG_RF | FLAG_VM));
     or_reg(t, 4, R10, R11);
     emit_store(e, spill, R10);
-    check_stack(t, RSP, -8, true);
+    check_stack(t, RSP, -8, 8, true);
     emit_lea(e, 8, R10, mem_sum(R10, R11, 0));
     emit_load(e, R11, spill);
     emit_store(e, mem_at(R10, 0), R11);
@@ -100,7 +100,7 @@ static void popfq(struct translation *t)
     u64 rare = FLAG_TF | FLAG_DF | FLAG_NT | FLAG_AC | FLAG_ID | FLAG_IOPL;
     flags_clobber(t);
     const struct site *site = callout_site(t);
-    check_stack(t, RSP, 0, false);
+    check_stack(t, RSP, 0, 8, false);
     emit_load(e, R10, mem_sum(R10, R11, 0));
     emit_move(e, R11, R10);
     emit_xor(e, R11, bt_mem(t->bt, &c->rflags));

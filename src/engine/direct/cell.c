@@ -178,7 +178,7 @@ static bool wait_turn(struct cell *cell, u64 until)
 {
     struct control *control = cell->control;
     const struct timespec period = {.tv_nsec = WATCH_PERIOD_NS};
-    for (unsigned i = 0; i < CELL_YIELDS && !atomic_load(&control->mturn); i++)
+    for (unsigned i = 0; i < MONITOR_YIELDS && !atomic_load(&control->mturn); i++)
         sched_yield();
     while (!atomic_load(&control->mturn)) {
         atomic_store(&control->monitor_asleep, 1);

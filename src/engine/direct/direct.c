@@ -163,6 +163,13 @@ static bool prepare(struct direct *d, struct space *s)
         drop_cell(s);
         return false;
     }
+    if (s->expected.due) {
+        s->expected.due = false;
+        /* The orders go with the rest; whatever else comes of it comes of the access too. */
+        if (shadow_fault(&s->shadow, &d->world, &s->cell, s->expected.va, s->expected.access) ==
+            SHADOW_LOST)
+            cell_condemn(&s->cell);
+    }
     return !s->cell.mapper.n || mapper_run(&s->cell.mapper) >= 0;
 }
 
@@ -244,6 +251,11 @@ static bool serve_page_fault(struct direct *d, struct space *s, const struct sto
     case SHADOW_MAPPED:
         return true;
     case SHADOW_FAULT:
+        s->expected.due = true;
+        s->expected.va = stop->cr2;
+        s->expected.access = access;
+        step(d);
+        return true;
     case SHADOW_STEP:
         step(d);
         return true;
@@ -339,13 +351,12 @@ static bool is_death(struct space *s, enum cell_end end)
     return end == CELL_DEAD || s->cell.dead;
 }
 
-static void judge(struct direct *d, struct space *s, const struct stop *stop)
+static void judge(struct direct *d, struct space *s, const struct stop *stop, bool mapped)
 {
     const struct x86_cpu *c = d->world.cpu;
-    bool promoted = s->policy.promoted, entry = c->cpl != 3 || stop->signal == SIGUSR1;
-    /* The guest's word: a stretch is no longer than a tick. */
-    u64 most = c->model->tsc_hz / 100, cycles = stop->cycles < most ? stop->cycles : most;
-    policy_stretch(&s->policy, cycles, entry, __rdtsc(), c->model->tsc_hz);
+    bool promoted = s->policy.promoted;
+    policy_direct(&s->policy, stop->cycles, mapped ? COST_MAPPING : COST_STOP, __rdtsc(),
+                  c->model->tsc_hz);
     d->stats.demoted += promoted && !s->policy.promoted;
 }
 
@@ -354,6 +365,7 @@ static bool run_once(struct direct *d, struct space *s)
 {
     struct x86_cpu *c = d->world.cpu;
     struct stop stop;
+    u64 batches = d->stats.batches;
     if (!prepare(d, s)) {
         policy_demote(&s->policy, __rdtsc(), c->model->tsc_hz);
         return false;
@@ -365,6 +377,7 @@ static bool run_once(struct direct *d, struct space *s)
         return true;
     }
     d->stats.runs++;
+    c->rflags &= ~FLAG_RF; /* no breakpoint is set, so the next instruction would clear it */
     enum cell_end end = cell_run(&s->cell, c, &stop);
     set_running(d, NULL);
     if (is_death(s, end)) {
@@ -374,7 +387,7 @@ static bool run_once(struct direct *d, struct space *s)
     derive(c, &stop);
     bool goes_on = serve(d, s, &stop);
     if (!d->always)
-        judge(d, s, &stop);
+        judge(d, s, &stop, d->stats.batches != batches);
     return goes_on;
 }
 
@@ -535,6 +548,7 @@ static unsigned direct_counters(struct vcpu *vcpu, struct engine_counter *counte
         {"cells_lost", d->stats.lost},
         {"promoted", d->stats.promoted},
         {"demoted", d->stats.demoted},
+        {"successors", d->stats.successors},
         {"ineligible", d->stats.ineligible},
         {"mapper_batches", d->stats.batches},
         {"pages_mapped", d->world.stats.pages},

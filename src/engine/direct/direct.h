@@ -42,6 +42,13 @@ struct space {
     struct shadow shadow;
     u64 generation; /* direct->generation that its shadow was compared at */
     struct policy policy;
+    u64 print; /* of its upper tables as its window began: tells it from a successor */
+    /* The guest's page fault that the cell had last, to be mapped as the user code goes on. */
+    struct {
+        bool due;
+        u64 va;
+        enum x86_access access;
+    } expected;
 };
 
 /* What happened since a cell ran last, to be done before one runs again. */
@@ -74,13 +81,14 @@ struct direct {
     bool hold;           /* until the next kernel entry user code stays with the translator */
     unsigned excursions; /* since the last kernel entry, see direct.c */
     u64 user_since;      /* cycles */
+    u64 fault_seen;      /* CR2 as user code began */
 
     pthread_mutex_t kick_lock;
     struct cell *running; /* under kick_lock */
 
     struct {
         u64 runs, kicks, syscalls, faults, steps, holds, cells, lost, promoted, demoted;
-        u64 ineligible, batches;
+        u64 ineligible, batches, successors;
     } stats;
 };
 

@@ -18,7 +18,7 @@ struct filter {
 
 /*
  * The cell: FUTEX_WAIT for 0 on `turn` without a timeout (so that a task found in this call is
- * parked, cell.c), FUTEX_WAKE on `mturn`, sched_yield, rt_sigreturn. The three calls that the
+ * parked, cell.c), FUTEX_WAKE on `mturn`, rt_sigreturn. The three calls that the
  * host's kernel makes for its vsyscall page become a signal: the page shows host time. All else
  * kills. Addresses are the cell's.
  */

@@ -11,7 +11,11 @@
 
 #include "engine/direct/direct.h"
 #include "engine/direct/scan.h"
+#include "memory/walk.h"
 #include "x86/model.h"
+
+#define ADDRESS_MASK (bits_low(52) & PAGE_MASK)
+#define USER_ENTRIES 256
 
 /* -- Cells off the processor --------------------------------------------------------------- */
 
@@ -108,6 +112,23 @@ void notes_code_watched(struct vcpu *vcpu, struct gfn frame)
 
 /* -- Privilege ----------------------------------------------------------------------------- */
 
+/*
+ * Tells an address space from another that got the same CR3 later: the entries of the tables
+ * that lead to its stack and its libraries. Their places are random where Linux randomizes, and
+ * their frames are others more often than not.
+ */
+static u64 print_of(const struct direct *d)
+{
+    struct pmap *pmap = d->world.pmap;
+    const u64 *upper = pmap_page(pmap, gpa_to_gfn(gpa(d->world.cpu->cr3 & ADDRESS_MASK)));
+    u64 last = upper ? upper[USER_ENTRIES - 1] : 0, print = last & ADDRESS_MASK;
+    const u64 *lower =
+        last & PTE_P ? pmap_page(pmap, gpa_to_gfn(gpa(last & ADDRESS_MASK))) : NULL;
+    for (unsigned i = 0; lower && i < 512; i++)
+        print = (print ^ (lower[i] & ADDRESS_MASK)) * 0x9e3779b97f4a7c15;
+    return print;
+}
+
 struct space *notes_space(struct direct *d, const struct x86_cpu *c)
 {
     u64 cr3 = c->cr3 & PAGE_MASK;
@@ -127,18 +148,22 @@ struct space *notes_space(struct direct *d, const struct x86_cpu *c)
         return NULL;
     if (oldest->cr3 != cr3)
         oldest->policy = (struct policy){0};
+    if (oldest->policy.promoted && !d->always && oldest->print != print_of(d)) {
+        oldest->policy = (struct policy){0};
+        d->stats.successors++;
+    }
     oldest->cr3 = cr3;
     oldest->used = ++d->clock;
     return d->space = oldest;
 }
 
 /* Selectors are visible to user code, so they must be those that a Linux host gives a cell; for
- * the other conditions see design 5.2. Alignment checks, TF and RF belong to the simulator. */
+ * the other conditions see design 5.2. Alignment checks and TF belong to the simulator. */
 bool notes_eligible(const struct x86_cpu *c)
 {
     const u64 cr0 = CR0_PE | CR0_PG | CR0_NE | CR0_MP,
               cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE | CR4_UMIP;
-    const u64 no_flags = FLAG_TF | FLAG_RF | FLAG_NT | FLAG_AC | FLAG_VM | FLAG_IOPL;
+    const u64 no_flags = FLAG_TF | FLAG_NT | FLAG_AC | FLAG_VM | FLAG_IOPL;
     const struct x86_seg *seg = c->seg;
     return c->cpl == 3 && c->code_size == 8 && seg[SEG_CS].sel == 0x33 &&
            seg[SEG_SS].sel == 0x2b && !seg[SEG_DS].sel && !seg[SEG_ES].sel &&
@@ -167,11 +192,22 @@ static void note_stretch(struct direct *d, const struct x86_cpu *c)
     if (!d->space)
         return;
     u64 now = __rdtsc();
-    struct policy *policy = &d->space->policy;
-    bool promoted = policy->promoted;
-    policy_stretch(policy, now - d->user_since, true, now, c->model->tsc_hz);
-    d->stats.promoted += !promoted && policy->promoted;
-    d->stats.demoted += promoted && !policy->promoted;
+    struct space *s = d->space;
+    if (s->policy.promoted)
+        return; /* it waits for the next kernel entry, see direct->hold */
+    if (!s->policy.user)
+        s->print = print_of(d);
+    policy_translated(&s->policy, now - d->user_since,
+                      c->cr2 != d->fault_seen ? COST_MAPPING : COST_STOP, now,
+                      c->model->tsc_hz);
+    if (!s->policy.promoted)
+        return;
+    if (s->print == print_of(d)) {
+        d->stats.promoted++;
+    } else {
+        s->policy = (struct policy){0};
+        d->stats.successors++;
+    }
 }
 
 /* Kernel code goes on, or user code: what changed? */
@@ -190,6 +226,7 @@ static bool leaves(struct bt_watch *watch, struct x86_cpu *c)
         if (!d->always) {
             notes_space(d, c);
             d->user_since = __rdtsc();
+            d->fault_seen = c->cr2;
         }
     }
     return notes_wanted(d, c);

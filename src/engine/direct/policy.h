@@ -1,9 +1,13 @@
 /*
- * Whether an address space's user code runs in a cell. A crossing into a cell and back costs
- * about 6 us where the translator's costs a fraction of one, and the translator's user code
- * takes up to 2.5 times native: so a cell pays where the stretches of user code between two
- * kernel entries are long. A new address space starts under the translator; its cell costs 0.3
- * ms and some 5 us a page, so it gets one only after it has used that much.
+ * Whether an address space's user code runs in a cell. A stop of a cell costs some 10 us where
+ * the translator's kernel entry costs a fraction of one, and a batch of mappings as much again;
+ * the translator's user code takes two to five times native. So a cell pays where the stretches
+ * of user code between two kernel entries are long, and never while a process touches new
+ * memory page by page. A new address space starts under the translator and gets a cell only
+ * after it has used as much time as that costs.
+ *
+ * In the cell each stop and batch is charged with what it costs on a quiet host, not with what
+ * it took: a loaded host would demote everybody.
  *
  * Compiled with -mgeneral-regs-only. Times are TSC cycles.
  */
@@ -13,15 +17,26 @@
 
 struct policy {
     bool promoted;
-    u8 backoff;        /* how often it was demoted: each doubles the time to the next try */
-    u64 user, entries; /* of the present window: cycles of user code, stretches */
-    u64 not_before;    /* no promotion before */
+    u8 backoff; /* how often it was demoted: each doubles the time to the next try */
+    /* Of the present window: cycles of user code, and what its stops and mappings cost or would
+     * cost in a cell, us; negative is credit for what is paid once. */
+    u64 user;
+    s64 charges;
+    u64 not_before; /* no promotion before */
 };
 
-/* User code ran for so long, under the translator or in the cell, and then something came that
- * counts as a kernel entry (not a page fault that the monitor served: it prefetches instead).
- */
-void policy_stretch(struct policy *policy, u64 cycles, bool entry, u64 now, u64 tsc_hz);
+/* Of what kind a stop or a kernel entry was. */
+enum policy_cost {
+    COST_STOP,    /* a crossing */
+    COST_MAPPING, /* a crossing and a batch of mappings: a page fault */
+};
+
+/* User code ran so long under the translator, until the kernel was entered. */
+void policy_translated(struct policy *policy, u64 cycles, enum policy_cost cost, u64 now,
+                       u64 tsc_hz);
+/* The same in the cell, until it stopped. */
+void policy_direct(struct policy *policy, u64 cycles, enum policy_cost cost, u64 now,
+                   u64 tsc_hz);
 
 /* The cell cannot be had, or was lost: back to the translator for some time. */
 void policy_demote(struct policy *policy, u64 now, u64 tsc_hz);

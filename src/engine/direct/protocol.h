@@ -62,9 +62,9 @@
 #define MAPPER_WRITE  1 /* guest memory, read and write */
 #define MAPPER_READ   2 /* guest memory, opened for reading: no mprotect makes it writable */
 
-/* How often a side gives up the processor before it sleeps (measured: mechanisms of a switch on
- * one core; a yield costs 0.5 us, a sleep and wake-up 2.5). */
-#define CELL_YIELDS 3
+/* How often the monitor gives up the processor before it sleeps: a stop that comes at once then
+ * costs no wake-up. The cell never yields, see stub.S. */
+#define MONITOR_YIELDS 2
 
 #ifndef __ASSEMBLER__
 

@@ -330,11 +330,19 @@ static void note(struct shadow *shadow, struct region *r, unsigned number,
     r->frame[number] = (u32)page->frame.v;
 }
 
-/* The pages around a fault: more of them each time the region is asked for. */
+/* Of small pages: each may be an order of its own. */
+#define MAX_WINDOW 128
+
+/* The pages around a fault: more of them each time the region is asked for. A large page is one
+ * run. */
 static void choose_window(const struct region *r, unsigned number, enum x86_access access,
                           unsigned *first, unsigned *last)
 {
-    unsigned size = access == ACCESS_EXEC ? 8 : r->faults < 3 ? 16 : r->faults < 6 ? 64 : 128;
+    unsigned size = access == ACCESS_EXEC ? 8
+                    : is_large(r)         ? (r->faults ? REGION_PAGES : 64)
+                    : r->faults < 2       ? 16
+                    : r->faults < 3       ? 64
+                                          : MAX_WINDOW;
     *first = (unsigned)align_down(number, size);
     *last = *first + size;
 }
@@ -391,14 +399,16 @@ static void make_room(struct shadow *shadow, struct shadow_world *w, struct cell
     }
 }
 
-/* Runs what was ordered. The host refused a mapping (its limits, its lowest or last page): what
- * the region holds is then unknown, so all of it goes. */
-static enum shadow_answer run_orders(struct shadow *shadow, struct cell *cell, struct region *r)
+/* Runs what was ordered, after `before` orders of unmapping. The host refused a mapping (its
+ * limits, its lowest or last page): what the region holds is then unknown, so all of it goes.
+ */
+static enum shadow_answer run_orders(struct shadow *shadow, struct cell *cell, struct region *r,
+                                     int before)
 {
     int orders = (int)cell->mapper.n, done = mapper_run(&cell->mapper);
     if (done == orders)
         return SHADOW_MAPPED;
-    if (done < 0)
+    if (done < before)
         return SHADOW_LOST;
     drop_region(shadow, cell, r);
     return mapper_run(&cell->mapper) == 1 ? SHADOW_STEP : SHADOW_LOST;
@@ -432,7 +442,8 @@ static void order_around(struct shadow *shadow, struct shadow_world *w, struct c
     for (unsigned page = first; page < last; page++) {
         struct page other;
         u64 va = address_of(r, page);
-        if (cell_owns(cell, va))
+        bool room = cell->mapper.n + 2 < ORDERS_MAX;
+        if (cell_owns(cell, va) || (page != number && !room))
             continue;
         if (page != number && !is_worth(w, r, table, page, access, &other))
             continue;
@@ -467,13 +478,15 @@ enum shadow_answer shadow_fault(struct shadow *shadow, struct shadow_world *w,
     if (r->rights[number] == page.rights && r->frame[number] == page.frame.v &&
         is_mapped(r, number, access) && !differs(r->entry[number], page.entry))
         return SHADOW_STEP;
-    if (mapper_run(&cell->mapper) < 0)
+    /* What is to be unmapped goes with it, if both fit. */
+    if (cell->mapper.n > ORDERS_MAX - MAX_WINDOW && mapper_run(&cell->mapper) < 0)
         return SHADOW_LOST;
+    int before = (int)cell->mapper.n;
     order_around(shadow, w, cell, r, table, number, access, &page);
     read_path(w, va, later);
     if (path_differs(path, later))
         memset(r->path, 0, sizeof(r->path)); /* the next comparison drops it */
     else
         memcpy(r->path, later, sizeof(r->path));
-    return run_orders(shadow, cell, r);
+    return run_orders(shadow, cell, r, before);
 }

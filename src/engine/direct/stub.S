@@ -7,7 +7,6 @@
 
 #define PAGE      4096
 #define FUTEX_NR  202
-#define YIELD_NR  24
 #define CLONE_NR  56
 #define WRITE_NR  1
 #define SIGRET_NR 15
@@ -95,17 +94,8 @@ cell_stub_handler:
     mov     $FUTEX_NR, %eax
     lea     .Lwait(%rip), %r15
     jmp     cell_stub_gadget
+/* No yield first: a cell that sleeps is parked, which the monitor has to see (cell_verify). */
 .Lwait:
-    mov     $CELL_YIELDS, %r12d
-.Lyield:
-    cmpl    $0, CONTROL_TURN(%rbx)
-    jne     .Lresume
-    mov     $YIELD_NR, %eax
-    lea     .Lyielded(%rip), %r15
-    jmp     cell_stub_gadget
-.Lyielded:
-    dec     %r12d
-    jnz     .Lyield
     mov     $1, %eax
     xchg    %eax, CONTROL_CELL_ASLEEP(%rbx)     /* before the look at turn, in the kernel */
 .Lsleep:

@@ -1,0 +1,183 @@
+/* What monitors can do to a machine, see actions.h. */
+#include "control/actions.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "control/inspect.h"
+#include "device/virtio/balloon.h"
+#include "host/picture.h"
+#include "memory/pmap.h"
+#include "platform/ram.h"
+
+#define PIECE   (256 * KiB)
+#define HOLD_MS 100
+/* Longer would only keep keys pressed. */
+#define MAX_HOLD_MS 60000
+
+/* -- Memory into files -------------------------------------------------------------------- */
+
+static bool write_all(int fd, const u8 *data, u64 len)
+{
+    while (len) {
+        ssize_t written = write(fd, data, len);
+        if (written <= 0)
+            return false;
+        data += written;
+        len -= (u64)written;
+    }
+    return true;
+}
+
+/* Checks all before the file is touched: nobody wants half of one. */
+static bool all_there(struct vcpu *vcpu, bool physical, u64 addr, u64 size)
+{
+    u64 last = addr + size - 1;
+    u8 byte;
+    if (last < addr || size > PMAP_MAX_RAM)
+        return false;
+    for (u64 at = addr & PAGE_MASK; at <= last; at += PAGE_SIZE) {
+        if (!inspect_read(vcpu, physical, at < addr ? addr : at, &byte, 1))
+            return false;
+        if (at > UINT64_MAX - PAGE_SIZE)
+            break;
+    }
+    return true;
+}
+
+static bool copy_out(struct vcpu *vcpu, bool physical, u64 addr, u64 size, int fd)
+{
+    u8 *buf = malloc(PIECE);
+    bool good = buf;
+    while (good && size) {
+        u64 part = size < PIECE ? size : PIECE;
+        good = inspect_read(vcpu, physical, addr, buf, part) && write_all(fd, buf, part);
+        addr += part;
+        size -= part;
+    }
+    free(buf);
+    return good;
+}
+
+static bool save(struct vcpu *vcpu, bool physical, u64 addr, u64 size, const char *path,
+                 struct error *err)
+{
+    if (size && !all_there(vcpu, physical, addr, size))
+        return error_set(err, "Invalid addr 0x%016llx/size %lld specified",
+                         (unsigned long long)addr, (long long)size);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0666);
+    if (fd < 0)
+        return error_errno(err, "Could not open '%.300s'", path);
+    bool good = copy_out(vcpu, physical, addr, size, fd);
+    if (!good)
+        error_errno(err, "Could not write '%.300s'", path);
+    close(fd);
+    return good;
+}
+
+bool action_save_physical(struct control *control, u64 addr, u64 size, const char *path,
+                          struct error *err)
+{
+    return save(vm_board(control_vm(control))->vcpus[0], true, addr, size, path, err);
+}
+
+bool action_save_virtual(struct control *control, unsigned cpu, u64 addr, u64 size,
+                         const char *path, struct error *err)
+{
+    struct vm *vm = control_vm(control);
+    vm_hold(vm);
+    bool good = save(vm_board(vm)->vcpus[cpu], false, addr, size, path, err);
+    vm_release(vm);
+    return good;
+}
+
+/* -- Screen and keys ------------------------------------------------------------------------
+ */
+
+bool action_screendump(struct control *control, const char *path, const char *format,
+                       struct error *err)
+{
+    struct vm *vm = control_vm(control);
+    enum picture_format kind;
+    struct screen_image image;
+    if (!picture_format_named(&kind, format))
+        return error_set(err, "Parameter 'format' does not accept value '%.60s'", format);
+    board_lock(vm_board(vm));
+    bool there = screen_image(vm_screen(vm), &image);
+    board_unlock(vm_board(vm));
+    if (!there)
+        return error_set(err, "There is no console to take a screendump from");
+    bool good = picture_save(&image, kind, path, err);
+    free(image.rgb);
+    return good;
+}
+
+bool action_send_keys(struct control *control, const enum input_key *keys, unsigned n,
+                      u64 hold_ms, struct error *err)
+{
+    struct vm *vm = control_vm(control);
+    if (hold_ms > MAX_HOLD_MS)
+        hold_ms = MAX_HOLD_MS;
+    board_lock(vm_board(vm));
+    bool good = input_press(vm_input(vm), keys, n, (hold_ms ? hold_ms : HOLD_MS) * 1000000);
+    board_unlock(vm_board(vm));
+    return good || error_set(err, "too many keys are waiting");
+}
+
+void action_nmi(struct control *control)
+{
+    struct board *board = vm_board(control_vm(control));
+    for (unsigned i = 0; i < board->n_vcpus; i++)
+        vcpu_signal(board->vcpus[i], ATTN_NMI);
+}
+
+/* -- The balloon ----------------------------------------------------------------------------
+ */
+
+bool action_set_balloon(struct control *control, s64 bytes, struct error *err)
+{
+    struct vm *vm = control_vm(control);
+    struct virtio_balloon *balloon = vm_plugs(vm)->balloon;
+    u64 memory = vm_config(vm)->memory;
+    if (!balloon)
+        return false;
+    if (bytes <= 0)
+        return error_set(err, "Parameter 'target' expects a size");
+    board_lock(vm_board(vm));
+    virtio_balloon_set_target(balloon, (u64)bytes < memory ? memory - (u64)bytes : 0);
+    board_unlock(vm_board(vm));
+    return true;
+}
+
+bool action_get_balloon(struct control *control, u64 *bytes)
+{
+    struct vm *vm = control_vm(control);
+    struct virtio_balloon *balloon = vm_plugs(vm)->balloon;
+    if (!balloon)
+        return false;
+    board_lock(vm_board(vm));
+    u64 taken = virtio_balloon_actual(balloon); /* the guest's word */
+    board_unlock(vm_board(vm));
+    u64 memory = vm_config(vm)->memory;
+    *bytes = taken < memory ? memory - taken : 0;
+    return true;
+}
+
+/* -- Disks ----------------------------------------------------------------------------------
+ */
+
+void action_disk_name(const struct vm_config *config, unsigned i, char *name, size_t size)
+{
+    const struct disk_config *disk = &config->plugs.disks[i];
+    if (disk->id[0])
+        snprintf(name, size, "%s", disk->id);
+    else
+        snprintf(name, size, "virtio%u", i);
+}
+
+const char *action_disk_format(const struct disk_config *disk)
+{
+    return disk->image.format == IMAGE_QCOW2 ? "qcow2" : "raw";
+}

@@ -1,0 +1,169 @@
+/* QMP's commands about devices: disks, lines, balloon, keyboard, screen. */
+#include <string.h>
+#include <sys/stat.h>
+
+#include "control/actions.h"
+#include "control/qmp.h"
+#include "host/block/back.h"
+
+static json_t *fail(struct qmp_error *error, const struct error *why)
+{
+    qmp_fail(error, QMP_GENERIC, "%s", why->text);
+    return NULL;
+}
+
+/* -- Disks ----------------------------------------------------------------------------------
+ */
+
+static json_t *disk_image(const struct disk_config *disk, u64 size)
+{
+    struct stat stat = {0};
+    json_t *image =
+        json_pack("{s:I, s:s?, s:s, s:b}", "virtual-size", (json_int_t)size, "filename",
+                  disk->path, "format", action_disk_format(disk), "dirty-flag", 0);
+    if (image && !lstat(disk->path, &stat))
+        json_object_set_new(image, "actual-size", json_integer(stat.st_blocks * 512));
+    return image;
+}
+
+static json_t *disk_inserted(const struct disk_config *disk, u64 size)
+{
+    const struct image_cache *cache = &disk->image.cache;
+    static const char *const limits[] = {"bps",  "bps_rd",  "bps_wr",
+                                         "iops", "iops_rd", "iops_wr"};
+    json_t *inserted =
+        json_pack("{s:s, s:b, s:s, s:b, s:i, s:s, s:i, s:{s:b, s:b, s:b}, s:o}", "file",
+                  disk->path, "ro", disk->image.read_only, "drv", action_disk_format(disk),
+                  "encrypted", 0, "backing_file_depth", 0, "detect_zeroes", "off",
+                  "write_threshold", 0, "cache", "writeback", cache->writeback, "direct",
+                  cache->direct, "no-flush", cache->no_flush, "image", disk_image(disk, size));
+    for (unsigned i = 0; inserted && i < ARRAY_LEN(limits); i++)
+        json_object_set_new(inserted, limits[i], json_integer(0));
+    return inserted;
+}
+
+static json_t *query_block(struct control *control, const json_t *args, struct qmp_error *error)
+{
+    struct vm *vm = control_vm(control);
+    const struct plugs_config *plugs = &vm_config(vm)->plugs;
+    json_t *list = json_array();
+    for (unsigned i = 0; i < plugs->n_disks; i++) {
+        char name[64];
+        u64 size = block_back_block(vm_plugs(vm)->disks[i])->size;
+        action_disk_name(vm_config(vm), i, name, sizeof(name));
+        json_t *disk = json_pack("{s:s, s:s, s:b, s:b, s:s}", "device", name, "type", "unknown",
+                                 "removable", 0, "locked", 0, "io-status", "ok");
+        json_t *inserted = disk_inserted(&plugs->disks[i], size);
+        if (inserted)
+            json_object_set_new(disk, "inserted", inserted);
+        json_array_append_new(list, disk);
+    }
+    return list;
+}
+
+/* -- Lines ----------------------------------------------------------------------------------
+ */
+
+static json_t *query_chardev(struct control *control, const json_t *args,
+                             struct qmp_error *error)
+{
+    struct vm *vm = control_vm(control);
+    const struct plugs_config *plugs = &vm_config(vm)->plugs;
+    json_t *list = json_array();
+    for (unsigned i = 0; i < plugs->n_lines; i++) {
+        char text[512];
+        char_describe(vm_plugs(vm)->lines[i], text, sizeof(text));
+        json_t *line = json_pack("{s:b, s:s, s:s}", "frontend-open", plugs->lines[i].users > 0,
+                                 "filename", text, "label", plugs->lines[i].back.label);
+        if (line)
+            json_array_append_new(list, line);
+    }
+    return list;
+}
+
+/* -- Balloon --------------------------------------------------------------------------------
+ */
+
+static json_t *no_balloon(struct qmp_error *error)
+{
+    qmp_fail(error, "DeviceNotActive", "No balloon device has been activated");
+    return NULL;
+}
+
+static json_t *balloon(struct control *control, const json_t *args, struct qmp_error *error)
+{
+    struct error why = {{0}};
+    if (action_set_balloon(control, qmp_integer(args, "value", 0), &why))
+        return json_object();
+    return why.text[0] ? fail(error, &why) : no_balloon(error);
+}
+
+static json_t *query_balloon(struct control *control, const json_t *args,
+                             struct qmp_error *error)
+{
+    u64 bytes;
+    if (!action_get_balloon(control, &bytes))
+        return no_balloon(error);
+    return json_pack("{s:I}", "actual", (json_int_t)bytes);
+}
+
+/* -- Keyboard and screen --------------------------------------------------------------------
+ */
+
+/* {"type": "qcode", "data": "ret"} */
+static bool one_key(const json_t *value, enum input_key *key, struct qmp_error *error)
+{
+    const char *type = json_string_value(json_object_get(value, "type"));
+    const char *name = json_string_value(json_object_get(value, "data"));
+    if (!type || strcmp(type, "qcode") || !name) {
+        qmp_fail(error, QMP_GENERIC,
+                 "Invalid parameter 'keys': keys are {\"type\": \"qcode\", \"data\": NAME}");
+        return false;
+    }
+    *key = input_key_named(name);
+    if (*key == INPUT_KEY_NONE)
+        qmp_fail(error, QMP_GENERIC, "Parameter 'data' does not accept value '%.60s'", name);
+    return *key != INPUT_KEY_NONE;
+}
+
+static json_t *send_key(struct control *control, const json_t *args, struct qmp_error *error)
+{
+    const json_t *list = json_object_get(args, "keys");
+    enum input_key keys[INPUT_MAX_KEYS];
+    size_t n = json_array_size(list);
+    struct error why;
+    s64 hold = qmp_integer(args, "hold-time", 0);
+    if (!n || n > INPUT_MAX_KEYS) {
+        qmp_fail(error, QMP_GENERIC, "Parameter 'keys' expects 1 to %d keys", INPUT_MAX_KEYS);
+        return NULL;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (!one_key(json_array_get(list, i), &keys[i], error))
+            return NULL;
+    bool good = action_send_keys(control, keys, (unsigned)n, hold > 0 ? (u64)hold : 0, &why);
+    return good ? json_object() : fail(error, &why);
+}
+
+static json_t *screendump(struct control *control, const json_t *args, struct qmp_error *error)
+{
+    struct error why;
+    bool good = action_screendump(control, qmp_string(args, "filename", ""),
+                                  qmp_string(args, "format", "ppm"), &why);
+    return good ? json_object() : fail(error, &why);
+}
+
+static const struct qmp_command commands[] = {
+    {"query-block", query_block, {}},
+    {"query-chardev", query_chardev, {}},
+    {"balloon", balloon, {{"value", 'i', false}}},
+    {"query-balloon", query_balloon, {}},
+    {"send-key", send_key, {{"keys", 'l', false}, {"hold-time", 'i', true}}},
+    {"screendump",
+     screendump,
+     {{"filename", 's', false},
+      {"device", 's', true},
+      {"head", 'i', true},
+      {"format", 's', true}}},
+};
+
+const struct qmp_table qmp_device_commands = {commands, ARRAY_LEN(commands)};
