@@ -290,7 +290,7 @@ struct pc *vm_pc(struct vm *vm)
 
 void vm_print_counters(struct vm *vm, FILE *out)
 {
-    struct engine_counter counters[64];
+    struct engine_counter counters[128];
     fprintf(out, "machine.memory_bytes %llu\n", (unsigned long long)vm->config.memory);
     fprintf(out, "machine.memory_touched_bytes %llu\n",
             (unsigned long long)pmap_allocated(vm->board.pmap));

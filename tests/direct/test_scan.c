@@ -8,43 +8,49 @@
 #include <cmocka.h>
 
 #include "base/addr.h"
+#include "base/bits.h"
 #include "engine/direct/policy.h"
 #include "engine/direct/scan.h"
 
 static u8 page[PAGE_SIZE];
 
-static enum scan_verdict scan_at(u64 at, const u8 *bytes, u64 size)
+static u16 scan_at(u64 at, const u8 *bytes, u64 size)
 {
     memset(page, 0x90, sizeof(page));
     memcpy(page + at, bytes, size < PAGE_SIZE - at ? size : PAGE_SIZE - at);
-    return scan_page(page);
+    u16 found = scan_page(page);
+    assert_true(found & BIT(SCAN_DONE));
+    return found & ~BIT(SCAN_DONE);
 }
 
-static void test_verdicts(void **state)
+static void test_findings(void **state)
 {
     static const struct {
         u8 size, bytes[4];
-        enum scan_verdict verdict;
+        u16 found;
     } cases[] = {
-        {2, {0x0f, 0xa2}, SCAN_BAD},             /* cpuid */
-        {3, {0x0f, 0x01, 0xd0}, SCAN_BAD},       /* xgetbv */
-        {3, {0x0f, 0x01, 0xf9}, SCAN_BAD},       /* rdtscp */
-        {3, {0x0f, 0x01, 0xd9}, SCAN_BAD},       /* vmmcall */
-        {4, {0xf3, 0x0f, 0xc7, 0xf8}, SCAN_BAD}, /* rdpid */
-        {3, {0x0f, 0xc7, 0x27}, SCAN_BAD},       /* xsavec [rdi] */
-        {3, {0x0f, 0xae, 0x27}, SCAN_BAD},       /* xsave [rdi] */
-        {3, {0x0f, 0x03, 0xc1}, SCAN_BAD},       /* lsl eax, ecx */
-        {2, {0x0f, 0x31}, SCAN_COUNTER},         /* rdtsc */
-        {3, {0x0f, 0xae, 0xe8}, SCAN_GOOD},      /* lfence */
-        {3, {0x0f, 0xc7, 0xf0}, SCAN_GOOD},      /* rdrand eax */
-        {3, {0x0f, 0xb6, 0xc0}, SCAN_GOOD},      /* movzx */
-        {2, {0x0f, 0x05}, SCAN_GOOD},            /* syscall */
+        {2, {0x0f, 0xa2}, BIT(FOUND_CPUID)},
+        {3, {0x0f, 0x01, 0xd0}, BIT(FOUND_XGETBV)},
+        {3, {0x0f, 0x01, 0xfd}, BIT(FOUND_XGETBV)}, /* rdpru */
+        {3, {0x0f, 0x01, 0xf9}, BIT(FOUND_RDTSCP)},
+        {3, {0x0f, 0x01, 0xd9}, BIT(FOUND_VMMCALL)},
+        {4, {0xf3, 0x0f, 0xc7, 0xf8}, BIT(FOUND_RDTSCP)}, /* rdpid */
+        {3, {0x0f, 0xc7, 0x27}, BIT(FOUND_XSAVE)},        /* xsavec [rdi] */
+        {3, {0x0f, 0xae, 0x27}, BIT(FOUND_XSAVE)},
+        {3, {0x0f, 0xae, 0x37}, BIT(FOUND_XSAVE)}, /* xsaveopt [rdi] */
+        {3, {0x0f, 0x03, 0xc1}, BIT(FOUND_LSL)},   /* lsl eax, ecx */
+        {2, {0x0f, 0x31}, BIT(FOUND_RDTSC)},
+        {2, {0x0f, 0x05}, BIT(FOUND_SYSENTER)}, /* syscall */
+        {2, {0x0f, 0x34}, BIT(FOUND_SYSENTER)},
+        {3, {0x0f, 0xae, 0xe8}, 0}, /* lfence */
+        {3, {0x0f, 0xc7, 0xf0}, 0}, /* rdrand eax */
+        {3, {0x0f, 0xb6, 0xc0}, 0}, /* movzx */
     };
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         for (u64 at = 0; at <= 64; at++)
-            assert_int_equal(scan_at(at, cases[i].bytes, cases[i].size), cases[i].verdict);
+            assert_int_equal(scan_at(at, cases[i].bytes, cases[i].size), cases[i].found);
         u64 last = PAGE_SIZE - cases[i].size;
-        assert_int_equal(scan_at(last, cases[i].bytes, cases[i].size), cases[i].verdict);
+        assert_int_equal(scan_at(last, cases[i].bytes, cases[i].size), cases[i].found);
     }
 }
 
@@ -52,14 +58,14 @@ static void test_verdicts(void **state)
 static void test_joints(void **state)
 {
     static const u8 cpuid[] = {0x0f, 0xa2}, xgetbv[] = {0x0f, 0x01, 0xd0};
-    assert_int_equal(scan_at(PAGE_SIZE - 1, cpuid, 2), SCAN_CUT);
-    assert_int_equal(scan_at(PAGE_SIZE - 1, xgetbv, 3), SCAN_CUT);
-    assert_int_equal(scan_at(PAGE_SIZE - 2, xgetbv, 3), SCAN_CUT);
-    assert_false(scan_joint((const u8[]){0x90, 0x0f, 0xa2, 0x90}));
-    assert_false(scan_joint((const u8[]){0x90, 0x0f, 0x01, 0xd0}));
-    assert_false(scan_joint((const u8[]){0x0f, 0x01, 0xd0, 0x90}));
-    assert_true(scan_joint((const u8[]){0x90, 0x0f, 0xb6, 0xc0}));
-    assert_true(scan_joint((const u8[]){0x0f, 0x01, 0xc0, 0x90}));
+    assert_int_equal(scan_at(PAGE_SIZE - 1, cpuid, 2), BIT(SCAN_CUT));
+    assert_int_equal(scan_at(PAGE_SIZE - 1, xgetbv, 3), BIT(SCAN_CUT));
+    assert_int_equal(scan_at(PAGE_SIZE - 2, xgetbv, 3), BIT(SCAN_CUT));
+    assert_int_equal(scan_joint((const u8[]){0x90, 0x0f, 0xa2, 0x90}), BIT(FOUND_CPUID));
+    assert_int_equal(scan_joint((const u8[]){0x90, 0x0f, 0x01, 0xd0}), BIT(FOUND_XGETBV));
+    assert_int_equal(scan_joint((const u8[]){0x0f, 0x01, 0xd0, 0x90}), BIT(FOUND_XGETBV));
+    assert_int_equal(scan_joint((const u8[]){0x90, 0x0f, 0xb6, 0xc0}), 0);
+    assert_int_equal(scan_joint((const u8[]){0x0f, 0x01, 0xc0, 0x90}), 0);
 }
 
 #define HZ 2000000000ull
@@ -136,7 +142,7 @@ static void test_backoff(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_verdicts),  cmocka_unit_test(test_joints),
+        cmocka_unit_test(test_findings),  cmocka_unit_test(test_joints),
         cmocka_unit_test(test_promotion), cmocka_unit_test(test_demotion),
         cmocka_unit_test(test_backoff),
     };

@@ -11,7 +11,6 @@
 #include <x86intrin.h>
 
 #include "base/ensure.h"
-#include "engine/direct/scan.h"
 #include "engine/sim/sim.h"
 #include "memory/walk.h"
 #include "x86/interrupt.h"
@@ -478,8 +477,8 @@ static void *map_table(u64 bytes)
 
 static void free_tables(struct direct *d)
 {
-    if (d->world.verdicts)
-        munmap(d->world.verdicts, MAX_FRAMES);
+    if (d->world.findings)
+        munmap(d->world.findings, MAX_FRAMES * sizeof(*d->world.findings));
     if (d->world.writable)
         munmap(d->world.writable, MAX_FRAMES / 8);
     pthread_mutex_destroy(&d->kick_lock);
@@ -496,9 +495,9 @@ static struct direct *make(struct vcpu *vcpu, struct error *err)
     d->world = (struct shadow_world){.cpu = &vcpu->cpu,
                                      .vcpu = vcpu,
                                      .pmap = vcpu->board->pmap,
-                                     .verdicts = map_table(MAX_FRAMES),
+                                     .findings = map_table(MAX_FRAMES * sizeof(u16)),
                                      .writable = map_table(MAX_FRAMES / 8)};
-    if (!d->world.verdicts || !d->world.writable)
+    if (!d->world.findings || !d->world.writable)
         error_set(err, "no memory for the tables of cells");
     else if (zygote_create(&d->zygote, pmap_file(vcpu->board->pmap), err))
         return d;
@@ -533,6 +532,15 @@ static void direct_detach(struct vcpu *vcpu)
     free_tables(d);
 }
 
+static unsigned count_each(const char *const *names, const u64 *values, unsigned n,
+                           struct engine_counter *counters, unsigned max)
+{
+    unsigned i = 0;
+    for (; i < n && i < max; i++)
+        counters[i] = (struct engine_counter){names[i], values[i]};
+    return i;
+}
+
 static unsigned direct_counters(struct vcpu *vcpu, struct engine_counter *counters,
                                 unsigned max)
 {
@@ -549,17 +557,17 @@ static unsigned direct_counters(struct vcpu *vcpu, struct engine_counter *counte
         {"promoted", d->stats.promoted},
         {"demoted", d->stats.demoted},
         {"successors", d->stats.successors},
-        {"ineligible", d->stats.ineligible},
         {"mapper_batches", d->stats.batches},
         {"pages_mapped", d->world.stats.pages},
         {"pages_dropped", d->world.stats.dropped},
         {"pages_evicted", d->world.stats.evicted},
-        {"code_pages_refused", d->world.stats.refused_code},
         {"regions_compared", d->world.stats.compared},
     };
     unsigned n = 0;
     for (; n < ARRAY_LEN(all) && n < max; n++)
         counters[n] = all[n];
+    n += count_each(stay_names, d->stats.stays, N_STAYS, counters + n, max - n);
+    n += count_each(scan_names, d->world.stats.refused_code, N_FINDINGS, counters + n, max - n);
     return n + bt_engine.counters(vcpu, counters + n, max - n);
 }
 

@@ -63,6 +63,20 @@ struct notes {
     bool all_frames; /* too many: all cells are emptied */
 };
 
+/* What keeps user code under the translator, whatever it would gain. */
+enum stay {
+    STAY_MODE,      /* 16- or 32-bit code */
+    STAY_SELECTORS, /* others than Linux's */
+    STAY_CONTROL,   /* CR0: lazy FPU */
+    STAY_FEATURES,  /* CR4, XCR0: what user code could tell from the host's */
+    STAY_FLAGS,     /* TF, AC, NT, IOPL; IF clear */
+    STAY_DEBUG,     /* breakpoints */
+    STAY_ADDRESS,   /* not the lower half */
+    STAY_SHADOW,    /* an instruction behind MOV SS or STI, a pending #DB */
+    N_STAYS,
+};
+extern const char *const stay_names[N_STAYS];
+
 struct direct {
     struct vcpu *vcpu;
     struct bt_watch watch;
@@ -88,7 +102,8 @@ struct direct {
 
     struct {
         u64 runs, kicks, syscalls, faults, steps, holds, cells, lost, promoted, demoted;
-        u64 ineligible, batches, successors;
+        u64 batches, successors;
+        u64 stays[N_STAYS]; /* user code that wanted a cell and could not have one */
     } stats;
 };
 
@@ -99,8 +114,8 @@ static inline struct direct *direct_of(const struct x86_cpu *c)
 
 /* -- notes.c */
 void notes_make(struct direct *direct);
-/* May user code at the processor's present state run in a cell? */
-bool notes_eligible(const struct x86_cpu *c);
+/* Why user code at the processor's present state cannot run in a cell; N_STAYS: it can. */
+enum stay notes_stay(const struct x86_cpu *c);
 /* Should it, now? */
 bool notes_wanted(struct direct *direct, const struct x86_cpu *c);
 /* engine->code_written, engine->code_watched */

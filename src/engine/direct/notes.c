@@ -10,7 +10,6 @@
 #include <x86intrin.h>
 
 #include "engine/direct/direct.h"
-#include "engine/direct/scan.h"
 #include "memory/walk.h"
 #include "x86/model.h"
 
@@ -87,6 +86,7 @@ static void note_frame(struct direct *d, struct gfn frame, int rights)
     bool writable = d->world.writable[frame.v / 64] >> (frame.v % 64) & 1;
     if (rights == PROT_WRITE && !writable)
         return;
+    park(d); /* a cell that only says that it stopped could go on writing, or executing */
     if (notes->n_frames == MAX_NOTES) {
         notes->all_frames = true;
         return;
@@ -99,9 +99,9 @@ void notes_code_written(struct vcpu *vcpu, struct gfn frame)
 {
     struct direct *d = direct_of(&vcpu->cpu);
     bt_engine.code_written(vcpu, frame);
-    if (d->world.verdicts[frame.v] == SCAN_UNKNOWN)
+    if (!d->world.findings[frame.v])
         return;
-    d->world.verdicts[frame.v] = SCAN_UNKNOWN;
+    d->world.findings[frame.v] = 0;
     note_frame(d, frame, PROT_EXEC);
 }
 
@@ -157,21 +157,38 @@ struct space *notes_space(struct direct *d, const struct x86_cpu *c)
     return d->space = oldest;
 }
 
+const char *const stay_names[N_STAYS] = {
+    [STAY_MODE] = "stays_mode",       [STAY_SELECTORS] = "stays_selectors",
+    [STAY_CONTROL] = "stays_control", [STAY_FEATURES] = "stays_features",
+    [STAY_FLAGS] = "stays_flags",     [STAY_DEBUG] = "stays_breakpoints",
+    [STAY_ADDRESS] = "stays_address", [STAY_SHADOW] = "stays_shadow",
+};
+
 /* Selectors are visible to user code, so they must be those that a Linux host gives a cell; for
  * the other conditions see design 5.2. Alignment checks and TF belong to the simulator. */
-bool notes_eligible(const struct x86_cpu *c)
+enum stay notes_stay(const struct x86_cpu *c)
 {
     const u64 cr0 = CR0_PE | CR0_PG | CR0_NE | CR0_MP,
               cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE | CR4_UMIP;
     const u64 no_flags = FLAG_TF | FLAG_NT | FLAG_AC | FLAG_VM | FLAG_IOPL;
     const struct x86_seg *seg = c->seg;
-    return c->cpl == 3 && c->code_size == 8 && seg[SEG_CS].sel == 0x33 &&
-           seg[SEG_SS].sel == 0x2b && !seg[SEG_DS].sel && !seg[SEG_ES].sel &&
-           !seg[SEG_FS].sel && !seg[SEG_GS].sel && (c->cr0 & cr0) == cr0 &&
-           !(c->cr0 & (CR0_TS | CR0_EM)) && (c->cr4 & cr4) == cr4 && !(c->cr4 & CR4_TSD) &&
-           c->xcr0 == (XCR0_X87 | XCR0_SSE | XCR0_AVX) && !(c->rflags & no_flags) &&
-           (c->rflags & FLAG_IF) && !(c->dr7 & 0xff) && !c->sti_shadow && !c->ss_shadow &&
-           !c->pending_db && c->rip < BIT(47);
+    if (c->code_size != 8)
+        return STAY_MODE;
+    if (seg[SEG_CS].sel != 0x33 || seg[SEG_SS].sel != 0x2b || seg[SEG_DS].sel ||
+        seg[SEG_ES].sel || seg[SEG_FS].sel || seg[SEG_GS].sel)
+        return STAY_SELECTORS;
+    if ((c->cr0 & cr0) != cr0 || c->cr0 & (CR0_TS | CR0_EM))
+        return STAY_CONTROL;
+    if ((c->cr4 & cr4) != cr4 || c->cr4 & CR4_TSD ||
+        c->xcr0 != (XCR0_X87 | XCR0_SSE | XCR0_AVX))
+        return STAY_FEATURES;
+    if ((c->rflags & no_flags) || !(c->rflags & FLAG_IF))
+        return STAY_FLAGS;
+    if (c->dr7 & 0xff)
+        return STAY_DEBUG;
+    if (c->rip >= BIT(47))
+        return STAY_ADDRESS;
+    return c->sti_shadow || c->ss_shadow || c->pending_db ? STAY_SHADOW : N_STAYS;
 }
 
 bool notes_wanted(struct direct *d, const struct x86_cpu *c)
@@ -181,9 +198,14 @@ bool notes_wanted(struct direct *d, const struct x86_cpu *c)
     struct space *s = notes_space(d, c);
     if (!s || !(d->always || s->policy.promoted))
         return false;
-    bool eligible = notes_eligible(c);
-    d->stats.ineligible += !eligible;
-    return eligible;
+    enum stay stay = notes_stay(c);
+    if (likely(stay == N_STAYS))
+        return true;
+    d->stats.stays[stay]++;
+    /* The other two pass. */
+    if (!d->always && stay != STAY_CONTROL && stay != STAY_SHADOW)
+        policy_demote(&s->policy, __rdtsc(), c->model->tsc_hz);
+    return false;
 }
 
 static void note_stretch(struct direct *d, const struct x86_cpu *c)

@@ -4,78 +4,89 @@
 #include <string.h>
 
 #include "base/addr.h"
+#include "base/bits.h"
 
-static unsigned modrm_reg(u8 modrm)
-{
-    return modrm >> 3 & 7;
-}
+#define ESCAPE 0x0f
+
+const char *const scan_names[N_FINDINGS] = {
+    [FOUND_CPUID] = "code_refused_cpuid",     [FOUND_XGETBV] = "code_refused_xgetbv",
+    [FOUND_RDTSCP] = "code_refused_rdtscp",   [FOUND_LSL] = "code_refused_lsl",
+    [FOUND_VMMCALL] = "code_refused_vmmcall", [FOUND_XSAVE] = "code_refused_xsave",
+    [FOUND_RDTSC] = "code_refused_rdtsc",     [FOUND_SYSENTER] = "code_refused_sysenter",
+};
 
 /* 0F 01 with a register form that is an instruction of its own. */
-static bool is_bad_group7(u8 modrm)
+static u16 look_group7(u8 modrm)
 {
     switch (modrm) {
     case 0xd0: /* XGETBV */
-    case 0xd9: /* VMMCALL */
-    case 0xf9: /* RDTSCP */
     case 0xfd: /* RDPRU */
-        return true;
+        return BIT(FOUND_XGETBV);
+    case 0xd9:
+        return BIT(FOUND_VMMCALL);
+    case 0xf9:
+        return BIT(FOUND_RDTSCP);
     default:
-        return false;
+        return 0;
     }
 }
 
 /* The opcode after 0F at `p`, of which `left` bytes are there. */
-static enum scan_verdict look(const u8 *p, u64 left)
+static u16 look(const u8 *p, u64 left)
 {
     if (!left)
-        return SCAN_CUT;
-    if (p[0] == 0xa2) /* CPUID */
-        return SCAN_BAD;
-    if (p[0] == 0x31)
-        return SCAN_COUNTER;
-    if (p[0] != 0x01 && p[0] != 0x03 && p[0] != 0xae && p[0] != 0xc7)
-        return SCAN_GOOD;
+        return BIT(SCAN_CUT);
+    switch (p[0]) {
+    case 0xa2:
+        return BIT(FOUND_CPUID);
+    case 0x31:
+        return BIT(FOUND_RDTSC);
+    case 0x05: /* SYSCALL */
+    case 0x34:
+        return BIT(FOUND_SYSENTER);
+    case 0x01:
+    case 0x03:
+    case 0xae:
+    case 0xc7:
+        break;
+    default:
+        return 0;
+    }
     if (left < 2)
-        return SCAN_CUT;
-    bool memory = p[1] < 0xc0, bad;
-    unsigned reg = modrm_reg(p[1]);
+        return BIT(SCAN_CUT);
+    bool memory = p[1] < 0xc0;
+    unsigned reg = p[1] >> 3 & 7;
     switch (p[0]) {
     case 0x01:
-        bad = is_bad_group7(p[1]);
-        break;
-    case 0x03: /* LSL */
-        bad = !memory;
-        break;
+        return look_group7(p[1]);
+    case 0x03:
+        return memory ? 0 : BIT(FOUND_LSL);
     case 0xae: /* XSAVE, XSAVEOPT */
-        bad = memory && (reg == 4 || reg == 6);
-        break;
+        return memory && (reg == 4 || reg == 6) ? BIT(FOUND_XSAVE) : 0;
     default: /* XSAVEC; RDPID, which shares its place with RDSEED */
-        bad = memory ? reg == 4 : reg == 7;
+        if (memory)
+            return reg == 4 ? BIT(FOUND_XSAVE) : 0;
+        return reg == 7 ? BIT(FOUND_RDTSCP) : 0;
     }
-    return bad ? SCAN_BAD : SCAN_GOOD;
 }
 
-static enum scan_verdict worse(enum scan_verdict a, enum scan_verdict b)
-{
-    return a > b ? a : b;
-}
-
-enum scan_verdict scan_page(const u8 *page)
+u16 scan_page(const u8 *page)
 {
     const u8 *end = page + PAGE_SIZE, *p = page;
-    enum scan_verdict verdict = SCAN_GOOD;
-    while (p < end && verdict != SCAN_BAD && (p = memchr(p, 0x0f, (size_t)(end - p)))) {
+    u16 found = BIT(SCAN_DONE);
+    while (p < end && (p = memchr(p, ESCAPE, (size_t)(end - p)))) {
         p++;
-        verdict = worse(verdict, look(p, (u64)(end - p)));
+        found |= look(p, (u64)(end - p));
     }
-    return verdict;
+    return found;
 }
 
-bool scan_joint(const u8 bytes[4])
+u16 scan_joint(const u8 bytes[4])
 {
-    for (unsigned i = 0; i < 2; i++) {
-        if (bytes[i] == 0x0f && look(bytes + i + 1, 3 - i) != SCAN_GOOD)
-            return false;
-    }
-    return true;
+    u16 found = 0;
+    if (bytes[0] == ESCAPE)
+        found |= look(bytes + 1, 2);
+    if (bytes[1] == ESCAPE)
+        found |= look(bytes + 2, 2);
+    return found;
 }

@@ -3,31 +3,37 @@
  * unprivileged instruction that would tell the guest about the host. False alarms cost speed
  * only.
  *
- * What is looked for:
- *   CPUID, XGETBV, RDTSCP, RDPID, RDPRU, VMMCALL   answer with the host's values
- *   LSL of a register   selector 7bh shows the number of the host's processor (from memory it
- * is let pass: its bytes are too common as part of other instructions) XSAVE, XSAVEC, XSAVEOPT
- * the host has more components than the guest enabled RDTSC                              only
- * where the guest's counter has an offset SGDT, SIDT, SLDT, STR and SMSW are not: where the
- * guest has CR4.UMIP set, without which it has no cells, a Linux host answers them as a Linux
- * guest would. LAR, VERR and VERW see the host's user descriptors, which are the guest's when
- * its selectors are Linux's.
+ * What is not looked for: SGDT, SIDT, SLDT, STR and SMSW, which where the guest has CR4.UMIP
+ * set, without which it has no cells, a Linux host answers as a Linux guest would; LAR, VERR
+ * and VERW, which see the host's user descriptors: the guest's, when its selectors are Linux's;
+ * and LSL from memory, whose bytes are too common as part of other instructions.
  */
 #pragma once
 
 #include "base/types.h"
 
-enum scan_verdict {
-    SCAN_UNKNOWN,
-    SCAN_GOOD,
-    SCAN_COUNTER, /* good but for RDTSC */
-    SCAN_CUT,     /* good if what begins in its last bytes is, see scan_joint */
-    SCAN_BAD,
+/* What a page holds: bits of its findings. */
+enum scan_finding {
+    FOUND_CPUID,    /* these five answer with the host's values */
+    FOUND_XGETBV,   /* and RDPRU */
+    FOUND_RDTSCP,   /* and RDPID */
+    FOUND_VMMCALL,  /* where a hypervisor lies below the host, it answers */
+    FOUND_LSL,      /* of a register: selector 7bh shows the number of the host's processor */
+    FOUND_XSAVE,    /* XSAVE, XSAVEC, XSAVEOPT: the host has more components */
+    FOUND_RDTSC,    /* matters where the guest's counter has an offset */
+    FOUND_SYSENTER, /* SYSENTER or SYSCALL: matters in 32-bit code, see notes.c */
+    N_FINDINGS,
+    /* Not of what: */
+    SCAN_CUT = N_FINDINGS, /* its last bytes may begin something, see scan_joint */
+    SCAN_DONE,             /* it was scanned */
 };
 
-/* The 4096 bytes at `page`. */
-enum scan_verdict scan_page(const u8 *page);
+/* The names of findings, for statistics. */
+extern const char *const scan_names[N_FINDINGS];
 
-/* The last two bytes of a page and the first two of the one behind it in the address space: is
- * what begins in the one and ends in the other good? */
-bool scan_joint(const u8 bytes[4]);
+/* The findings of the 4096 bytes at `page`, with SCAN_DONE. */
+u16 scan_page(const u8 *page);
+
+/* The last two bytes of a page and the first two of the one behind it in the address space: the
+ * findings of what begins in the one and ends in the other. */
+u16 scan_joint(const u8 bytes[4]);

@@ -7,7 +7,6 @@
 
 #include "base/ensure.h"
 #include "engine/access.h"
-#include "engine/direct/scan.h"
 #include "memory/walk.h"
 #include "platform/vcpu.h"
 
@@ -234,40 +233,67 @@ struct page {
     int rights;
 };
 
-/* What lies across the end of a page of code, as the guest has its pages now. */
-static bool is_good_joint(const struct shadow_world *w, const u8 *page, u64 va)
+/* The findings that matter to the code that runs now. */
+static u16 refused_findings(const struct shadow_world *w)
 {
-    struct gpa next;
-    if (!walk_peek(w->cpu, w->pmap, gva((va & PAGE_MASK) + PAGE_SIZE), &next))
-        return false;
-    const u8 *behind = pmap_page(w->pmap, gpa_to_gfn(next));
-    const u8 *last = page + PAGE_SIZE - 2;
-    return behind && scan_joint((const u8[]){last[0], last[1], behind[0], behind[1]});
+    u16 refused = BIT(FOUND_CPUID) | BIT(FOUND_XGETBV) | BIT(FOUND_RDTSCP) |
+                  BIT(FOUND_VMMCALL) | BIT(FOUND_LSL) | BIT(FOUND_XSAVE);
+    if (w->cpu->tsc_offset)
+        refused |= BIT(FOUND_RDTSC);
+    if (w->cpu->code_size != 8)
+        refused |= BIT(FOUND_SYSENTER);
+    return refused;
 }
 
-static bool is_good_code(struct shadow_world *w, struct gfn frame, u64 va)
+/* The page at `va` if the cell may execute it. */
+static const u8 *executable(const struct shadow *shadow, const struct shadow_world *w, u64 va)
 {
-    enum scan_verdict verdict = w->verdicts[frame.v];
-    if (verdict == SCAN_UNKNOWN) {
+    const struct region *r = find(shadow, va);
+    unsigned number = (unsigned)(va >> PAGE_SHIFT) % REGION_PAGES;
+    if (!r || !(r->rights[number] & PROT_EXEC))
+        return NULL;
+    return pmap_page(w->pmap, gfn(r->frame[number]));
+}
+
+/*
+ * What lies across the two ends of a page of code. Only what the cell may execute on both sides
+ * counts, and whichever side comes second is judged with the other: a page that is written or
+ * mapped anew loses its right to execute first.
+ */
+static u16 find_across(const struct shadow *shadow, const struct shadow_world *w, u64 va,
+                       const u8 *page)
+{
+    va &= PAGE_MASK;
+    const u8 *before = executable(shadow, w, va - PAGE_SIZE);
+    const u8 *behind = executable(shadow, w, va + PAGE_SIZE), *last = page + PAGE_SIZE - 2;
+    u16 found = 0;
+    if (before)
+        found |= scan_joint(
+            (const u8[]){before[PAGE_SIZE - 2], before[PAGE_SIZE - 1], page[0], page[1]});
+    if (behind)
+        found |= scan_joint((const u8[]){last[0], last[1], behind[0], behind[1]});
+    return found;
+}
+
+static bool is_good_code(const struct shadow *shadow, struct shadow_world *w, struct gfn frame,
+                         u64 va)
+{
+    const u8 *page = pmap_page(w->pmap, frame);
+    u16 found = w->findings[frame.v];
+    if (!found) {
         access_watch_code(w->vcpu, frame); /* first: whoever writes from here on tells us */
-        verdict = scan_page(pmap_page(w->pmap, frame));
-        w->verdicts[frame.v] = (u8)verdict;
+        found = w->findings[frame.v] = scan_page(page);
     }
-    switch (verdict) {
-    case SCAN_GOOD:
-        return true;
-    case SCAN_COUNTER:
-        return !w->cpu->tsc_offset;
-    case SCAN_CUT: /* may hold RDTSC as well */
-        return !w->cpu->tsc_offset && is_good_joint(w, pmap_page(w->pmap, frame), va);
-    default:
-        return false;
-    }
+    found = (found | find_across(shadow, w, va, page)) & refused_findings(w);
+    for (unsigned i = 0; i < N_FINDINGS; i++)
+        w->stats.refused_code[i] += found >> i & 1;
+    return !found;
 }
 
 /* What the cell may do with the page that the walk found, beside what it asked for. */
-static enum shadow_answer judge(struct shadow_world *w, const struct walk_result *found, u64 va,
-                                enum x86_access access, struct page *page)
+static enum shadow_answer judge(const struct shadow *shadow, struct shadow_world *w,
+                                const struct walk_result *found, u64 va, enum x86_access access,
+                                struct page *page)
 {
     page->frame = gpa_to_gfn(found->gpa);
     u64 flags = pmap_flags(w->pmap, page->frame);
@@ -276,7 +302,7 @@ static enum shadow_answer judge(struct shadow_world *w, const struct walk_result
     page->offset = pmap_file_offset(w->pmap, pmap_page(w->pmap, page->frame));
     page->rights = PROT_READ;
     if (access == ACCESS_EXEC) {
-        if (!is_good_code(w, page->frame, va))
+        if (!is_good_code(shadow, w, page->frame, va))
             return SHADOW_CODE;
         page->rights |= PROT_EXEC;
         return SHADOW_MAPPED;
@@ -375,8 +401,8 @@ static bool look_up(struct shadow_world *w, const u64 *table, u64 va, enum x86_a
 
 /* A page beside the one that faulted: only if nothing has to be changed or asked for it but its
  * A bit, which a processor may set by speculation. */
-static bool is_worth(struct shadow_world *w, struct region *r, const u64 *table, unsigned page,
-                     enum x86_access access, struct page *out)
+static bool is_worth(const struct shadow *shadow, struct shadow_world *w, struct region *r,
+                     const u64 *table, unsigned page, enum x86_access access, struct page *out)
 {
     struct walk_result found;
     if (r->rights[page] || (table && !(load(&table[page]) & PTE_P)))
@@ -386,7 +412,7 @@ static bool is_worth(struct shadow_world *w, struct region *r, const u64 *table,
         return false;
     if (!(pmap_flags(w->pmap, gpa_to_gfn(found.gpa)) & PMAP_PRESENT))
         return false;
-    return judge(w, &found, address_of(r, page), access, out) == SHADOW_MAPPED;
+    return judge(shadow, w, &found, address_of(r, page), access, out) == SHADOW_MAPPED;
 }
 
 /* Room for `pages` more in the host's table: the oldest regions go. */
@@ -438,6 +464,7 @@ static void order_around(struct shadow *shadow, struct shadow_world *w, struct c
     struct run run = {0};
     unsigned first, last;
     choose_window(r, number, access, &first, &last);
+    note(shadow, r, number, wanted); /* first: its neighbours are judged beside it */
     r->faults += r->faults < 100;
     for (unsigned page = first; page < last; page++) {
         struct page other;
@@ -445,11 +472,11 @@ static void order_around(struct shadow *shadow, struct shadow_world *w, struct c
         bool room = cell->mapper.n + 2 < ORDERS_MAX;
         if (cell_owns(cell, va) || (page != number && !room))
             continue;
-        if (page != number && !is_worth(w, r, table, page, access, &other))
+        if (page != number && !is_worth(shadow, w, r, table, page, access, &other))
             continue;
-        const struct page *what = page == number ? wanted : &other;
-        add_to_run(cell, &run, va, what);
-        note(shadow, r, page, what);
+        add_to_run(cell, &run, va, page == number ? wanted : &other);
+        if (page != number)
+            note(shadow, r, page, &other);
         w->stats.pages++;
     }
     order_run(cell, &run);
@@ -467,11 +494,9 @@ enum shadow_answer shadow_fault(struct shadow *shadow, struct shadow_world *w,
     const u64 *table = read_path(w, va, path);
     if (!look_up(w, table, va, access, &found, &page.entry))
         return SHADOW_FAULT;
-    enum shadow_answer answer = judge(w, &found, va, access, &page);
-    if (answer != SHADOW_MAPPED) {
-        w->stats.refused_code += answer == SHADOW_CODE;
+    enum shadow_answer answer = judge(shadow, w, &found, va, access, &page);
+    if (answer != SHADOW_MAPPED)
         return answer;
-    }
     struct region *r = region_for(shadow, w, cell, va, path);
     unsigned number = (unsigned)(va >> PAGE_SHIFT) % REGION_PAGES;
     /* Already there as it should be: the guest's word about the fault was wrong. */

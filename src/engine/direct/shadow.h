@@ -12,6 +12,7 @@
 #pragma once
 
 #include "engine/direct/cell.h"
+#include "engine/direct/scan.h"
 #include "memory/pmap.h"
 
 #define REGION_SHIFT 21
@@ -43,10 +44,11 @@ struct shadow_world {
     struct x86_cpu *cpu;
     struct vcpu *vcpu;
     struct pmap *pmap;
-    u8 *verdicts;  /* by gfn: enum scan_verdict */
+    u16 *findings; /* by gfn: what scan_page found; 0: not scanned */
     u64 *writable; /* by gfn, a bit: may be mapped writable in some cell */
     struct {
-        u64 faults, pages, dropped, evicted, refused_code, compared;
+        u64 faults, pages, dropped, evicted, compared;
+        u64 refused_code[N_FINDINGS]; /* how often, for this */
     } stats;
 };
 
