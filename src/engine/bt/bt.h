@@ -61,7 +61,8 @@
 /* Bits 23:16: limit of CS, a number in bt->code_limit. */
 #define MODE_LIMIT(number)  ((u32)(number) << 16)
 #define MODE_LIMIT_OF(mode) ((mode) >> 16 & 0xff)
-#define MODE_NONE           (~0u) /* no translation: the simulator steps */
+#define MODE_CAREFUL        BIT(24) /* of a TU: each access is checked by itself */
+#define MODE_NONE           (~0u)   /* no translation: the simulator steps */
 
 /* Tables that are looked into by translated code exist for each pair of set and size. */
 #define MODE_TABLE(mode) ((mode) & (MODE_SIZE_MASK | MODE_SET_MASK))
@@ -124,9 +125,11 @@ struct site {
     u8 length;      /* of the guest instruction */
     u8 flags_saved; /* arithmetic flags are in bt->flags (or dead), else in the host's */
     u8 kind;        /* enum site_kind */
-    u8 size;        /* ACCESS: of the operand; `write`: how it is accessed */
+    u16 size;       /* ACCESS: bytes that the check covers; `write`: how they are accessed */
     bool write;
-    u8 string; /* CALLOUT: enum string_kind; `rep`: with the prefix */
+    bool shared; /* ACCESS: beyond the operand, for other accesses too */
+    u8 guard;    /* from `host` to the field of the jump that a failed check takes */
+    u8 string;   /* CALLOUT: enum string_kind; `rep`: with the prefix */
     bool rep;
     u32 decoded;  /* CALLOUT: in bt->decoded; 0: the simulator decodes it */
     bool vectors; /* CALLOUT: touches vector state, which must be home */
@@ -151,6 +154,7 @@ enum string_kind { STRING_NONE, STRING_MOVS, STRING_STOS };
 #define INDIRECT_SLOTS (1u << INDIRECT_BITS)
 #define CACHE_SIZE     (32 * MiB)
 #define MAX_LIVE       4096
+#define POINTERS       8 /* host addresses that a TU keeps at a time */
 
 /* -- What translated code reaches through GS
  * ------------------------------------------------------
@@ -160,6 +164,7 @@ struct bt_hot {
     u64 *poll; /* read twice removed at each loop: bt_kick makes it point nowhere */
     u64 flags; /* saved arithmetic flags: AL = OF, AH = the rest as LAHF has them */
     u64 spill[2];
+    u64 pointer[POINTERS];
     u64 host_rsp;   /* the monitor's stack while in the guest */
     u64 resume;     /* where the return stub jumps */
     u64 address;    /* what r10 holds on the way back */
@@ -232,7 +237,7 @@ struct bt {
         u64 tus[3]; /* of 16-, 32-, 64-bit code */
         u64 insns, guest_bytes, host_bytes;
         u64 flushes, page_drops, link_misses, cell_misses, indirect_misses, steps;
-        u64 fills, slow_accesses, callouts, stops, host_faults;
+        u64 fills, slow_accesses, careful, callouts, stops, host_faults;
         u64 reasons[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* callouts by instruction */
     } stats;
 };
@@ -262,6 +267,12 @@ static inline u32 bt_offset(const struct bt *bt, const void *exec)
 static inline bool bt_canonical(u64 rip)
 {
     return (u64)((s64)(rip << 16) >> 16) == rip;
+}
+
+/* What of a TU's mode the guest's state decides. */
+static inline u32 mode_of_guest(u32 mode)
+{
+    return mode & ~(u32)MODE_CAREFUL;
 }
 
 /* The present mode of the guest, or MODE_NONE. */
@@ -328,6 +339,8 @@ struct tu *translate(struct bt *bt, const u8 *code, u64 rip, u32 mode, bool *ful
 
 /* -- link.c */
 void link_set(struct bt *bt, struct link *link, struct tu *to);
+/* Failed checks of the site go straight to `to`. */
+void link_guard(struct bt *bt, const struct site *site, struct tu *to);
 void link_drop_incoming(struct bt *bt, struct tu *tu);
 /* The number of the cell for this target, made when new; 0: the table is full. */
 u32 cell_get(struct bt *bt, u64 rip, u32 mode, bool saved);

@@ -380,7 +380,8 @@ static const void *simulate(struct bt *bt, const struct site *at)
     else
         step(bt, site.vectors);
     bool stays = site.resume && c->rip == site.rip + site.length && !attention(bt) &&
-                 bt->stats.flushes == flushes && !tu->dead && bt_mode(c) == tu->mode;
+                 bt->stats.flushes == flushes && !tu->dead &&
+                 bt_mode(c) == mode_of_guest(tu->mode);
     return stays ? go(bt, site.resume) : dispatch(bt);
 }
 
@@ -394,6 +395,27 @@ const void *dispatch_simulate(struct bt *bt, u64 number)
     return simulate(bt, site);
 }
 
+/* The check of a whole group does not hold, which says nothing of the present access: on in the
+ * careful TU of the instruction, and from now on without coming here. */
+static const void *enter_careful(struct bt *bt, u64 number)
+{
+    struct site site = bt->sites[number];
+    struct x86_cpu *c = bt_cpu(bt);
+    u64 flushes = bt->stats.flushes;
+    u32 mode = mode_of_guest(bt->tus[site.tu].mode);
+    flags_in(bt);
+    c->rip = site.rip;
+    bt->stats.careful++;
+    struct tu *tu = find_tu(bt, mode | (u32)MODE_CAREFUL);
+    /* Attention must not lead back to the check that fails; but what the vCPU has done to
+     * itself comes first, as a fault of the fetch. */
+    if (!tu || pending(bt, ATTN_STATE) || c->rip != site.rip)
+        return dispatch(bt);
+    if (bt->stats.flushes == flushes && !bt->tus[site.tu].dead)
+        link_guard(bt, &site, tu);
+    return go(bt, tu->entry);
+}
+
 const void *dispatch_access(struct bt *bt, u64 number, u64 la)
 {
     const struct site *site = &bt->sites[number];
@@ -403,6 +425,8 @@ const void *dispatch_access(struct bt *bt, u64 number, u64 la)
         bt->hot->address = la;
         return bt_exec(bt, site->retry);
     }
+    if (site->shared)
+        return enter_careful(bt, number);
     bt->stats.slow_accesses++;
     return simulate(bt, site);
 }

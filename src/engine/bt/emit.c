@@ -151,6 +151,12 @@ void emit_store_imm(struct emit *e, unsigned size, struct host_mem mem, s32 valu
     emit_bytes(e, &value, size == 2 ? 2 : 4);
 }
 
+void emit_compare_mem_imm(struct emit *e, unsigned size, struct host_mem mem, s32 value)
+{
+    emit_rm(e, size, 0x81, 7, mem);
+    emit_u32(e, (u32)value);
+}
+
 void emit_compare_imm(struct emit *e, unsigned reg, s32 value)
 {
     bool small = value == (s8)value;

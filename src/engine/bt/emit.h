@@ -108,6 +108,7 @@ void emit_move_zero(struct emit *e, unsigned size, unsigned to, unsigned from);
 void emit_const(struct emit *e, unsigned reg, u64 value);
 /* The value is sign-extended to `size`, 2, 4 or 8. */
 void emit_store_imm(struct emit *e, unsigned size, struct host_mem mem, s32 value);
+void emit_compare_mem_imm(struct emit *e, unsigned size, struct host_mem mem, s32 value);
 void emit_compare_imm(struct emit *e, unsigned reg, s32 value);
 /* `count` bits of `from` from bit `first` on, of its lower 32; sets flags. Needs BMI1: one
  * cycle where a shift and a mask take two. */

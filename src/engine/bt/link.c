@@ -24,6 +24,22 @@ void link_set(struct bt *bt, struct link *link, struct tu *to)
     patch(bt, link->field, link->saved ? to->entry_saved : to->entry);
 }
 
+void link_guard(struct bt *bt, const struct site *site, struct tu *to)
+{
+    u32 field = site->host + site->guard;
+    s32 rel;
+    if (bt->n_links == MAX_LINKS)
+        return;
+    struct link *link = &bt->links[bt->n_links++];
+    __builtin_memcpy(&rel, bt->memory.write + field, 4);
+    *link = (struct link){.rip = to->rip,
+                          .field = field,
+                          .stub = field + 4 + (u32)rel,
+                          .from = site->tu,
+                          .saved = true};
+    link_set(bt, link, to);
+}
+
 static u32 cell_find(const struct bt *bt, u64 rip, u32 mode, bool saved);
 
 void link_drop_incoming(struct bt *bt, struct tu *tu)

@@ -152,11 +152,13 @@ struct site *site_here(struct translation *t, enum site_kind kind)
     return site;
 }
 
-void cold_add(struct translation *t, u8 *field, enum cold_kind kind, u32 number, bool saved)
+struct cold *cold_add(struct translation *t, u8 *field, enum cold_kind kind, u32 number,
+                      bool saved)
 {
     ensure(t->n_cold < TU_COLD);
-    t->cold[t->n_cold++] =
-        (struct cold){.field = field, .kind = (u8)kind, .number = number, .saved = saved};
+    struct cold *cold = &t->cold[t->n_cold++];
+    *cold = (struct cold){.field = field, .kind = (u8)kind, .number = number, .saved = saved};
+    return cold;
 }
 
 static void put_cold_one(struct translation *t, struct emit *e, const struct cold *cold)
@@ -166,9 +168,12 @@ static void put_cold_one(struct translation *t, struct emit *e, const struct col
     emit_bind(&t->e, cold->field, here);
     if (cold->kind == COLD_ACCESS)
         emit_xor(e, R10, tlb_tags(t, bt->sites[cold->number].write));
+    else if (cold->kind == COLD_CONSTANT)
+        emit_const(e, R10, cold->address);
     emit_const(e, R11, cold->number);
     switch (cold->kind) {
     case COLD_ACCESS:
+    case COLD_CONSTANT:
         emit_jump(e, bt->stubs.access);
         break;
     case COLD_SIMULATE:
@@ -304,11 +309,13 @@ static void translate_one(struct translation *t)
     }
 }
 
-/* Slow paths of the instruction go on behind it. */
+/* Slow paths of the instruction go on behind it, but where what a check found might be outdated
+ * by then. */
 static void set_resume(struct translation *t, u32 first_site)
 {
+    bool never = t->ended || coalesce_reaches_over(t);
     for (u32 i = first_site; i < t->bt->n_sites; i++)
-        t->bt->sites[i].resume = t->ended ? 0 : bt_offset(t->bt, emit_here(&t->e));
+        t->bt->sites[i].resume = never ? 0 : bt_offset(t->bt, emit_here(&t->e));
 }
 
 /* -- Entries ------------------------------------------------------------------------------- */
@@ -424,12 +431,16 @@ static bool has_room(const struct bt *bt)
 static void put_code(struct translation *t)
 {
     find_live(t);
+    coalesce(t);
+    t->held = 0;
     t->tu->flags_in = t->live[0];
     put_entries(t);
     for (t->now = 0; t->now < t->n; t->now++) {
         u32 first_site = t->bt->n_sites;
         t->host[t->now] = bt_offset(t->bt, emit_here(&t->e));
         translate_one(t);
+        if (!keeps_r10(translation_insn(t)))
+            t->held = 0;
         set_resume(t, first_site);
     }
     if (!t->ended) {

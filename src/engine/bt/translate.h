@@ -16,14 +16,39 @@
  * if they are live at all: the host's were used for something else. */
 enum flags_place { FLAGS_HOST, FLAGS_BOTH, FLAGS_SAVED };
 
-enum cold_kind { COLD_ACCESS, COLD_SIMULATE, COLD_LINK, COLD_CELL };
+enum cold_kind { COLD_ACCESS, COLD_CONSTANT, COLD_SIMULATE, COLD_LINK, COLD_CELL };
 
 /* Code to be put behind the TU: jumped to from `field`. */
 struct cold {
     u8 *field;
     u8 kind;
-    bool saved; /* flags are in bt->flags there */
-    u32 number; /* of the site, link or cell */
+    bool saved;  /* flags are in bt->flags there */
+    u32 number;  /* of the site, link or cell */
+    u64 address; /* COLD_CONSTANT */
+};
+
+/* The accesses that an instruction may make: of its operand, of the stack. */
+enum access_index { ACCESS_OPERAND, ACCESS_STACK };
+
+struct access {
+    bool made;
+    u8 group;   /* its number + 1, or 0 */
+    s64 offset; /* of its first byte, as group.low counts */
+};
+
+/* Accesses that one check may serve (coalesce.c): where addresses count from, and which bytes
+ * from there. */
+#define TU_GROUPS (2 * TU_INSNS)
+struct group {
+    u16 base, index; /* values of registers, by number; 0: none */
+    u8 scale, seg, adsize;
+    bool constant; /* the address is known: `low` and `high` are addresses */
+    bool write;
+    u8 first, last; /* instructions */
+    u8 members;
+    u8 slot; /* 0: none, else the host address goes to hot->pointer[slot - 1] */
+    u16 exits;
+    s64 low, high;
 };
 
 struct translation {
@@ -40,6 +65,11 @@ struct translation {
     unsigned n, now; /* instructions; the one in progress */
     unsigned branches;
     enum flags_place flags;
+    struct access access[TU_INSNS][2];
+    struct group group[TU_GROUPS];
+    unsigned n_groups;
+    u32 checked[TU_GROUPS / 32 + 1]; /* groups by number + 1: their address is in its slot */
+    unsigned held; /* number + 1 of the group whose host address is in r10; 0: none */
     struct cold cold[TU_COLD];
     unsigned n_cold;
     bool ended; /* control does not reach the code behind */
@@ -94,23 +124,41 @@ struct host_mem gpr_home(const struct translation *t, unsigned reg);
 
 /* -- Sites and cold code (translate.c) */
 struct site *site_here(struct translation *t, enum site_kind kind);
-void cold_add(struct translation *t, u8 *field, enum cold_kind kind, u32 number, bool saved);
+struct cold *cold_add(struct translation *t, u8 *field, enum cold_kind kind, u32 number,
+                      bool saved);
 /* A site for handing the present instruction to the simulator, decoded for it. */
 struct site *callout_site(struct translation *t);
 /* A callout to the simulator for the present instruction. */
 void translate_simulate(struct translation *t);
 
+/* -- Shared checks (coalesce.c) */
+void coalesce(struct translation *t);
+/* Is a host address kept over the present instruction? */
+bool coalesce_reaches_over(const struct translation *t);
+/* Does the host's r10 survive the instruction, but for its checks? */
+bool keeps_r10(const struct guest_insn *g);
+
 /* -- Memory (translate_mem.c) */
+/* Is the linear address of the operand the same each time, and which? */
+bool operand_is_constant(const struct guest_insn *g);
+u64 operand_constant(const struct guest_insn *g);
+/* Must an access through the segment be checked, and its base added? */
+bool segment_is_checked(u32 mode, unsigned seg);
+/* Is RSP the operand of PUSH or POP itself, beside being the stack pointer? */
+bool names_rsp(const struct guest_insn *g);
 /* The tag of the slot in r11. */
 struct host_mem tlb_tags(const struct translation *t, bool write);
 /*
- * The check of the memory operand `g` names: afterwards r10 + r11 is the host address of its
- * `size` bytes, or the slow path was taken. Flags must have been clobbered.
+ * The check of the memory operand `g` names: where its `size` bytes are, as long as r10 and
+ * r11 stay, or the slow path was taken. Flags are clobbered, unless an earlier check served.
  */
-void check_operand(struct translation *t, const struct guest_insn *g, unsigned size,
-                   bool write);
+struct host_mem check_operand(struct translation *t, const struct guest_insn *g, unsigned size,
+                              bool write);
 /* The same for [reg + disp] through SS, cut to the stack's width. */
-void check_stack(struct translation *t, unsigned reg, s32 disp, unsigned size, bool write);
+struct host_mem check_stack(struct translation *t, unsigned reg, s32 disp, unsigned size,
+                            bool write);
+/* The same place without r11, which is free then. */
+struct host_mem free_r11(struct translation *t, struct host_mem at);
 /* Adds to the stack pointer, within the stack's width; flags stay, r11 is lost. */
 void move_stack(struct translation *t, s32 by);
 void translate_copy(struct translation *t);

@@ -38,8 +38,8 @@ static void exit_through(struct translation *t, u8 *field, u64 rip)
         };
         cold_add(t, field, COLD_LINK, number, saved);
     } else {
-        cold_add(t, field, COLD_CELL, cell_get(bt, place_of(t, rip), t->tu->mode, saved),
-                 saved);
+        cold_add(t, field, COLD_CELL,
+                 cell_get(bt, place_of(t, rip), mode_of_guest(t->tu->mode), saved), saved);
     }
 }
 
@@ -50,7 +50,8 @@ static void exit_to(struct translation *t, u64 rip)
         return;
     }
     struct bt *bt = t->bt;
-    u32 cell = cell_get(bt, place_of(t, rip), t->tu->mode, t->flags == FLAGS_SAVED);
+    u32 cell =
+        cell_get(bt, place_of(t, rip), mode_of_guest(t->tu->mode), t->flags == FLAGS_SAVED);
     emit_const(&t->e, R11, cell);
     emit_jump_mem(&t->e, bt_mem(bt, &bt->hot->cell[cell]));
 }
@@ -158,13 +159,13 @@ static void push_return(struct translation *t)
     const struct guest_insn *g = translation_insn(t);
     struct emit *e = &t->e;
     u64 next = guest_next(g);
-    check_stack(t, RSP, -(s32)g->opsize, g->opsize, true);
+    struct host_mem at = check_stack(t, RSP, -(s32)g->opsize, g->opsize, true);
     if (g->opsize < 8 || next == (u64)(s64)(s32)next) {
-        emit_store_imm(e, g->opsize, mem_sum(R10, R11, 0), (s32)next);
+        emit_store_imm(e, g->opsize, at, (s32)next);
     } else {
-        emit_lea(e, 8, R10, mem_sum(R10, R11, 0));
+        at = free_r11(t, at);
         emit_const(e, R11, next);
-        emit_store(e, mem_at(R10, 0), R11);
+        emit_store(e, at, R11);
     }
     move_stack(t, -(s32)g->opsize);
 }
@@ -174,7 +175,6 @@ static void call(struct translation *t)
     const struct guest_insn *g = translation_insn(t);
     if (closes_loop(g))
         put_poll(t);
-    flags_clobber(t);
     push_return(t);
     exit_to(t, g->imm);
 }
@@ -203,8 +203,8 @@ static void load_target(struct translation *t)
     const struct guest_insn *g = translation_insn(t);
     struct emit *e = &t->e;
     if (g->memory) {
-        check_operand(t, g, g->opsize, false);
-        emit_load_zero(e, g->opsize, R10, mem_sum(R10, R11, 0));
+        emit_load_zero(e, g->opsize, R10, check_operand(t, g, g->opsize, false));
+        t->held = 0;
         return;
     }
     unsigned reg = (g->bytes[g->modrm] & 7) | (g->rex & 1 ? 8 : 0);
@@ -212,6 +212,7 @@ static void load_target(struct translation *t)
         emit_load(e, R10, gpr_home(t, reg));
     else
         emit_move_zero(e, g->opsize, R10, reg);
+    t->held = 0;
 }
 
 static void jump_to(struct translation *t)
@@ -240,8 +241,7 @@ static void ret(struct translation *t)
     struct emit *e = &t->e;
     put_poll(t);
     flags_clobber(t);
-    check_stack(t, RSP, 0, g->opsize, false);
-    emit_load_zero(e, g->opsize, R10, mem_sum(R10, R11, 0));
+    emit_load_zero(e, g->opsize, R10, check_stack(t, RSP, 0, g->opsize, false));
     s32 popped = g->opsize + (s32)(u16)g->imm;
     move_stack(t, popped);
     exit_indirect(t, popped);

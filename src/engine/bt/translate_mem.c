@@ -39,16 +39,30 @@ static unsigned address_reg(struct translation *t, unsigned reg, unsigned scratc
     return scratch;
 }
 
-/* Does the operand's address consist of constants only? */
+/* Does the operand's address, without segment, consist of constants only? */
 static bool is_constant(const struct guest_insn *g)
 {
     return g->base == BASE_RIP || (g->base == BASE_NONE && g->index == BASE_NONE);
 }
 
+static u64 cut(const struct guest_insn *g, u64 address)
+{
+    return g->adsize == 8 ? address : address & bits_low(8 * g->adsize);
+}
+
 static u64 constant_address(const struct guest_insn *g)
 {
-    u64 address = (u64)g->disp + (g->base == BASE_RIP ? g->rip + g->length : 0);
-    return g->adsize == 8 ? address : address & bits_low(8 * g->adsize);
+    return cut(g, (u64)g->disp + (g->base == BASE_RIP ? g->rip + g->length : 0));
+}
+
+bool operand_is_constant(const struct guest_insn *g)
+{
+    return is_constant(g) && g->seg != SEG_FS && g->seg != SEG_GS;
+}
+
+u64 operand_constant(const struct guest_insn *g)
+{
+    return constant_address(g);
 }
 
 /* The operand's address as one of the host's, but for its size. */
@@ -72,14 +86,21 @@ static void put_sum(struct emit *e, struct host_mem mem, unsigned size)
     }
 }
 
-/* r10 := the offset of g's operand in its segment. */
-static void put_offset(struct translation *t, const struct guest_insn *g)
+/* r10 := the offset `by` bytes from g's operand in its segment. */
+static void put_offset(struct translation *t, const struct guest_insn *g, s32 by)
 {
-    if (is_constant(g))
-        emit_const(&t->e, R10, constant_address(g));
-    else
-        put_sum(&t->e, operand_mem(t, g), g->adsize);
+    if (is_constant(g)) {
+        emit_const(&t->e, R10, cut(g, constant_address(g) + (u64)(s64)by));
+        return;
+    }
+    struct host_mem mem = operand_mem(t, g);
+    mem.disp += by;
+    put_sum(&t->e, mem, g->adsize);
 }
+
+/* -- Checks
+ * ------------------------------------------------------------------------------------
+ */
 
 static struct x86_tlb *tlb_of(const struct translation *t)
 {
@@ -92,8 +113,7 @@ struct host_mem tlb_tags(const struct translation *t, bool write)
     return mem_gs_index(R11, bt_mem(t->bt, write ? tlb->write : tlb->read).disp);
 }
 
-/* Must an access through the segment be checked, and its base added? */
-static bool is_checked(u32 mode, unsigned seg)
+bool segment_is_checked(u32 mode, unsigned seg)
 {
     bool data = seg == SEG_DS || seg == SEG_ES || seg == SEG_SS;
     return !mode_is_64bit(mode) && !(data && (mode & MODE_FLAT));
@@ -112,7 +132,7 @@ static unsigned put_segment(struct translation *t, unsigned seg, unsigned size, 
     unsigned n = 0;
     if (mode_is_64bit(mode) && (seg == SEG_FS || seg == SEG_GS))
         emit_add(e, R10, bt_mem(t->bt, &c->flat_base[seg]));
-    if (!is_checked(mode, seg))
+    if (!segment_is_checked(mode, seg))
         return 0;
     const struct x86_reach *reach = &c->reach[seg];
     if (mode & MODE_DOWN) {
@@ -126,38 +146,179 @@ static unsigned put_segment(struct translation *t, unsigned seg, unsigned size, 
     return n;
 }
 
+static struct site *check_site(struct translation *t, unsigned size, bool write, bool shared)
+{
+    struct site *site = site_here(t, SITE_ACCESS);
+    site->retry = site->host;
+    site->size = (u16)size;
+    site->write = write;
+    site->shared = shared;
+    return site;
+}
+
+/* The jump of a failed check. */
+static struct cold *put_guard(struct translation *t, struct site *site, unsigned condition,
+                              enum cold_kind kind)
+{
+    u8 *field = emit_jump_if_later(&t->e, condition);
+    site->guard = (u8)(bt_offset(t->bt, field + t->e.to_exec) - site->host);
+    return cold_add(t, field, kind, (u32)(site - t->bt->sites), true);
+}
+
 /* With the offset in r10. A failed check of the TLB recovers the linear address by the same
  * exclusive or, and begins again with it when the TLB has been filled. */
-static void put_check(struct translation *t, unsigned seg, unsigned size, bool write)
+static void put_check(struct translation *t, unsigned seg, unsigned size, bool write,
+                      bool shared)
 {
     struct emit *e = &t->e;
-    struct bt *bt = t->bt;
     u8 *outside[2];
     unsigned n_outside = put_segment(t, seg, size, write, outside);
-    struct site *site = site_here(t, SITE_ACCESS);
-    u32 number = (u32)(site - bt->sites);
-    site->retry = site->host;
-    site->size = (u8)size;
-    site->write = write;
+    struct site *site = check_site(t, size, write, shared);
     for (unsigned i = 0; i < n_outside; i++)
-        cold_add(t, outside[i], COLD_SIMULATE, number, true);
+        cold_add(t, outside[i], COLD_SIMULATE, (u32)(site - t->bt->sites), true);
     emit_bits(e, R11, R10, PAGE_SHIFT, TLB_BITS);
     emit_xor(e, R10, tlb_tags(t, write));
     emit_compare_imm(e, R10, (s32)(PAGE_SIZE - size));
-    cold_add(t, emit_jump_if_later(e, CC_A), COLD_ACCESS, number, true);
-    emit_load(e, R11, mem_gs_index(R11, bt_mem(bt, tlb_of(t)->page).disp));
+    put_guard(t, site, CC_A, COLD_ACCESS);
+    emit_load(e, R11, mem_gs_index(R11, bt_mem(t->bt, tlb_of(t)->page).disp));
 }
 
-void check_operand(struct translation *t, const struct guest_insn *g, unsigned size, bool write)
+/* The same for an address that is known, as is its slot. r10 := the host's address of its page.
+ */
+static void put_constant_check(struct translation *t, u64 address, unsigned size, bool write,
+                               bool shared)
 {
-    put_offset(t, g);
-    put_check(t, g->seg, size, write);
+    struct emit *e = &t->e;
+    struct x86_tlb *tlb = tlb_of(t);
+    unsigned slot = tlb_slot(address);
+    u64 page = address & PAGE_MASK;
+    struct host_mem tag = bt_mem(t->bt, write ? &tlb->write[slot] : &tlb->read[slot]);
+    struct site *site = check_site(t, size, write, shared);
+    if (page == (u64)(s64)(s32)page) {
+        emit_compare_mem_imm(e, 8, tag, (s32)page);
+    } else {
+        emit_const(e, R10, page);
+        emit_rm(e, 8, CMP_REG_MEM, R10, tag);
+    }
+    put_guard(t, site, CC_NE, COLD_CONSTANT)->address = address;
+    emit_load(e, R10, bt_mem(t->bt, &tlb->page[slot]));
 }
 
-void check_stack(struct translation *t, unsigned reg, s32 disp, unsigned size, bool write)
+static const struct host_mem checked = {.base = R10, .index = R11};
+
+struct host_mem free_r11(struct translation *t, struct host_mem at)
 {
+    if (at.index == NO_REG)
+        return at;
+    emit_lea(&t->e, 8, R10, at);
+    return mem_at(R10, 0);
+}
+
+/* -- Checks that serve several accesses (coalesce.c)
+ * -------------------------------------------------------------
+ */
+
+/* The group of an access, if it has company. */
+static const struct group *group_of(const struct translation *t, const struct access *access)
+{
+    const struct group *group = access->group ? &t->group[access->group - 1] : NULL;
+    return group && group->members > 1 ? group : NULL;
+}
+
+static struct host_mem pointer_home(const struct translation *t, const struct group *group)
+{
+    return bt_mem(t->bt, &t->bt->hot->pointer[group->slot - 1]);
+}
+
+/* The place of an access whose group's host address is in r10. */
+static struct host_mem beside(const struct access *access, const struct group *group)
+{
+    u64 from = group->constant ? (u64)group->low & PAGE_MASK : (u64)group->low;
+    return mem_at(R10, (s32)((u64)access->offset - from));
+}
+
+/* Has a check served this access already? Then the group's host address is put into r10. */
+static bool is_served(struct translation *t, const struct access *access,
+                      const struct group *group)
+{
+    if (!group)
+        return false;
+    if (t->held == access->group)
+        return true;
+    if (!group->slot || !(t->checked[access->group / 32] >> access->group % 32 & 1))
+        return false;
+    emit_load(&t->e, R10, pointer_home(t, group));
+    t->held = access->group;
+    return true;
+}
+
+/* Behind the group's check: r10 is its host address. */
+static struct host_mem keep(struct translation *t, const struct access *access,
+                            const struct group *group)
+{
+    t->held = access->group;
+    t->checked[access->group / 32] |= 1u << access->group % 32;
+    if (group->slot)
+        emit_store(&t->e, pointer_home(t, group), R10);
+    return beside(access, group);
+}
+
+/* With the offset of the group's first byte in r10. */
+static struct host_mem check_group(struct translation *t, unsigned seg,
+                                   const struct access *access, const struct group *group)
+{
+    put_check(t, seg, (unsigned)(group->high - group->low), group->write, true);
+    free_r11(t, checked);
+    return keep(t, access, group);
+}
+
+static struct host_mem check_constant(struct translation *t, const struct access *access,
+                                      const struct group *group, unsigned size, bool write)
+{
+    u64 address = (u64)access->offset;
+    if (!group) {
+        put_constant_check(t, address, size, write, false);
+        return mem_at(R10, (s32)(address & ~PAGE_MASK));
+    }
+    put_constant_check(t, (u64)group->low, (unsigned)(group->high - group->low), group->write,
+                       true);
+    return keep(t, access, group);
+}
+
+struct host_mem check_operand(struct translation *t, const struct guest_insn *g, unsigned size,
+                              bool write)
+{
+    const struct access *access = &t->access[t->now][ACCESS_OPERAND];
+    const struct group *group = group_of(t, access);
+    if (is_served(t, access, group))
+        return beside(access, group);
+    flags_clobber(t);
+    t->held = 0;
+    if (access->group && t->group[access->group - 1].constant)
+        return check_constant(t, access, group, size, write);
+    put_offset(t, g, group ? (s32)(group->low - access->offset) : 0);
+    if (group)
+        return check_group(t, g->seg, access, group);
+    put_check(t, g->seg, size, write, false);
+    return checked;
+}
+
+struct host_mem check_stack(struct translation *t, unsigned reg, s32 disp, unsigned size,
+                            bool write)
+{
+    const struct access *access = &t->access[t->now][ACCESS_STACK];
+    const struct group *group = group_of(t, access);
+    if (is_served(t, access, group))
+        return beside(access, group);
+    flags_clobber(t);
+    t->held = 0;
+    if (group)
+        disp += (s32)(group->low - access->offset);
     put_sum(&t->e, mem_at(reg, disp), mode_stack_size(t->tu->mode));
-    put_check(t, SEG_SS, size, write);
+    if (group)
+        return check_group(t, SEG_SS, access, group);
+    put_check(t, SEG_SS, size, write, false);
+    return checked;
 }
 
 void move_stack(struct translation *t, s32 by)
@@ -169,14 +330,6 @@ void move_stack(struct translation *t, s32 by)
     }
     emit_lea(&t->e, 4, R11, mem_at(RSP, by));
     emit_move_sized(&t->e, 2, RSP, R11);
-}
-
-static const struct host_mem checked = {.base = R10, .index = R11};
-
-/* Folds the checked address into r10, so that r11 is free. */
-static void fold(struct translation *t)
-{
-    emit_lea(&t->e, 8, R10, checked);
 }
 
 /* -- Copies -------------------------------------------------------------------------------- */
@@ -210,7 +363,7 @@ static void copy_registers(struct translation *t, const struct guest_insn *g)
 }
 
 /* AH..BH cannot be named beside r10: another register lends itself. */
-static void copy_high8(struct translation *t, const struct guest_insn *g)
+static void copy_high8(struct translation *t, const struct guest_insn *g, struct host_mem at)
 {
     static const u8 lenders[] = {RSI, RDI, RBP, RBX};
     unsigned i = 0;
@@ -218,41 +371,38 @@ static void copy_high8(struct translation *t, const struct guest_insn *g)
         i++;
     ensure(i < ARRAY_LEN(lenders));
     unsigned lent = lenders[i];
-    fold(t);
+    at = free_r11(t, at);
     emit_move(&t->e, R11, lent);
     emit_move(&t->e, lent, R10);
-    rewrite_memory(&t->e, g, mem_at(lent, 0), NO_REG, NO_REG);
+    rewrite_memory(&t->e, g, mem_at(lent, at.disp), NO_REG, NO_REG);
     emit_move(&t->e, lent, R11);
 }
 
 static void copy_memory(struct translation *t, const struct guest_insn *g)
 {
-    flags_clobber(t);
-    check_operand(t, g, g->mem_size, g->mem_write);
+    struct host_mem at = check_operand(t, g, g->mem_size, g->mem_write);
     flags_restore(t, flags_needed(t));
     u16 used = g->regs_read | g->regs_written;
     unsigned freed = has_bit(used, R10) ? R10 : has_bit(used, R11) ? R11 : NO_REG;
     if (g->high8) {
-        copy_high8(t, g);
+        copy_high8(t, g, at);
         return;
     }
     if (freed == NO_REG) {
         if (g->faults)
             site_here(t, SITE_ACCESS);
-        rewrite_memory(&t->e, g, checked, NO_REG, NO_REG);
+        rewrite_memory(&t->e, g, at, NO_REG, NO_REG);
         return;
     }
     /* The value goes to r11; an instruction that only writes it may use it for the address
      * too. */
-    struct host_mem mem = checked;
     if (has_bit(g->regs_read | g->regs_partial, freed)) {
-        fold(t);
-        mem = mem_at(R10, 0);
+        at = free_r11(t, at);
         emit_load(&t->e, R11, gpr_home(t, freed));
     }
     if (g->faults)
         site_here(t, SITE_ACCESS);
-    rewrite_memory(&t->e, g, mem, freed, R11);
+    rewrite_memory(&t->e, g, at, freed, R11);
     if (has_bit(g->regs_written, freed))
         emit_store(&t->e, gpr_home(t, freed), R11);
 }
@@ -280,7 +430,7 @@ void translate_bit(struct translation *t)
     bool wide = g->opsize == 8;
     bool freed = reg == R10 || reg == R11;
     flags_clobber(t);
-    put_offset(t, g);
+    put_offset(t, g, 0);
     if (freed)
         emit_load(e, R11, gpr_home(t, reg));
     emit_rr(e, 8, wide ? 0x8b : 0x63, R11, freed ? R11 : reg); /* mov, movsxd */
@@ -288,8 +438,8 @@ void translate_bit(struct translation *t)
     emit_byte(e, wide ? 6 : 5);
     emit_lea(e, g->adsize, R10,
              (struct host_mem){.base = R10, .index = R11, .scale = wide ? 3 : 2});
-    put_check(t, g->seg, g->opsize, g->mem_write);
-    fold(t);
+    put_check(t, g->seg, g->opsize, g->mem_write, false);
+    free_r11(t, checked);
     if (freed)
         emit_load(e, R11, gpr_home(t, reg));
     else
@@ -337,8 +487,7 @@ static unsigned register_operand(const struct guest_insn *g, u16 set)
     return has_bit(set, RSP) ? RSP : NO_REG;
 }
 
-/* Is RSP the operand of PUSH or POP itself, beside being the stack pointer? */
-static bool names_rsp(const struct guest_insn *g)
+bool names_rsp(const struct guest_insn *g)
 {
     return !g->memory && (g->bytes[g->opcode] & 7) == RSP && !(g->rex & 1) &&
            (g->bytes[g->opcode] & 0xf0) == 0x50;
@@ -361,21 +510,20 @@ void translate_push(struct translation *t)
     unsigned size = g->opsize;
     bool segment = g->segment < SEG_COUNT;
     unsigned reg = names_rsp(g) ? RSP : register_operand(g, g->regs_read & (u16)~BIT(RSP));
-    flags_clobber(t);
     if (g->memory) {
-        check_operand(t, g, size, false);
-        emit_load_zero(e, size, R10, checked);
+        emit_load_zero(e, size, R10, check_operand(t, g, size, false));
         emit_store(e, bt_mem(t->bt, &t->bt->hot->spill[0]), R10);
+        t->held = 0;
     }
-    check_stack(t, RSP, -(s32)size, size, true);
+    struct host_mem at = check_stack(t, RSP, -(s32)size, size, true);
     if (g->memory || segment || freed_reg(reg)) {
-        fold(t);
+        at = free_r11(t, at);
         load_pushed(t, g, reg);
-        emit_store_sized(e, size, mem_at(R10, 0), R11);
+        emit_store_sized(e, size, at, R11);
     } else if (reg == NO_REG) {
-        emit_store_imm(e, size, checked, (s32)g->imm);
+        emit_store_imm(e, size, at, (s32)g->imm);
     } else {
-        emit_store_sized(e, size, checked, reg);
+        emit_store_sized(e, size, at, reg);
     }
     move_stack(t, -(s32)size);
 }
@@ -385,16 +533,16 @@ void translate_pop(struct translation *t)
     const struct guest_insn *g = translation_insn(t);
     struct emit *e = &t->e;
     unsigned size = g->opsize;
-    flags_clobber(t);
-    check_stack(t, RSP, 0, size, false);
+    struct host_mem at = check_stack(t, RSP, 0, size, false);
     if (names_rsp(g)) {
-        emit_load_zero(e, size, R10, checked);
+        emit_load_zero(e, size, R10, at);
+        t->held = 0;
         move_stack(t, (s32)size);
         emit_move_sized(e, size, RSP, R10);
         return;
     }
     unsigned reg = register_operand(g, g->regs_written);
-    emit_load_sized(e, size, reg, checked);
+    emit_load_sized(e, size, reg, at);
     if (freed_reg(reg))
         emit_store(e, gpr_home(t, reg), reg);
     move_stack(t, (s32)size);
@@ -405,9 +553,7 @@ void translate_leave(struct translation *t)
     const struct guest_insn *g = translation_insn(t);
     struct emit *e = &t->e;
     unsigned width = mode_stack_size(t->tu->mode);
-    flags_clobber(t);
-    check_stack(t, RBP, 0, g->opsize, false);
-    emit_load_zero(e, g->opsize, R10, checked);
+    emit_load_zero(e, g->opsize, R10, check_stack(t, RBP, 0, g->opsize, false));
     emit_lea(e, width == 8 ? 8 : 4, R11, mem_at(RBP, g->opsize));
     emit_move_sized(e, width, RSP, R11);
     emit_move_sized(e, g->opsize, RBP, R10);

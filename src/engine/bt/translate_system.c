@@ -84,10 +84,9 @@ static void pushfq(struct translation *t)
     group1_reg(t, G1_AND, R11, (u32) ~(FLAGS_STATUS | FLAG_RF | FLAG_VM));
     or_reg(t, 4, R10, R11);
     emit_store(e, spill, R10);
-    check_stack(t, RSP, -8, 8, true);
-    emit_lea(e, 8, R10, mem_sum(R10, R11, 0));
+    struct host_mem at = free_r11(t, check_stack(t, RSP, -8, 8, true));
     emit_load(e, R11, spill);
-    emit_store(e, mem_at(R10, 0), R11);
+    emit_store(e, at, R11);
     emit_lea(e, 8, RSP, mem_at(RSP, -8));
 }
 
@@ -100,8 +99,7 @@ static void popfq(struct translation *t)
     u64 rare = FLAG_TF | FLAG_DF | FLAG_NT | FLAG_AC | FLAG_ID | FLAG_IOPL;
     flags_clobber(t);
     const struct site *site = callout_site(t);
-    check_stack(t, RSP, 0, 8, false);
-    emit_load(e, R10, mem_sum(R10, R11, 0));
+    emit_load(e, R10, check_stack(t, RSP, 0, 8, false));
     emit_move(e, R11, R10);
     emit_xor(e, R11, bt_mem(t->bt, &c->rflags));
     emit_rr(e, 4, 0xf7, 0, R11); /* test r11d, imm32 */
