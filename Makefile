@@ -38,10 +38,15 @@ guest:
 guests: guest
 	@tools/guest.sh $(GUESTS) cloud generic i386
 
-check: test-setup guests
+# A whole Debian system on a disk, with a boot loader.
+disk:
+	@tools/setup.sh disk
+	@tools/disk.sh $(GUESTS)/disk
+
+check: test-setup guests disk
 	@tools/check.py $(BUILD)
 
-check-long: test-setup guests
+check-long: test-setup guests disk
 	@tools/check.py --long $(BUILD)
 
 test-setup:
@@ -65,4 +70,4 @@ install: build guest
 clean:
 	rm -rf build build-*
 
-.PHONY: all build program run guest guests check check-long test-setup bench format install clean
+.PHONY: all build program run guest guests disk check check-long test-setup bench format install clean

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a target needs, and only those that are missing.
 #
-# usage: tools/setup.sh build|test|guest|format ...
+# usage: tools/setup.sh build|test|guest|disk|format ...
 #
 # Works as root (a container) or through sudo. When nothing is missing it takes no privileges, no
 # network and a few milliseconds, so every make target may call it. It is also the list of what
@@ -11,6 +11,7 @@ set -eu
 packages_build='libcmocka-dev gcc libc6-dev make meson ninja-build pkg-config libzydis-dev zlib1g-dev libzstd-dev libslirp-dev libjansson-dev'
 packages_test='stress-ng libsqlite3-dev python3 clang-format qemu-system-x86 qemu-utils e2fsprogs cpio file seabios'
 packages_guest='cpio apt dpkg seabios'
+packages_disk='mmdebstrap uidmap fakeroot fdisk e2fsprogs qemu-utils openssh-client seabios'
 packages_format='clang-format'
 
 wanted=
@@ -19,9 +20,10 @@ for group in "$@"; do
     build) wanted="$wanted $packages_build" ;;
     test) wanted="$wanted $packages_test" ;;
     guest) wanted="$wanted $packages_guest" ;;
+    disk) wanted="$wanted $packages_disk" ;;
     format) wanted="$wanted $packages_format" ;;
     *)
-        echo "setup.sh: unknown group '$group' (build, test, guest, format)" >&2
+        echo "setup.sh: unknown group '$group' (build, test, guest, disk, format)" >&2
         exit 2
         ;;
     esac
