@@ -71,15 +71,20 @@ static void test_joints(void **state)
 #define HZ 2000000000ull
 #define US (HZ / 1000000)
 
-/* Stretches of so many us, each ended by `cost`. */
+/* Stretches of so many us, each ended by `cost`; a timer interrupts every 4 ms. */
 static void stretches(struct policy *p, unsigned n, u64 us, enum policy_cost cost, u64 *now)
 {
+    const u64 tick = 4000 * US;
     for (unsigned i = 0; i < n; i++) {
+        u64 before = *now;
         *now += us * US;
-        if (p->promoted)
+        if (p->promoted) {
             policy_direct(p, us * US, cost, *now, HZ);
-        else
-            policy_translated(p, us * US, cost, *now, HZ);
+            continue;
+        }
+        policy_charge(p, cost, 1);
+        if (before / tick != *now / tick)
+            policy_sample(p, 4000, true, *now, HZ);
     }
 }
 
@@ -91,12 +96,10 @@ static void test_promotion(void **state)
     assert_false(p.promoted); /* short stretches never get a cell */
     stretches(&p, 20000, 50, COST_MAPPING, &now);
     assert_false(p.promoted); /* nor who takes a page fault each time */
-    for (unsigned i = 0; i < 1000; i++) {
-        stretches(&p, 100, 2, COST_STOP, &now);
-        stretches(&p, 1, 5000, COST_STOP, &now);
-    }
-    assert_false(p.promoted); /* nor who lost the host's processor a while */
-    stretches(&p, 40, 200, COST_STOP, &now);
+    for (unsigned i = 0; i < 100; i++)
+        policy_sample(&p, 4000, false, now += 4000 * US, HZ);
+    assert_false(p.promoted); /* nor who is found in the kernel */
+    stretches(&p, 60, 200, COST_STOP, &now);
     assert_true(p.promoted);
     stretches(&p, 10000, 50, COST_MAPPING, &now);
     assert_true(p.promoted); /* between the two thresholds it stays as it is */
@@ -111,7 +114,7 @@ static void test_demotion(void **state)
     for (unsigned i = 0; i < ARRAY_LEN(losses); i++) {
         struct policy p = {0};
         u64 now = 0;
-        stretches(&p, 20, 200, COST_STOP, &now);
+        stretches(&p, 60, 200, COST_STOP, &now);
         assert_true(p.promoted);
         stretches(&p, 20, losses[i].us, losses[i].cost, &now);
         assert_true(p.promoted); /* what a new cell maps is not held against it */
@@ -131,7 +134,7 @@ static void test_backoff(void **state)
         u64 start = now;
         while (!p.promoted)
             stretches(&p, 1, 200, COST_STOP, &now);
-        if (i > 1)
+        if (i > 2)
             assert_true(now - start > before * 3 / 2);
         before = now - start;
         while (p.promoted)

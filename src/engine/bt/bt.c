@@ -135,7 +135,12 @@ static unsigned count_reasons(const struct bt *bt, struct engine_counter *counte
 
 void bt_set_watch(struct vcpu *vcpu, struct bt_watch *watch)
 {
-    bt_of(vcpu)->watch = watch;
+    struct bt *bt = bt_of(vcpu);
+    bt->watch = watch;
+    if (watch) {
+        watch->returns = &bt->hot->returns;
+        watch->calls = &bt->hot->calls;
+    }
 }
 
 static unsigned bt_counters(struct vcpu *vcpu, struct engine_counter *counters, unsigned max)

@@ -172,6 +172,8 @@ struct bt_hot {
     u64 *poll_trap; /* an unmapped page */
     u64 poll_word;
     bool vectors_home; /* vector state is in cpu.fpu, not in the registers */
+    bool returns;      /* bt_watch.returns */
+    u32 calls;         /* bt_watch.calls */
     const void *cell[MAX_CELLS];
     const void *indirect[MODE_TABLES][INDIRECT_SLOTS];
 };

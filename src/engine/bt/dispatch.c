@@ -252,6 +252,8 @@ const void *dispatch(struct bt *bt)
             vectors_home(bt);
             /* First the poll, then the look: a kick in between only costs another look. */
             __atomic_store_n(&bt->hot->poll, &bt->hot->poll_word, __ATOMIC_SEQ_CST);
+            if (unlikely(bt->watch))
+                bt->watch->interrupted(bt->watch, c);
             if (!sim_attend(bt->vcpu, &bt->exit))
                 return NULL;
         }

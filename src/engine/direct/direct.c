@@ -140,6 +140,7 @@ static void compare(struct direct *d, struct space *s)
     s->generation = d->generation;
     if (before >= 16 && dropped > before - before / 8 && !d->always)
         s->policy = (struct policy){0};
+    notes_watch(d);
 }
 
 /* Everything noted is done, and the cell exists. */
@@ -303,10 +304,10 @@ static void serve_death(struct direct *d, struct space *s)
 {
     struct x86_cpu *c = d->world.cpu;
     jmp_buf unwind;
-    u64 base = s->cell.place.base, now = __rdtsc();
+    u64 base = s->cell.place.base;
     drop_cell(s);
     d->stats.lost++;
-    policy_demote(&s->policy, now, c->model->tsc_hz);
+    notes_demote(d, s);
     c->unwind = &unwind;
     c->insn_rip = c->rip;
     if (setjmp(unwind))
@@ -356,7 +357,10 @@ static void judge(struct direct *d, struct space *s, const struct stop *stop, bo
     bool promoted = s->policy.promoted;
     policy_direct(&s->policy, stop->cycles, mapped ? COST_MAPPING : COST_STOP, __rdtsc(),
                   c->model->tsc_hz);
-    d->stats.demoted += promoted && !s->policy.promoted;
+    if (promoted && !s->policy.promoted) {
+        d->stats.demoted++;
+        notes_watch(d);
+    }
 }
 
 /* One run of the cell, and what follows from its stop. False: the translator goes on. */
@@ -366,7 +370,7 @@ static bool run_once(struct direct *d, struct space *s)
     struct stop stop;
     u64 batches = d->stats.batches;
     if (!prepare(d, s)) {
-        policy_demote(&s->policy, __rdtsc(), c->model->tsc_hz);
+        notes_demote(d, s);
         return false;
     }
     set_running(d, &s->cell);
@@ -404,6 +408,8 @@ static void run_user(struct direct *d)
     }
     d->stats.holds += d->hold;
     d->in_user = false;
+    d->calls_seen = d->hold_calls = *d->watch.calls;
+    d->fault_seen = c->cr2;
 }
 
 static enum engine_exit direct_enter(struct vcpu *vcpu)
@@ -518,6 +524,7 @@ static bool direct_attach(struct vcpu *vcpu, struct error *err)
     vcpu->cpu.ops = &d->ops;
     vcpu->kick = direct_kick;
     bt_set_watch(vcpu, &d->watch);
+    notes_watch(d);
     return true;
 }
 

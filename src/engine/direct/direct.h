@@ -85,17 +85,23 @@ struct direct {
     struct zygote zygote;
     struct shadow_world world;
     struct space spaces[MAX_SPACES];
-    struct space *space; /* of the present CR3; NULL: to be looked for */
-    u64 clock;           /* counts changes of address space */
-    u64 generation;      /* counts what invalidates more than a page */
+    u8 hints[MAX_SPACES]; /* by CR3: where its record may be */
+    struct space *space;  /* of the present CR3; NULL: to be looked for */
+    u64 clock;            /* counts changes of address space */
+    u64 generation;       /* counts what invalidates more than a page */
     struct notes notes;
     bool always; /* -accel direct,always=on */
     bool pinned;
-    bool in_user;        /* user code runs, since `user_since` (TSC) */
+    bool in_user;        /* user code ran when the translator asked last */
     bool hold;           /* until the next kernel entry user code stays with the translator */
+    u32 hold_calls;      /* *watch.calls then */
     unsigned excursions; /* since the last kernel entry, see direct.c */
-    u64 user_since;      /* cycles */
-    u64 fault_seen;      /* CR2 as user code began */
+    /* Kernel entries: CR2 and *watch.calls as they were at the last look. */
+    u64 fault_seen;
+    u32 calls_seen;
+    /* The last sample of the policy, and no other address space since; us of processor time. */
+    struct space *sampled;
+    u64 sampled_at;
 
     pthread_mutex_t kick_lock;
     struct cell *running; /* under kick_lock */
@@ -124,3 +130,7 @@ void notes_code_watched(struct vcpu *vcpu, struct gfn frame);
 /* The record of the present CR3, new if need be; the least used goes, but never its cell: NULL
  * when every record has one. */
 struct space *notes_space(struct direct *direct, const struct x86_cpu *c);
+/* The present space's policy changed: does the translator have to ask at each return to it? */
+void notes_watch(struct direct *direct);
+/* policy_demote, counted. */
+void notes_demote(struct direct *direct, struct space *space);

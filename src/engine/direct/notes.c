@@ -7,6 +7,9 @@
  * told its processor to forget a translation it may use the page for something else.
  */
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 #include <x86intrin.h>
 
 #include "engine/direct/direct.h"
@@ -15,6 +18,9 @@
 
 #define ADDRESS_MASK (bits_low(52) & PAGE_MASK)
 #define USER_ENTRIES 256
+
+/* Interrupts that follow each other faster tell nothing, us. */
+#define MIN_SAMPLE 500
 
 /* -- Cells off the processor --------------------------------------------------------------- */
 
@@ -68,7 +74,8 @@ static void ops_cr3_loaded(struct x86_cpu *c, bool keep)
     struct direct *d = direct_of(c);
     d->below->cr3_loaded(c, keep);
     note_flush(d);
-    d->space = NULL;
+    d->space = d->sampled = NULL;
+    notes_space(d, c);
 }
 
 static void ops_paging_changed(struct x86_cpu *c)
@@ -129,32 +136,51 @@ static u64 print_of(const struct direct *d)
     return print;
 }
 
+/* The record of `cr3`, or the least used one without a cell. */
+static struct space *find_space(struct direct *d, u64 cr3)
+{
+    u8 *hint = &d->hints[cr3 >> PAGE_SHIFT & (MAX_SPACES - 1)];
+    struct space *oldest = &d->spaces[*hint];
+    if (oldest->used && oldest->cr3 == cr3)
+        return oldest;
+    oldest = NULL;
+    for (unsigned i = 0; i < MAX_SPACES; i++) {
+        struct space *s = &d->spaces[i];
+        bool found = s->used && s->cr3 == cr3;
+        if (found || (!s->has_cell && (!oldest || s->used < oldest->used))) {
+            oldest = s;
+            *hint = (u8)i;
+        }
+        if (found)
+            break;
+    }
+    return oldest;
+}
+
 struct space *notes_space(struct direct *d, const struct x86_cpu *c)
 {
     u64 cr3 = c->cr3 & PAGE_MASK;
-    struct space *oldest = NULL;
     if (d->space)
         return d->space;
-    for (unsigned i = 0; i < MAX_SPACES; i++) {
-        struct space *s = &d->spaces[i];
-        if (s->used && s->cr3 == cr3) {
-            oldest = s;
-            break;
-        }
-        if (!s->has_cell && (!oldest || s->used < oldest->used))
-            oldest = s;
-    }
-    if (!oldest)
+    struct space *s = find_space(d, cr3);
+    if (!s)
         return NULL;
-    if (oldest->cr3 != cr3)
-        oldest->policy = (struct policy){0};
-    if (oldest->policy.promoted && !d->always && oldest->print != print_of(d)) {
-        oldest->policy = (struct policy){0};
+    if (s->cr3 != cr3)
+        s->policy = (struct policy){0};
+    if (s->policy.promoted && !d->always && s->print != print_of(d)) {
+        s->policy = (struct policy){0};
         d->stats.successors++;
     }
-    oldest->cr3 = cr3;
-    oldest->used = ++d->clock;
-    return d->space = oldest;
+    s->cr3 = cr3;
+    s->used = ++d->clock;
+    d->space = s;
+    notes_watch(d);
+    return s;
+}
+
+void notes_watch(struct direct *d)
+{
+    *d->watch.returns = d->always || (d->space && d->space->policy.promoted);
 }
 
 const char *const stay_names[N_STAYS] = {
@@ -191,6 +217,13 @@ enum stay notes_stay(const struct x86_cpu *c)
     return c->sti_shadow || c->ss_shadow || c->pending_db ? STAY_SHADOW : N_STAYS;
 }
 
+void notes_demote(struct direct *d, struct space *s)
+{
+    policy_demote(&s->policy, __rdtsc(), d->world.cpu->model->tsc_hz);
+    d->stats.demoted++;
+    notes_watch(d);
+}
+
 bool notes_wanted(struct direct *d, const struct x86_cpu *c)
 {
     if (c->cpl != 3 || d->hold || atomic_load_explicit(&c->attention, memory_order_relaxed))
@@ -204,59 +237,83 @@ bool notes_wanted(struct direct *d, const struct x86_cpu *c)
     d->stats.stays[stay]++;
     /* The other two pass. */
     if (!d->always && stay != STAY_CONTROL && stay != STAY_SHADOW)
-        policy_demote(&s->policy, __rdtsc(), c->model->tsc_hz);
+        notes_demote(d, s);
     return false;
 }
 
-static void note_stretch(struct direct *d, const struct x86_cpu *c)
+/* -- What the translator asks -------------------------------------------------------------- */
+
+/* The kernel was entered: charged to the address space for what it would cost in a cell. Page
+ * faults show in CR2; what translated code did by itself it has counted. */
+static void note_entry(struct direct *d, const struct x86_cpu *c)
 {
-    /* The kernel may have loaded CR3 since: then the stretch belongs to nobody known. */
-    if (!d->space)
-        return;
-    u64 now = __rdtsc();
     struct space *s = d->space;
-    if (s->policy.promoted)
-        return; /* it waits for the next kernel entry, see direct->hold */
-    if (!s->policy.user)
-        s->print = print_of(d);
-    policy_translated(&s->policy, now - d->user_since,
-                      c->cr2 != d->fault_seen ? COST_MAPPING : COST_STOP, now,
-                      c->model->tsc_hz);
-    if (!s->policy.promoted)
+    u32 calls = *d->watch.calls;
+    unsigned n = calls - d->calls_seen + d->in_user;
+    bool fault = c->cr2 != d->fault_seen;
+    d->calls_seen = calls;
+    d->fault_seen = c->cr2;
+    if (!s || s->policy.promoted)
         return;
-    if (s->print == print_of(d)) {
-        d->stats.promoted++;
-    } else {
-        s->policy = (struct policy){0};
-        d->stats.successors++;
-    }
+    policy_charge(&s->policy, COST_MAPPING, fault);
+    policy_charge(&s->policy, COST_STOP, fault && n ? n - 1 : n);
 }
 
 /* Kernel code goes on, or user code: what changed? */
 static bool leaves(struct bt_watch *watch, struct x86_cpu *c)
 {
     struct direct *d = container_of(watch, struct direct, watch);
-    if (c->cpl != 3) {
-        if (d->in_user && !d->always)
-            note_stretch(d, c);
-        d->in_user = d->hold = false;
+    if (c->cpl != 3 || d->hold_calls != *watch->calls) {
+        d->hold = false;
+        d->hold_calls = *watch->calls;
         d->excursions = 0;
+    }
+    if (c->cpl != 3) {
+        note_entry(d, c);
+        d->in_user = false;
         return false;
     }
-    if (!d->in_user) {
-        d->in_user = true;
-        if (!d->always) {
-            notes_space(d, c);
-            d->user_since = __rdtsc();
-            d->fault_seen = c->cr2;
-        }
-    }
+    d->in_user = true;
     return notes_wanted(d, c);
+}
+
+/* Microseconds of processor time that this thread has used: on a loaded host much else runs
+ * between two interrupts. */
+static u64 processor_time(void)
+{
+    struct timespec t;
+    syscall(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &t);
+    return (u64)t.tv_sec * 1000000 + (u64)t.tv_nsec / 1000;
+}
+
+static void interrupted(struct bt_watch *watch, struct x86_cpu *c)
+{
+    struct direct *d = container_of(watch, struct direct, watch);
+    u64 now = processor_time(), us = now - d->sampled_at;
+    struct space *s = notes_space(d, c);
+    if (d->always || !s || us < MIN_SAMPLE)
+        return;
+    bool same = s == d->sampled;
+    d->sampled = s;
+    d->sampled_at = now;
+    if (s->policy.promoted || !same)
+        return;
+    u64 print = print_of(d);
+    if (s->print != print) {
+        d->stats.successors += s->policy.user != 0;
+        s->policy = (struct policy){0};
+        s->print = print;
+        return;
+    }
+    policy_sample(&s->policy, us, c->cpl == 3, __rdtsc(), c->model->tsc_hz);
+    d->stats.promoted += s->policy.promoted;
+    notes_watch(d);
 }
 
 void notes_make(struct direct *d)
 {
     d->watch.leaves = leaves;
+    d->watch.interrupted = interrupted;
     d->below = d->vcpu->cpu.ops;
     d->ops = *d->below;
     d->ops.invlpg = ops_invlpg;

@@ -21,14 +21,9 @@ static const u8 costs[] = {[COST_STOP] = 10, [COST_MAPPING] = 35};
 #define BACKOFF     5000
 #define MAX_BACKOFF 8
 
-/* No stretch counts for more, us: the host may have run something else meanwhile, and a cell
- * may lie. */
+/* No stretch in a cell counts for more, us: the host may have run something else meanwhile, and
+ * a cell may lie. */
 #define MAX_STRETCH 1000
-
-static u64 capped(u64 cycles, u64 us)
-{
-    return cycles < MAX_STRETCH * us ? cycles : MAX_STRETCH * us;
-}
 
 static void start_window(struct policy *p)
 {
@@ -45,14 +40,17 @@ void policy_demote(struct policy *p, u64 now, u64 tsc_hz)
     start_window(p);
 }
 
-void policy_translated(struct policy *p, u64 cycles, enum policy_cost cost, u64 now, u64 tsc_hz)
+void policy_charge(struct policy *p, enum policy_cost cost, unsigned n)
 {
-    u64 us = tsc_hz / 1000000;
-    p->user += capped(cycles, us);
-    p->charges += costs[cost];
-    if (p->user < PROMOTE_WINDOW * us || now < p->not_before)
+    p->charges += (s64)n * costs[cost];
+}
+
+void policy_sample(struct policy *p, u64 us, bool user, u64 now, u64 tsc_hz)
+{
+    p->user += us;
+    if (user && p->user < PROMOTE_WINDOW)
         return;
-    p->promoted = p->user > (u64)p->charges * PROMOTE_FACTOR * us;
+    p->promoted = user && now >= p->not_before && p->user > (u64)p->charges * PROMOTE_FACTOR;
     start_window(p);
     if (p->promoted)
         p->charges = -CREDIT;
@@ -60,12 +58,12 @@ void policy_translated(struct policy *p, u64 cycles, enum policy_cost cost, u64 
 
 void policy_direct(struct policy *p, u64 cycles, enum policy_cost cost, u64 now, u64 tsc_hz)
 {
-    u64 us = tsc_hz / 1000000;
-    p->user += capped(cycles, us);
+    u64 us = cycles / (tsc_hz / 1000000);
+    p->user += us < MAX_STRETCH ? us : MAX_STRETCH;
     p->charges += costs[cost];
-    if (p->user < DEMOTE_WINDOW * us && p->charges < DEMOTE_CHARGES)
+    if (p->user < DEMOTE_WINDOW && p->charges < DEMOTE_CHARGES)
         return;
-    u64 lost = p->charges > 0 ? (u64)DEMOTE_SHARE(p->charges) * us : 0;
+    u64 lost = p->charges > 0 ? (u64)DEMOTE_SHARE(p->charges) : 0;
     if (p->user < lost)
         policy_demote(p, now, tsc_hz);
     else if (p->backoff && p->user > 4 * lost)

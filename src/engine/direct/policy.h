@@ -9,7 +9,7 @@
  * In the cell each stop and batch is charged with what it costs on a quiet host, not with what
  * it took: a loaded host would demote everybody.
  *
- * Compiled with -mgeneral-regs-only. Times are TSC cycles.
+ * Compiled with -mgeneral-regs-only. `now` is the TSC.
  */
 #pragma once
 
@@ -18,11 +18,11 @@
 struct policy {
     bool promoted;
     u8 backoff; /* how often it was demoted: each doubles the time to the next try */
-    /* Of the present window: cycles of user code, and what its stops and mappings cost or would
-     * cost in a cell, us; negative is credit for what is paid once. */
+    /* Of the present window, us: user code, and what its stops and mappings cost or would cost
+     * in a cell; negative is credit for what is paid once. */
     u64 user;
     s64 charges;
-    u64 not_before; /* no promotion before */
+    u64 not_before; /* no promotion before, TSC */
 };
 
 /* Of what kind a stop or a kernel entry was. */
@@ -31,10 +31,13 @@ enum policy_cost {
     COST_MAPPING, /* a crossing and a batch of mappings: a page fault */
 };
 
-/* User code ran so long under the translator, until the kernel was entered. */
-void policy_translated(struct policy *policy, u64 cycles, enum policy_cost cost, u64 now,
-                       u64 tsc_hz);
-/* The same in the cell, until it stopped. */
+/* Under the translator: `n` kernel entries. */
+void policy_charge(struct policy *policy, enum policy_cost cost, unsigned n);
+/* Under the translator, as a timer interrupts the guest: `us` of processor time have passed
+ * since it did so last, in this address space all the time, and it interrupts user code or
+ * not. */
+void policy_sample(struct policy *policy, u64 us, bool user, u64 now, u64 tsc_hz);
+/* User code ran so many cycles in the cell until it stopped. */
 void policy_direct(struct policy *policy, u64 cycles, enum policy_cost cost, u64 now,
                    u64 tsc_hz);
 
