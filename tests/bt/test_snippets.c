@@ -106,7 +106,37 @@ struct snippet {
     X(fault_string, "mov $0x3ff000, %edi; mov $4000, %ecx; rep stosl; hlt")                    \
     X(far_return, "mov %cs, %eax; push %rax; lea 1f(%rip), %rax; push %rax; lretq; 1: hlt")    \
     X(exchange, "mov %rax, %r12; mov %rdx, %r13; mov (%rbx), %rax; mov 8(%rbx), %rdx;"         \
-                "and $-16, %rbx; lock cmpxchg16b (%rbx); cmpxchg8b (%rsi); hlt")
+                "and $-16, %rbx; lock cmpxchg16b (%rbx); cmpxchg8b (%rsi); hlt")               \
+    X(shared_checks,                                                                           \
+      "xor %ecx, %ecx; mov (%rbx), %rax; add 8(%rbx), %rax; mov %rax, 16(%rbx); "              \
+      "add $24, %rbx; mov -8(%rbx), %rdx; mov %r10, -16(%rbx); mov (%r10), "                   \
+      "%r11; mov 8(%r10), %r10; mov (%rsi,%rcx,8), %r8; inc %rcx; lea 8(%rsi), "               \
+      "%rdi; add %r8, -8(%rdi,%rcx,8); movb %ah, (%rdi); movb %ch, 1(%rdi); sub "              \
+      "$8, %rdi; push (%rdi); push %rdi; push 8(%rdi); mov 8(%rsp), %rbp; pop "                \
+      "%r11; pop %r10; pop %r9; setc 5(%rdi); mov %gs:8, %r12; mov %gs:16, "                   \
+      "%r13; mov %gs:8(%rcx), %r14; mov 0x200100, %r15; add %r15, 0x200108; hlt")              \
+    X(shared_over_page,                                                                        \
+      "mov %rsp, %rcx; andq $-4096, %rsp; add $20, %rsp; push %rax; push %rcx; "               \
+      "push %rdx; push %rbx; push %r10; mov 8(%rsp), %r8; mov 16(%rsp), %r9; "                 \
+      "mov 32(%rsp), %r11; pop %rbx; pop %r12; pop %r13; pop %r10; pop %r14; "                 \
+      "mov %rcx, %rsp; lea 0xff0(%rsi), %rdi; and $-16, %rdi; mov $9, %ebp; 1: "               \
+      "mov -16(%rdi), %rax; add %rax, -8(%rdi); adc %rax, (%rdi); mov %rax, "                  \
+      "4(%rdi); sub $3, %rdi; dec %ebp; jnz 1b; hlt")                                          \
+    X(shared_fault, "mov $0x3ffff0, %edx; cmp %rax, %rcx; mov (%rdx), %rax; mov 8(%rdx), "     \
+                    "%rcx; lea 1(%r12), %r12; mov 16(%rdx), %rbp; hlt")                        \
+    X(shared_fault_later,                                                                      \
+      "mov $0x3ffff8, %edx; cmp %edx, %edx; mov %rcx, (%rdx); jne 1f; add $8, "                \
+      "%rdx; inc %r12; mov %rcx, (%rdx); 1: hlt")                                              \
+    X(shared_not_reached,                                                                      \
+      "mov $0x3ffff8, %edx; cmp %edx, %edx; mov (%rdx), %rcx; je 1f; mov "                     \
+      "8(%rdx), %rcx; mov %rcx, 16(%rdx); ud2; 1: mov %rcx, -8(%rdx); hlt")                    \
+    X(modify_ahead, "xor %r13d, %r13d; 0: cmp $5, %r13; je 2f; lea (%r13,%r13), %eax; mov "    \
+                    "%eax, 3+1f(%rip); test %eax, %eax; js 2f; 1: add $0x11, %r12; inc %r13; " \
+                    "jmp 0b; 2: hlt")                                                          \
+    X(modify_second_page,                                                                      \
+      "9: xor %r13d, %r13d; mov %r13d, %r12d; jmp 1f; .skip 4095-(.-9b); 1: mov "              \
+      "$0x11223344, %eax; lea (%r12,%rax), %r12; inc %r13; cmp $4, %r13; je 2f; "              \
+      "addl $5, 1+1b(%rip); jmp 1b; 2: hlt")
 
 #define DEFINE(name, text)                                                                     \
     extern const u8 start_##name[], end_##name[];                                              \

@@ -191,16 +191,6 @@ struct stubs {
     const void *exit_indirect; /* r10 = target; flags saved */
 };
 
-/* A decoded instruction that lies on two pages (crossing.c); length 0: none. */
-#define CROSSING_INSNS 512
-struct crossing_insn {
-    u64 rip; /* as bt_place() has it */
-    u8 code_size;
-    u8 bytes[GUEST_BYTES];
-    u8 length;
-    struct x86_insn insn;
-};
-
 struct bt {
     struct vcpu *vcpu;
     struct bt_hot *hot;
@@ -232,7 +222,6 @@ struct bt {
     } live[2];               /* [0] goes with CR3, [1] is global */
     u64 live_pages[64];      /* pages that have entries, hashed: a filter for INVLPG */
     u32 indirect_mode[MODE_TABLES];
-    struct crossing_insn crossings[CROSSING_INSNS];
     u32 code_limit[CODE_LIMITS], n_code_limits;
 
     struct {
@@ -372,11 +361,6 @@ void vectors_home(struct bt *bt);
 /* Enters the page of `la` into the TLB for the present CPL; false: the access faults, or needs
  * more than RAM. Logs make all accesses slow, so that nothing is missed. */
 bool bt_fill(struct bt *bt, struct gva la, enum x86_access access);
-
-/* -- crossing.c: the page-crossing instruction at RIP, if it is decoded and both pages are in
- * the TLB; and decoding it for the next time, with vectors home. */
-struct x86_insn *crossing_find(struct bt *bt);
-void crossing_make(struct bt *bt);
 
 /* -- string.c: runs the site's string instruction as far as it goes without the simulator;
  * true: to its end. */

@@ -1,78 +1,71 @@
 /*
- * Instructions that lie on two pages belong to no TU: either page may be mapped or written anew
- * by itself. They are decoded once and run by the semantics of x86/; each time both pages are
- * looked up and the bytes compared, which makes watching them needless.
+ * Instructions that lie on two pages are TUs of their own. Such a TU belongs to the first page,
+ * whose bytes are watched; of the second one, which may be mapped or written anew by itself, it
+ * makes sure each time: that the guest may fetch from there, and that the bytes are the same.
+ * If not, the simulator runs the instruction.
  */
-#include "engine/bt/bt.h"
+#include "engine/bt/translate.h"
 
-/* The code at `la` by the software TLB alone, or NULL. */
-static const u8 *code_at(const struct x86_cpu *c, u64 la)
+#include <string.h>
+
+#define CMP_REG_MEM 0x3b
+
+/* The linear address of the page behind the TU's. */
+static u64 next_page(const struct translation *t)
 {
-    const struct x86_tlb *tlb = &c->tlb[c->tlb_index];
-    unsigned slot = tlb_slot(la);
-    u64 offset = la ^ tlb->exec[slot];
-    return offset < PAGE_SIZE ? (const u8 *)tlb->page[slot] + offset : NULL;
+    u64 page = (place_linear(t->tu->mode, t->tu->rip) & PAGE_MASK) + PAGE_SIZE;
+    return mode_is_64bit(t->tu->mode) ? page : (u32)page;
 }
 
-static u64 linear_rip(const struct x86_cpu *c)
+static struct x86_tlb *tlb_of(const struct translation *t)
 {
-    return c->code_size == 8 ? c->rip : (u32)(c->seg[SEG_CS].base + c->rip);
+    return &bt_cpu(t->bt)->tlb[t->tu->mode & MODE_SET_MASK];
 }
 
-/* The bytes at RIP up to `size`, over the page's end; false: a page is not in the TLB. */
-static bool read_bytes(const struct x86_cpu *c, u8 *bytes, unsigned size)
+bool crossing_decode(struct translation *t, struct guest_insn *g)
 {
-    u64 la = linear_rip(c);
-    unsigned left = (unsigned)page_left(la);
-    const u8 *first = code_at(c, la), *second = code_at(c, la + left);
-    if (!first || !second)
+    u32 mode = t->tu->mode;
+    const struct x86_tlb *tlb = tlb_of(t);
+    u64 second = next_page(t), rip = place_rip(mode, t->tu->rip);
+    unsigned left = (unsigned)page_left(place_linear(mode, t->tu->rip));
+    /* Close to the limit of CS it is left to the simulator, as where it has not fetched yet. */
+    bool inside =
+        mode_is_64bit(mode) || rip + GUEST_BYTES <= t->bt->code_limit[MODE_LIMIT_OF(mode)];
+    if (left >= GUEST_BYTES || !inside || tlb->exec[tlb_slot(second)] != second)
         return false;
-    for (unsigned i = 0; i < size; i++)
-        bytes[i] = i < left ? first[i] : second[i - left];
-    return true;
-}
-
-/* Close to the limit of CS it is left to the simulator. */
-static bool may_cross(const struct x86_cpu *c)
-{
-    bool inside = c->code_size == 8 || c->rip + GUEST_BYTES <= c->seg[SEG_CS].limit;
-    return inside && page_left(linear_rip(c)) < GUEST_BYTES;
-}
-
-static struct crossing_insn *slot_of(struct bt *bt)
-{
-    u64 rip = bt_cpu(bt)->rip;
-    return &bt->crossings[(rip >> PAGE_SHIFT ^ rip >> 20) % CROSSING_INSNS];
-}
-
-struct x86_insn *crossing_find(struct bt *bt)
-{
-    const struct x86_cpu *c = bt_cpu(bt);
-    struct crossing_insn *cached = slot_of(bt);
     u8 bytes[GUEST_BYTES];
-    if (!may_cross(c) || !cached->length || cached->rip != bt_place(c) ||
-        cached->code_size != c->code_size || !read_bytes(c, bytes, cached->length))
-        return NULL;
-    for (unsigned i = 0; i < cached->length; i++) {
-        if (bytes[i] != cached->bytes[i])
-            return NULL;
-    }
-    return &cached->insn;
+    memcpy(bytes, t->page + PAGE_SIZE - left, left);
+    memcpy(bytes + left, (const void *)tlb->page[tlb_slot(second)], GUEST_BYTES - left);
+    return guest_decode(&t->bt->decoder, mode_code_size(mode), bytes, GUEST_BYTES, rip, g) &&
+           g->length > left;
 }
 
-void crossing_make(struct bt *bt)
+static void leave_if_not_equal(struct translation *t, const struct site *site)
 {
-    struct x86_cpu *c = bt_cpu(bt);
-    struct crossing_insn *cached = slot_of(bt);
-    struct guest_insn g;
-    cached->length = 0;
-    if (!may_cross(c) || !read_bytes(c, cached->bytes, GUEST_BYTES) ||
-        !guest_decode(&bt->decoder, c->code_size, cached->bytes, GUEST_BYTES, c->rip, &g) ||
-        g.length <= page_left(linear_rip(c)) || g.unit ||
-        g.mnemonic == ZYDIS_MNEMONIC_INVPCID ||
-        x86_decode(c, cached->bytes, g.length, c->code_size, &cached->insn) != DECODE_OK)
-        return;
-    cached->rip = bt_place(c);
-    cached->code_size = c->code_size;
-    cached->length = g.length;
+    u8 *field = emit_jump_if_later(&t->e, CC_NE);
+    cold_add(t, field, COLD_SIMULATE, (u32)(site - t->bt->sites), true);
+}
+
+void crossing_check(struct translation *t)
+{
+    const struct guest_insn *g = translation_insn(t);
+    struct emit *e = &t->e;
+    struct x86_tlb *tlb = tlb_of(t);
+    u64 second = next_page(t);
+    unsigned at = (unsigned)page_left(place_linear(t->tu->mode, t->tu->rip));
+    flags_clobber(t);
+    /* Without a decoded form: the simulator fetches anew. */
+    const struct site *site = site_here(t, SITE_CALLOUT);
+    emit_const(e, R10, second);
+    emit_rm(e, 8, CMP_REG_MEM, R10, bt_mem(t->bt, &tlb->exec[tlb_slot(second)]));
+    leave_if_not_equal(t, site);
+    emit_load(e, R10, bt_mem(t->bt, &tlb->page[tlb_slot(second)]));
+    for (unsigned from = at; from < g->length;) {
+        unsigned rest = g->length - from, size = rest >= 4 ? 4 : rest >= 2 ? 2 : 1;
+        u32 bytes = 0;
+        memcpy(&bytes, g->bytes + from, size);
+        emit_compare_memory(e, size, mem_at(R10, (s32)(from - at)), bytes);
+        leave_if_not_equal(t, site);
+        from += size;
+    }
 }

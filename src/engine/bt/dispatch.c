@@ -215,8 +215,7 @@ static struct tu *find_tu(struct bt *bt, u32 mode)
         if (likely(tu))
             return tu;
     }
-    return !bt_may_jump(bt, mode, c->rip) || crossing_find(bt) ? NULL
-                                                               : make_tu(bt, mode, place);
+    return bt_may_jump(bt, mode, c->rip) ? make_tu(bt, mode, place) : NULL;
 }
 
 /* Does the translation of RIP's page survive CR3 loads? */
@@ -227,21 +226,15 @@ static bool is_global(const struct bt *bt, u32 mode)
     return c->tlb_use.global[c->tlb_index][slot / 64] >> (slot % 64) & 1;
 }
 
-/* Where no TU begins. */
+/* Where no TU begins, as where the limit of CS is near, or an instruction goes on in a page
+ * that was not fetched from. */
 static void step_untranslated(struct bt *bt, u32 mode)
 {
-    struct x86_insn *crossing = mode == MODE_NONE || logged(bt) ? NULL : crossing_find(bt);
-    if (crossing) {
-        execute(bt, crossing);
-        return;
-    }
     vectors_home(bt);
-    if (mode == MODE_NONE) {
+    if (mode == MODE_NONE)
         sim_run(bt->vcpu);
-    } else {
-        crossing_make(bt);
+    else
         sim_step(bt->vcpu);
-    }
 }
 
 const void *dispatch(struct bt *bt)

@@ -157,6 +157,14 @@ void emit_compare_mem_imm(struct emit *e, unsigned size, struct host_mem mem, s3
     emit_u32(e, (u32)value);
 }
 
+void emit_compare_memory(struct emit *e, unsigned size, struct host_mem mem, u32 value)
+{
+    if (size == 2)
+        emit_byte(e, 0x66);
+    emit_rm(e, 4, size == 1 ? 0x80 : 0x81, 7, mem);
+    emit_bytes(e, &value, size);
+}
+
 void emit_compare_imm(struct emit *e, unsigned reg, s32 value)
 {
     bool small = value == (s8)value;

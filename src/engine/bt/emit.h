@@ -109,6 +109,8 @@ void emit_const(struct emit *e, unsigned reg, u64 value);
 /* The value is sign-extended to `size`, 2, 4 or 8. */
 void emit_store_imm(struct emit *e, unsigned size, struct host_mem mem, s32 value);
 void emit_compare_mem_imm(struct emit *e, unsigned size, struct host_mem mem, s32 value);
+/* `size` bytes, 1, 2 or 4. */
+void emit_compare_memory(struct emit *e, unsigned size, struct host_mem mem, u32 value);
 void emit_compare_imm(struct emit *e, unsigned reg, s32 value);
 /* `count` bits of `from` from bit `first` on, of its lower 32; sets flags. Needs BMI1: one
  * cycle where a shift and a mask take two. */

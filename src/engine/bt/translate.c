@@ -400,8 +400,11 @@ static void find_run(struct translation *t)
     u64 rip = place_rip(t->tu->mode, t->tu->rip);
     while (t->n < TU_INSNS && same_page(t, rip)) {
         struct guest_insn *g = &t->insn[t->n];
-        if (!decode_at(t, rip, g))
-            break;
+        if (!decode_at(t, rip, g)) {
+            t->crosses = !t->n && crossing_decode(t, g);
+            if (!t->crosses)
+                break;
+        }
         if (g->kind == GUEST_SYSTEM && system_in_line(g, t->tu->mode))
             make_inline(g);
         if (!unit_enabled(g, t->tu->mode)) {
@@ -411,6 +414,8 @@ static void find_run(struct translation *t)
         t->n++;
         t->tu->guest_size += g->length;
         rip = guest_next(g);
+        if (t->crosses)
+            break;
         if (!guest_ends(g))
             continue;
         t->branches++;
@@ -438,6 +443,8 @@ static void put_code(struct translation *t)
     for (t->now = 0; t->now < t->n; t->now++) {
         u32 first_site = t->bt->n_sites;
         t->host[t->now] = bt_offset(t->bt, emit_here(&t->e));
+        if (t->crosses)
+            crossing_check(t);
         translate_one(t);
         if (!keeps_r10(translation_insn(t)))
             t->held = 0;
@@ -463,7 +470,7 @@ struct tu *translate(struct bt *bt, const u8 *code, u64 rip, u32 mode, bool *ful
     t.bt = bt;
     t.page = page;
     t.n = t.n_cold = t.branches = 0;
-    t.ended = false;
+    t.ended = t.crosses = false;
     t.tu_number = bt->n_tus;
     t.tu = &bt->tus[t.tu_number];
     *t.tu = (struct tu){.rip = rip, .code = code, .mode = mode, .start = bt->used};

@@ -72,7 +72,8 @@ struct translation {
     unsigned held; /* number + 1 of the group whose host address is in r10; 0: none */
     struct cold cold[TU_COLD];
     unsigned n_cold;
-    bool ended; /* control does not reach the code behind */
+    bool crosses; /* its only instruction lies on two pages */
+    bool ended;   /* control does not reach the code behind */
 };
 
 static inline const struct guest_insn *translation_insn(const struct translation *t)
@@ -130,6 +131,12 @@ struct cold *cold_add(struct translation *t, u8 *field, enum cold_kind kind, u32
 struct site *callout_site(struct translation *t);
 /* A callout to the simulator for the present instruction. */
 void translate_simulate(struct translation *t);
+
+/* -- Instructions on two pages (crossing.c) */
+/* Decodes the one where the TU begins, if the TLB has its second page. */
+bool crossing_decode(struct translation *t, struct guest_insn *g);
+/* Leaves for the simulator unless the bytes in the second page are still those. */
+void crossing_check(struct translation *t);
 
 /* -- Shared checks (coalesce.c) */
 void coalesce(struct translation *t);
