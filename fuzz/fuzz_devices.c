@@ -29,5 +29,6 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
     }
     devices_reset(&f->board);
     fixture_destroy(f);
+    full_board_destroy(&full);
     return 0;
 }

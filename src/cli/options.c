@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/drives.h"
 #include "cli/lines.h"
 #include "cli/plugs.h"
 #include "cli/words.h"
@@ -340,7 +341,7 @@ static bool add_device(struct run_options *o, const char *value, struct error *e
     if (!strncmp(word.key, "virtio", 6))
         return error_set(err, "-device: '%s' is not supported yet", word.key);
     static const char *const replaced[] = {"e1000", "e1000e", "rtl8139",    "ne2k_pci", "pcnet",
-                                           "nvme",  "ahci",   "lsi53c895a", "ide-hd",   NULL};
+                                           "nvme",  "ahci",   "lsi53c895a", NULL};
     if (words_among(word.key, replaced))
         return error_set(err,
                          "-device: '%s' is not supported; virtio devices do its work, as in "
@@ -349,8 +350,8 @@ static bool add_device(struct run_options *o, const char *value, struct error *e
     return error_set(
         err,
         "-device: no device '%s'; there are isa-debug-exit, isa-debugcon, pc-testdev, "
-        "virtconsole and "
-        "virtio-blk-pci, -net-pci, -rng-pci and -balloon-pci",
+        "virtconsole, ide-hd, ide-cd, "
+        "floppy and virtio-blk-pci, -net-pci, -rng-pci and -balloon-pci",
         word.key);
 }
 
@@ -455,8 +456,15 @@ static const struct option table[] = {
     {"machine", "pc", set_machine, "the one machine there is; also accel=ENGINE"},
     {"M", "pc", set_machine, NULL},
     {"device", "DEVICE", add_device, "isa-debug-exit[,iobase=0xf4][,iosize=4]: a write of V ends doppel with status 2V+1"},
-    {"device", "DEVICE", add_device, "virtio-blk-pci,drive=ID[,serial=S][,num-queues=N]"},
-    {"drive", "file=F,format=raw", plugs_add_drive, "a disk, also format=qcow2; if=virtio (or none, with id=ID), readonly=on, snapshot=on, cache=writeback|none|writethrough|directsync|unsafe, discard=unmap"},
+    {"device", "DEVICE", add_device, "virtio-blk-pci, ide-hd, ide-cd or floppy,drive=ID[,serial=S][,bootindex=N]"},
+    {"drive", "file=F,format=raw", drives_add, "a disk, also format=qcow2; if=virtio, ide, floppy (or none, with id=ID), index=N, media=disk|cdrom, readonly=on, snapshot=on, cache=writeback|none|writethrough|directsync|unsafe, discard=unmap"},
+    {"cdrom", "FILE", drives_add_cdrom, "a CD in an IDE drive"},
+    {"hda", "FILE", drives_add_hda, "a raw disk image on IDE; also -hdb, -hdc, -hdd"},
+    {"hdb", "FILE", drives_add_hdb, NULL},
+    {"hdc", "FILE", drives_add_hdc, NULL},
+    {"hdd", "FILE", drives_add_hdd, NULL},
+    {"fda", "FILE", drives_add_fda, "a floppy's image in drive A:; also -fdb"},
+    {"fdb", "FILE", drives_add_fdb, NULL},
     {"snapshot", NULL, set_snapshot, "keep what is written to disks in temporary files"},
     {"nic", "user", plugs_add_nic, "a network card: user[,hostfwd=tcp::2222-:22][,restrict=on][,net=10.0.2.0/24] or none; mac=ADDRESS"},
     {"netdev", "user,id=ID", plugs_add_netdev, "the same in two parts, with -device virtio-net-pci,netdev=ID[,mac=ADDRESS][,host_mtu=N]"},
@@ -505,9 +513,6 @@ static const struct {
     const char *name;
     const char *remedy;
 } unsupported[] = {
-    {"hda", "use -drive file=FILE,format=raw"},
-    {"hdb", "use -drive file=FILE,format=raw"},
-    {"cdrom", "use -drive file=FILE,format=raw,readonly=on"},
     {"blockdev", "use -drive"},
     {"gdb", "there is no debugger stub yet"},
     {"s", "there is no debugger stub yet"},
@@ -608,7 +613,7 @@ bool options_finish(struct run_options *options, struct error *err)
                              vm->firmware);
     }
     screen_finish(options);
-    return lines_finish(options, err) && plugs_finish(options, err);
+    return lines_finish(options, err) && drives_finish(options, err);
 }
 
 /* Words from column `column` on, in lines of at most HELP_WIDTH that begin at HELP_COLUMN. */

@@ -5,12 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/drives.h"
 #include "cli/lines.h"
 #include "cli/words.h"
 #include "device/virtio/virtio.h"
 
-static struct plug_config *add_plug(struct run_options *o, enum plug_kind kind,
-                                    struct error *err)
+struct plug_config *plugs_add(struct run_options *o, enum plug_kind kind, struct error *err)
 {
     struct plugs_config *plugs = &o->vm.plugs;
     if (plugs->n_devices == PLUGS_MAX_DEVICES) {
@@ -18,163 +18,8 @@ static struct plug_config *add_plug(struct run_options *o, enum plug_kind kind,
         return NULL;
     }
     struct plug_config *plug = &plugs->devices[plugs->n_devices++];
-    *plug = (struct plug_config){.kind = kind, .slot = -1};
+    *plug = (struct plug_config){.kind = kind, .slot = -1, .boot_index = -1};
     return plug;
-}
-
-/* -- Drives ----------------------------------------------------------------------------------
- */
-
-enum drive_interface { DRIVE_VIRTIO, DRIVE_NONE };
-
-struct drive {
-    struct disk_config *disk;
-    enum drive_interface interface;
-    bool format;
-};
-
-static bool drive_file(struct drive *drive, const char *value, struct error *err)
-{
-    return words_copy("-drive file", value, drive->disk->path, sizeof(drive->disk->path), err);
-}
-
-static bool drive_format(struct drive *drive, const char *value, struct error *err)
-{
-    drive->format = true;
-    if (!image_format_parse(&drive->disk->image.format, value))
-        return error_set(err, "-drive: format '%.60s' is not supported; use raw or qcow2",
-                         value);
-    return true;
-}
-
-static bool drive_if(struct drive *drive, const char *value, struct error *err)
-{
-    if (strcmp(value, "virtio") && strcmp(value, "none"))
-        return error_set(err, "-drive: if=%.60s is not supported; use if=virtio or if=none",
-                         value);
-    drive->interface = strcmp(value, "none") ? DRIVE_VIRTIO : DRIVE_NONE;
-    return true;
-}
-
-static bool drive_id(struct drive *drive, const char *value, struct error *err)
-{
-    return words_copy("-drive id", value, drive->disk->id, sizeof(drive->disk->id), err);
-}
-
-static bool drive_serial(struct drive *drive, const char *value, struct error *err)
-{
-    return words_copy("-drive serial", value, drive->disk->serial, sizeof(drive->disk->serial),
-                      err);
-}
-
-static bool drive_cache(struct drive *drive, const char *value, struct error *err)
-{
-    if (!image_cache_parse(&drive->disk->image.cache, value))
-        return error_set(err,
-                         "-drive: cache='%.60s' is not one of writeback, none, writethrough, "
-                         "directsync, unsafe",
-                         value);
-    return true;
-}
-
-static bool drive_read_only(struct drive *drive, const char *value, struct error *err)
-{
-    return words_switch("-drive readonly", value, &drive->disk->image.read_only, err);
-}
-
-static bool drive_snapshot(struct drive *drive, const char *value, struct error *err)
-{
-    return words_switch("-drive snapshot", value, &drive->disk->image.snapshot, err);
-}
-
-static bool drive_locking(struct drive *drive, const char *value, struct error *err)
-{
-    drive->disk->image.share = !strcmp(value, "off");
-    return true;
-}
-
-static bool drive_discard(struct drive *drive, const char *value, struct error *err)
-{
-    static const char *const words[] = {"unmap", "on", "ignore", "off", NULL};
-    if (!words_among(value, words))
-        return error_set(err, "-drive: discard='%.60s' is neither unmap nor ignore", value);
-    drive->disk->image.discard = !strcmp(value, "unmap") || !strcmp(value, "on");
-    return true;
-}
-
-/* Words that say how QEMU does something that has one way here. */
-static bool drive_ignored(struct drive *drive, const char *value, struct error *err)
-{
-    return true;
-}
-
-static bool drive_media(struct drive *drive, const char *value, struct error *err)
-{
-    if (strcmp(value, "disk"))
-        return error_set(err, "-drive: media=%.60s is not supported; use media=disk", value);
-    return true;
-}
-
-static const struct {
-    const char *key;
-    bool (*set)(struct drive *drive, const char *value, struct error *err);
-} drive_keys[] = {
-    {"file", drive_file},
-    {"format", drive_format},
-    {"driver", drive_format},
-    {"if", drive_if},
-    {"id", drive_id},
-    {"serial", drive_serial},
-    {"cache", drive_cache},
-    {"readonly", drive_read_only},
-    {"read-only", drive_read_only},
-    {"snapshot", drive_snapshot},
-    {"discard", drive_discard},
-    {"file.locking", drive_locking},
-    {"media", drive_media},
-    {"index", drive_ignored},
-    {"aio", drive_ignored},
-};
-
-static bool drive_set(struct drive *drive, const struct word *word, struct error *err)
-{
-    for (unsigned i = 0; i < ARRAY_LEN(drive_keys); i++)
-        if (word->value && !strcmp(word->key, drive_keys[i].key))
-            return drive_keys[i].set(drive, word->value, err);
-    return error_set(err,
-                     "-drive: '%s' is not supported; there are file, format, if, id, serial, "
-                     "cache, readonly, snapshot and discard",
-                     word->key);
-}
-
-bool plugs_add_drive(struct run_options *o, const char *value, struct error *err)
-{
-    struct plugs_config *plugs = &o->vm.plugs;
-    struct word word;
-    if (plugs->n_disks == PLUGS_MAX_DISKS)
-        return error_set(err, "-drive: more than %d disks", PLUGS_MAX_DISKS);
-    struct disk_config *disk = &plugs->disks[plugs->n_disks];
-    *disk = (struct disk_config){.image.path = disk->path, .image.cache.writeback = true};
-    struct drive drive = {.disk = disk};
-    while (words_next(&value, &word))
-        if (!drive_set(&drive, &word, err))
-            return false;
-    if (!disk->path[0])
-        return error_set(err, "-drive: no file; write -drive file=PATH,format=raw");
-    if (!drive.format)
-        return error_set(err,
-                         "-drive: '%.200s' has no format, and formats are never guessed; add "
-                         "format=raw or format=qcow2",
-                         disk->path);
-    if (drive.interface == DRIVE_VIRTIO) {
-        struct plug_config *plug = add_plug(o, PLUG_BLK, err);
-        if (!plug)
-            return false;
-        plug->disk = plugs->n_disks;
-        disk->used = true;
-    }
-    plugs->n_disks++;
-    return true;
 }
 
 /* -- Devices ---------------------------------------------------------------------------------
@@ -199,46 +44,12 @@ static bool device_slot(struct plug_config *plug, const char *value, struct erro
     return true;
 }
 
-static bool blk_drive(struct run_options *o, struct plug_config *plug, const char *value,
-                      struct error *err)
+static bool device_boot_index(struct plug_config *plug, const char *value, struct error *err)
 {
-    struct plugs_config *plugs = &o->vm.plugs;
-    for (unsigned i = 0; i < plugs->n_disks; i++) {
-        if (!plugs->disks[i].id[0] || strcmp(plugs->disks[i].id, value))
-            continue;
-        if (plugs->disks[i].used)
-            return error_set(err, "-device: drive '%.60s' is in use by another device", value);
-        plugs->disks[i].used = true;
-        plug->disk = i;
-        return true;
-    }
-    return error_set(err, "-device: no -drive with id=%.60s before it", value);
-}
-
-static bool blk_property(struct run_options *o, struct plug_config *plug,
-                         const struct word *word, struct error *err)
-{
-    u64 queues;
-    if (!strcmp(word->key, "drive"))
-        return blk_drive(o, plug, word->value, err);
-    struct disk_config *disk = &o->vm.plugs.disks[plug->disk];
-    if (!strcmp(word->key, "serial"))
-        return words_copy("-device serial", word->value, disk->serial, sizeof(disk->serial),
-                          err);
-    if (!strcmp(word->key, "num-queues")) {
-        if (!words_number("-device num-queues", word->value, 1, VIRTIO_MAX_QUEUES, &queues,
-                          err))
-            return false;
-        plug->queues = (unsigned)queues;
-        return true;
-    }
-    return error_set(err, "-device virtio-blk-pci: no property '%s'", word->key);
-}
-
-static bool blk_check(struct run_options *o, struct plug_config *plug, struct error *err)
-{
-    if (plug->disk == PLUGS_MAX_DISKS)
-        return error_set(err, "-device virtio-blk-pci: no drive=ID");
+    u64 index;
+    if (!words_number("-device bootindex", value, 0, 255, &index, err))
+        return false;
+    plug->boot_index = (int)index;
     return true;
 }
 
@@ -378,22 +189,29 @@ static const struct device_kind {
                      const struct word *word, struct error *err);
     bool (*check)(struct run_options *options, struct plug_config *plug, struct error *err);
 } device_kinds[] = {
-    {"blk", PLUG_BLK, blk_property, blk_check},
+    {"blk", PLUG_BLK, drives_blk_property, drives_check},
     {"net", PLUG_NET, net_property, net_check},
     {"rng", PLUG_RNG, rng_property, NULL},
     {"balloon", PLUG_BALLOON, balloon_property, balloon_check},
     {"console", PLUG_CONSOLE, console_property, console_check},
 };
 
-static const struct device_kind debug_kind = {"isa-debugcon", PLUG_DEBUG, debug_property,
-                                              debug_check};
-static const struct device_kind testdev_kind = {"pc-testdev", PLUG_TESTDEV, testdev_property,
-                                                NULL};
+/* Those whose names say all. */
+static const struct device_kind plain_kinds[] = {
+    {"ide-hd", PLUG_IDE, drives_ide_property, drives_check},
+    {"ide-cd", PLUG_IDE_CD, drives_ide_property, NULL},
+    {"floppy", PLUG_FLOPPY, drives_floppy_property, drives_check},
+    {"isa-debugcon", PLUG_DEBUG, debug_property, debug_check},
+    {"pc-testdev", PLUG_TESTDEV, testdev_property, NULL},
+};
 
 /* "virtio-KIND", "virtio-KIND-pci", "virtio-KIND-pci-non-transitional". */
 static const struct device_kind *find_kind(const char *name)
 {
     static const char *const endings[] = {"", "-pci", "-pci-non-transitional", NULL};
+    for (unsigned i = 0; i < ARRAY_LEN(plain_kinds); i++)
+        if (!strcmp(name, plain_kinds[i].name))
+            return &plain_kinds[i];
     if (strncmp(name, "virtio-", 7))
         return NULL;
     for (unsigned i = 0; i < ARRAY_LEN(device_kinds); i++) {
@@ -409,13 +227,16 @@ static bool device_property(struct run_options *o, const struct device_kind *kin
                             struct plug_config *plug, const struct word *word,
                             struct error *err)
 {
-    static const char *const ignored[] = {
-        "id", "bootindex", "bus", "disable-legacy", "disable-modern", NULL};
+    static const char *const ignored[] = {"id", "bus", "disable-legacy", "disable-modern",
+                                          NULL};
+    bool on_pci = !strncmp(kind->name, "ide-", 4) ? false : strcmp(kind->name, "floppy");
     if (!word->value)
         return error_set(err, "-device: '%s' has no value", word->key);
-    if (words_among(word->key, ignored))
+    if (!strcmp(word->key, "bootindex"))
+        return device_boot_index(plug, word->value, err);
+    if (!strcmp(word->key, "id") || (on_pci && words_among(word->key, ignored)))
         return true;
-    if (!strcmp(word->key, "addr"))
+    if (on_pci && !strcmp(word->key, "addr"))
         return device_slot(plug, word->value, err);
     if (!kind->property)
         return error_set(err, "-device virtio-%s-pci: no property '%s'", kind->name, word->key);
@@ -425,21 +246,16 @@ static bool device_property(struct run_options *o, const struct device_kind *kin
 bool plugs_add_device(struct run_options *o, const char *name, const char *list,
                       struct error *err)
 {
-    const struct device_kind *kind;
     struct word word;
     err->text[0] = 0;
     /* In QEMU a bus and its consoles; here each console is a device of its own. */
     if (!strcmp(name, "virtio-serial") || !strcmp(name, "virtio-serial-pci"))
         return true;
-    if (!strcmp(name, debug_kind.name))
-        kind = &debug_kind;
-    else if (!strcmp(name, testdev_kind.name))
-        kind = &testdev_kind;
-    else
-        kind = find_kind(strcmp(name, "virtconsole") ? name : "virtio-console");
+    const struct device_kind *kind =
+        find_kind(strcmp(name, "virtconsole") ? name : "virtio-console");
     if (!kind)
         return false;
-    struct plug_config *plug = add_plug(o, kind->kind, err);
+    struct plug_config *plug = plugs_add(o, kind->kind, err);
     if (!plug)
         return false;
     plug->disk = PLUGS_MAX_DISKS;
@@ -681,7 +497,7 @@ bool plugs_add_nic(struct run_options *o, const char *value, struct error *err)
     struct network_config *network = add_net(o, err);
     if (!network || !net_kind(&network->net, word.key, err))
         return false;
-    struct plug_config *plug = add_plug(o, PLUG_NET, err);
+    struct plug_config *plug = plugs_add(o, PLUG_NET, err);
     if (!plug)
         return false;
     plug->net = o->vm.plugs.n_nets - 1;
@@ -704,15 +520,7 @@ bool plugs_add_nic(struct run_options *o, const char *value, struct error *err)
 bool plugs_have_disk(const struct plugs_config *plugs)
 {
     for (unsigned i = 0; i < plugs->n_devices; i++)
-        if (plugs->devices[i].kind == PLUG_BLK)
+        if (drives_are(plugs->devices[i].kind))
             return true;
     return false;
-}
-
-bool plugs_finish(struct run_options *o, struct error *err)
-{
-    struct plugs_config *plugs = &o->vm.plugs;
-    for (unsigned i = 0; i < plugs->n_disks; i++)
-        plugs->disks[i].image.snapshot |= o->snapshot;
-    return true;
 }

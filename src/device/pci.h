@@ -47,10 +47,13 @@ enum pci_register {
 #define PCI_CAP_VENDOR 0x09
 #define PCI_CAP_MSIX   0x11
 
-#define PCI_BARS         6
-#define PCI_ROM_BAR      PCI_BARS /* the expansion ROM, beside them */
-#define PCI_MSIX_VECTORS 64       /* most of one device */
-#define PCI_SLOTS        32
+#define PCI_BARS          6
+#define PCI_ROM_BAR       PCI_BARS /* the expansion ROM, beside them */
+#define PCI_MSIX_VECTORS  64       /* most of one device */
+#define PCI_SLOTS         32
+#define PCI_FUNCTIONS     8    /* of a slot */
+#define PCI_ISA_SLOT      1    /* the ISA bridge, whose further functions are PIIX3's */
+#define PCI_MULTIFUNCTION 0x80 /* in the header type */
 
 /* The windows that a host bridge's _CRS gives and pci_host_assign fills. */
 #define PCI_MMIO_BASE 0xe0000000ull
@@ -133,6 +136,12 @@ void pci_add_msix(struct pci_device *pci, unsigned bar, unsigned vectors);
 /* Plugs the device into `slot` of the host bridge, or the first free one for -1; function 0.
  * False: no such slot, or it is taken. Fixes the read-only configuration. */
 bool pci_plug(struct pci_host *host, struct pci_device *pci, int slot);
+/* The first slot that is free, or -1. */
+int pci_host_free_slot(const struct pci_host *host);
+/* A further function of a slot, whose function 0 says in its header type that there are some.
+ */
+bool pci_plug_function(struct pci_host *host, struct pci_device *pci, unsigned slot,
+                       unsigned function);
 void pci_unplug(struct pci_device *pci);
 
 /* The INTA# wire: a level, shown in the status register and gated by the command register. */

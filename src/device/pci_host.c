@@ -28,7 +28,7 @@ struct pci_host {
     struct gsi *gsi;
     struct apic_bus *apic_bus;
     struct bus_region address_region, data_region;
-    struct pci_device *slot[PCI_SLOTS];
+    struct pci_device *function[PCI_SLOTS * PCI_FUNCTIONS]; /* by slot << 3 | function */
     struct pci_device bridge, isa;
     struct pam *pam;
     u16 driven;  /* ISA IRQs that INTx holds up now */
@@ -59,11 +59,11 @@ int pci_host_irq(const struct pci_host *host, unsigned slot, unsigned pin)
 void pci_host_update_intx(struct pci_host *host)
 {
     u16 wanted = 0;
-    for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
-        const struct pci_device *pci = host->slot[slot];
+    for (unsigned devfn = 0; devfn < ARRAY_LEN(host->function); devfn++) {
+        const struct pci_device *pci = host->function[devfn];
         if (!pci || !pci->intx || (pci_get16(pci, PCI_COMMAND) & PCI_COMMAND_NO_INT))
             continue;
-        int irq = pci_host_irq(host, slot, 0);
+        int irq = pci_host_irq(host, devfn / PCI_FUNCTIONS, 0);
         if (irq >= 0)
             wanted |= BIT(irq);
     }
@@ -121,13 +121,13 @@ static void pci_host_write_address(void *opaque, u64 offset, unsigned size, u64 
 static const struct bus_ops pci_host_address_ops = {pci_host_read_address,
                                                     pci_host_write_address};
 
-/* The device that CF8h names, or NULL: only bus 0, only functions 0. */
+/* The device that CF8h names, or NULL: only bus 0. */
 static struct pci_device *pci_host_target(const struct pci_host *host)
 {
     u32 address = host->address;
-    if (!(address & CONFIG_ENABLE) || bits(address, 23, 16) || bits(address, 10, 8))
+    if (!(address & CONFIG_ENABLE) || bits(address, 23, 16))
         return NULL;
-    return host->slot[bits(address, 15, 11)];
+    return host->function[bits(address, 15, 8)];
 }
 
 static u64 pci_host_read_data(void *opaque, u64 offset, unsigned size)
@@ -152,17 +152,31 @@ static const struct bus_ops pci_host_data_ops = {pci_host_read_data, pci_host_wr
 /* -- Slots -----------------------------------------------------------------------------------
  */
 
-bool pci_plug(struct pci_host *host, struct pci_device *pci, int slot)
+bool pci_plug_function(struct pci_host *host, struct pci_device *pci, unsigned slot,
+                       unsigned function)
 {
-    for (int i = 0; slot < 0 && i < PCI_SLOTS; i++)
-        if (!host->slot[i])
-            slot = i;
-    if (slot < 0 || slot >= PCI_SLOTS || host->slot[slot])
+    unsigned devfn = slot * PCI_FUNCTIONS + function;
+    if (slot >= PCI_SLOTS || host->function[devfn])
         return false;
-    host->slot[slot] = pci;
-    pci->devfn = (u8)(slot << 3);
+    host->function[devfn] = pci;
+    pci->devfn = (u8)devfn;
     pci_enter(host, pci);
     return true;
+}
+
+int pci_host_free_slot(const struct pci_host *host)
+{
+    for (int slot = 0; slot < PCI_SLOTS; slot++)
+        if (!host->function[slot * PCI_FUNCTIONS])
+            return slot;
+    return -1;
+}
+
+bool pci_plug(struct pci_host *host, struct pci_device *pci, int slot)
+{
+    if (slot < 0)
+        slot = pci_host_free_slot(host);
+    return slot >= 0 && pci_plug_function(host, pci, (unsigned)slot, 0);
 }
 
 static u64 pci_host_assign_bar(struct pci_device *pci, unsigned n, u64 *next, u64 end)
@@ -180,8 +194,8 @@ static u64 pci_host_assign_bar(struct pci_device *pci, unsigned n, u64 *next, u6
 void pci_host_assign(struct pci_host *host)
 {
     u64 next_io = PCI_IO_BASE, next_mmio = PCI_MMIO_BASE;
-    for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
-        struct pci_device *pci = host->slot[slot];
+    for (unsigned devfn = 0; devfn < ARRAY_LEN(host->function); devfn++) {
+        struct pci_device *pci = host->function[devfn];
         u16 enable = 0;
         for (unsigned n = 0; pci && n <= PCI_ROM_BAR; n++) {
             if (!pci->bar[n].size)
@@ -195,7 +209,7 @@ void pci_host_assign(struct pci_host *host)
             continue;
         pci_config_write(pci, PCI_COMMAND, 2, pci_get16(pci, PCI_COMMAND) | enable);
         if (pci->config[PCI_INTERRUPT_PIN])
-            pci->config[PCI_INTERRUPT_LINE] = (u8)pci_host_irq(host, slot, 0);
+            pci->config[PCI_INTERRUPT_LINE] = (u8)pci_host_irq(host, devfn / PCI_FUNCTIONS, 0);
     }
 }
 
@@ -237,9 +251,10 @@ static void pci_host_build_bridges(struct pci_host *host)
     memset(host->bridge.config + PAM, PAM_ALL_RAM, PAM_REGISTERS);
     memset(host->bridge.writable + PAM, PAM_ALL_RAM, PAM_REGISTERS);
     pci_init(&host->isa, "piix3", &isa, &pci_isa_ops, host);
+    host->isa.config[PCI_HEADER_TYPE] = PCI_MULTIFUNCTION;
     memcpy(host->isa.config + PIRQRC, pirq_initial, sizeof(pirq_initial));
     memset(host->isa.writable + PIRQRC, 0x8f, PIRQS);
-    ensure(pci_plug(host, &host->bridge, 0) && pci_plug(host, &host->isa, 1));
+    ensure(pci_plug(host, &host->bridge, 0) && pci_plug(host, &host->isa, PCI_ISA_SLOT));
 }
 
 struct pci_host *pci_host_create(struct board *board, struct gsi *gsi, struct apic_bus *bus)

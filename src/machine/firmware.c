@@ -28,6 +28,7 @@ struct firmware_files {
     u8 tables[ACPI_MAX_SIZE];
     struct acpi_loader_entry loader[ACPI_LOADER_MAX];
     struct e820_entry e820[2];
+    char boot_order[4096];
     u16 console; /* the port of the serial line that has the screen's text */
 };
 
@@ -109,7 +110,8 @@ static void set_boot_order(struct rtc *rtc, const char *order)
 }
 
 struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,
-                                             const struct vm_config *config)
+                                             const struct vm_config *config,
+                                             const struct plugs *plugs)
 {
     struct firmware_files *files = calloc(1, sizeof(*files));
     ensure(files);
@@ -121,6 +123,10 @@ struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_IRQ0_OVERRIDE, 1, 4);
     add_memory_map(files, pc, board->pmap);
     add_acpi(files, pc, board, config);
+    size_t order =
+        plugs_boot_order(plugs, &config->plugs, files->boot_order, sizeof(files->boot_order));
+    if (order) /* with its final NUL, as QEMU's */
+        add_file(pc->fw_cfg, "bootorder", files->boot_order, order + 1);
     files->console = 0x3f8;
     if (config->screen_on_serial && config->n_serial)
         add_file(pc->fw_cfg, "etc/sercon-port", &files->console, sizeof(files->console));

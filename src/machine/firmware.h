@@ -19,5 +19,6 @@ bool firmware_read_rom(const char *path, const char *option, u8 **rom, u64 *size
 /* Fills fw_cfg and CMOS; what is returned must outlive the fw_cfg device. All other devices of
  * the board are there. Under the board lock. */
 struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,
-                                             const struct vm_config *config);
+                                             const struct vm_config *config,
+                                             const struct plugs *plugs);
 void firmware_files_destroy(struct firmware_files *files);

@@ -17,7 +17,6 @@
 #include "device/reset.h"
 #include "device/vga.h"
 #include "machine/acpi.h"
-#include "machine/firmware.h"
 #include "machine/mp.h"
 #include "memory/pmap.h"
 #include "platform/ram.h"
@@ -77,8 +76,6 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
     debug_console_create(board, 0xe9, config->n_serial ? chars[0] : NULL);
     if (config->debug_exit)
         debug_exit_create(board, config->debug_exit_base, config->debug_exit_size);
-    if (config->firmware)
-        pc->files = firmware_files_create(pc, board, config);
 }
 
 void pc_reset(struct pc *pc, bool firmware)

@@ -1,9 +1,12 @@
 /* Disks, networks and other virtio devices, see plugs.h. */
 #include "machine/plugs.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "device/debug.h"
+#include "device/gsi.h"
+#include "device/ide.h"
 #include "device/testdev.h"
 #include "device/virtio/balloon.h"
 #include "device/virtio/blk.h"
@@ -105,12 +108,38 @@ static bool create_balloon(struct plugs *plugs, const struct plug_config *device
     return plugs->balloon;
 }
 
+/* All IDE drives have one controller. */
+static bool create_ide(struct plugs *plugs, const struct plugs_config *config,
+                       struct board *board, struct pci_host *pci, struct gsi *gsi)
+{
+    struct ide_drive_config drives[IDE_CHANNELS][IDE_DRIVES] = {0};
+    const struct irq_line irq[IDE_CHANNELS] = {gsi_line(gsi, 14), gsi_line(gsi, 15)};
+    bool any = false;
+    for (unsigned i = 0; i < config->n_devices; i++) {
+        const struct plug_config *device = &config->devices[i];
+        if (device->kind != PLUG_IDE && device->kind != PLUG_IDE_CD)
+            continue;
+        struct ide_drive_config *drive =
+            &drives[device->unit / IDE_DRIVES][device->unit % IDE_DRIVES];
+        drive->cdrom = device->kind == PLUG_IDE_CD;
+        any = true;
+        if (device->disk == PLUGS_MAX_DISKS)
+            continue;
+        const struct disk_config *disk = &config->disks[device->disk];
+        drive->block = block_back_block(plugs->disks[device->disk]);
+        drive->writeback = disk->image.cache.writeback;
+        drive->serial = disk->serial[0] ? disk->serial : NULL;
+    }
+    return !any || ide_create(board, pci, irq, drives);
+}
+
 bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct board *board,
                   struct pci_host *pci, struct gsi *gsi, struct error *err)
 {
     for (unsigned i = 0; i < config->n_devices; i++) {
         const struct plug_config *device = &config->devices[i];
         bool plugged = false;
+        plugs->slot[i] = device->slot >= 0 ? device->slot : pci_host_free_slot(pci);
         switch (device->kind) {
         case PLUG_BLK:
             plugged = create_blk(plugs, config, device, board, pci);
@@ -135,6 +164,11 @@ bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct
         case PLUG_TESTDEV:
             plugged = testdev_create(board, gsi);
             break;
+        case PLUG_IDE:
+        case PLUG_IDE_CD:
+        case PLUG_FLOPPY: /* below, together */
+            plugged = true;
+            break;
         }
         if (!plugged && device->slot >= 0)
             return error_set(err, "-device: PCI slot %d is taken or does not exist",
@@ -142,5 +176,46 @@ bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct
         if (!plugged)
             return error_set(err, "-device: the PCI bus is full");
     }
-    return true;
+    return create_ide(plugs, config, board, pci, gsi);
+}
+
+/* -- Boot order ------------------------------------------------------------------------------
+ */
+
+static int boot_path(const struct plug_config *device, int slot, char *text, size_t size)
+{
+    static const char root[] = "/pci@i0cf8";
+    switch (device->kind) {
+    case PLUG_BLK:
+        return snprintf(text, size, "%s/scsi@%x/disk@0,0\n", root, (unsigned)slot);
+    case PLUG_NET:
+        return snprintf(text, size, "%s/ethernet@%x/ethernet-phy@0\n", root, (unsigned)slot);
+    case PLUG_IDE:
+    case PLUG_IDE_CD:
+        return snprintf(text, size, "%s/ide@%u,1/drive@%u/disk@%u\n", root, PCI_ISA_SLOT,
+                        device->unit / IDE_DRIVES, device->unit % IDE_DRIVES);
+    case PLUG_FLOPPY:
+        return snprintf(text, size, "%s/isa@%u/fdc@03f0/floppy@%u\n", root, PCI_ISA_SLOT,
+                        device->unit);
+    default:
+        return 0;
+    }
+}
+
+size_t plugs_boot_order(const struct plugs *plugs, const struct plugs_config *config,
+                        char *text, size_t size)
+{
+    size_t length = 0;
+    for (int index = 0; index <= 255; index++) {
+        for (unsigned i = 0; i < config->n_devices; i++) {
+            if (config->devices[i].boot_index != index)
+                continue;
+            int more =
+                boot_path(&config->devices[i], plugs->slot[i], text + length, size - length);
+            if (more < 0 || (size_t)more >= size - length)
+                return length;
+            length += (size_t)more;
+        }
+    }
+    return length;
 }

@@ -16,6 +16,9 @@
 
 #define PLUGS_MAX_DISKS   16
 #define PLUGS_MAX_NETS    8
+#define PLUGS_IDE_UNITS   4
+#define PLUGS_FLOPPIES    2
+#define PLUGS_ANY_UNIT    ~0u
 #define PLUGS_MAX_LINES   16
 #define PLUGS_MAX_DEVICES 26 /* what a bus of 32 slots has room for, with some left */
 
@@ -43,6 +46,9 @@ struct line_config {
 
 enum plug_kind {
     PLUG_BLK,
+    PLUG_IDE,
+    PLUG_IDE_CD,
+    PLUG_FLOPPY,
     PLUG_NET,
     PLUG_RNG,
     PLUG_BALLOON,
@@ -55,7 +61,9 @@ enum plug_kind {
 struct plug_config {
     enum plug_kind kind;
     int slot;        /* on the bus, or -1 */
-    unsigned disk;   /* PLUG_BLK: which of the disks */
+    int boot_index;  /* firmware tries the lowest first; -1: in no place */
+    unsigned unit;   /* PLUG_IDE*: channel * 2 + drive; PLUG_FLOPPY: 0 is A: */
+    unsigned disk;   /* of a disk: which; PLUGS_MAX_DISKS: a CD drive without a disc */
     unsigned queues; /* PLUG_BLK; 0: as many as is good */
     unsigned net;    /* PLUG_NET: which of the networks */
     u16 port;        /* PLUG_DEBUG */
@@ -82,6 +90,7 @@ struct plugs {
     struct net_back *nets[PLUGS_MAX_NETS];
     struct char_back *lines[PLUGS_MAX_LINES];
     struct virtio_balloon *balloon; /* or NULL */
+    int slot[PLUGS_MAX_DEVICES];    /* on the PCI bus, of those that are there */
 };
 
 /* Opens the lines; the disks and networks. False: *err says why; plugs_close takes what there
@@ -102,3 +111,11 @@ void plugs_close(struct plugs *plugs);
 /* Makes the devices. Under the board lock. */
 bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct board *board,
                   struct pci_host *pci, struct gsi *gsi, struct error *err);
+
+/*
+ * The order in which firmware tries the devices, as SeaBIOS reads it ("bootorder": Open
+ * Firmware paths, one a line): at most `size` bytes with the final NUL. Returns the length, 0
+ * when nobody asked for a place.
+ */
+size_t plugs_boot_order(const struct plugs *plugs, const struct plugs_config *config,
+                        char *text, size_t size);

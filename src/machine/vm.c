@@ -180,6 +180,8 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
     pc_create(&vm->pc, &vm->board, config, chars, vm->model.phys_bits);
     bool plugged =
         plugs_create(&vm->plugs, &config->plugs, &vm->board, vm->pc.pci, &vm->pc.gsi, err);
+    if (plugged && config->firmware)
+        vm->pc.files = firmware_files_create(&vm->pc, &vm->board, config, &vm->plugs);
     board_unlock(&vm->board);
     if (!plugged)
         return false;

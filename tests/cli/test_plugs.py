@@ -56,6 +56,22 @@ class Plugs(unittest.TestCase):
         self.refused(2, "no chardev=ID", "-device", "virtconsole")
         self.refused(2, "one balloon", "-device", "virtio-balloon-pci", "-device", "virtio-balloon-pci")
 
+    def test_ide_and_floppy(self):
+        file = "file=%s,format=raw" % self.disk
+        self.refused(2, "media=tape", "-drive", file + ",media=tape")
+        self.refused(2, "index", "-drive", file + ",if=ide,index=4")
+        self.refused(2, "two want the same place", "-hda", self.disk, "-drive", file + ",if=ide,index=0")
+        self.refused(2, "two want the same place", "-cdrom", self.disk, "-hdc", self.disk)
+        self.refused(2, "no room for all floppy", *("-drive", file + ",if=floppy") * 3)
+        self.refused(2, "bus=ide.2", "-drive", file + ",if=none,id=d", "-device",
+                     "ide-hd,drive=d,bus=ide.2")
+        self.refused(2, "no drive=ID", "-device", "ide-hd")
+        self.refused(2, "bootindex", "-drive", file + ",if=none,id=d", "-device",
+                     "ide-hd,drive=d,bootindex=first")
+        with open(self.disk, "wb") as image:
+            image.write(b"QFI\xfb")
+        self.refused(2, "is a qcow2 image", "-hdb", self.disk)
+
     def test_network(self):
         for text, words in (
                 ("'bridge' is not supported", "bridge"),

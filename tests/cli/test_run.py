@@ -179,7 +179,7 @@ class Errors(Run):
         self.assert_error(2, "iobase: '0x10000'", "run", "-device", "isa-debug-exit,iobase=0x10000")
 
     def test_not_supported_by_name(self):
-        for option in ("-gdb", "-s", "-loadvm", "-enable-kvm", "-cdrom"):
+        for option in ("-gdb", "-s", "-loadvm", "-enable-kvm"):
             self.assert_error(2, "^doppel: %s is not supported: " % option, "run", option)
 
     def test_none_only(self):

@@ -135,6 +135,72 @@ void out32(struct fixture *f, u16 port, u32 value)
     bus_write(&f->board, BUS_PIO, port, 4, value);
 }
 
+/* -- A disk -------------------------------------------------------------------------------- */
+
+static void fake_disk_do(struct fake_disk *disk, struct block_request *request)
+{
+    request->error = disk->error;
+    if (request->error)
+        return;
+    ensure(request->offset + request->len <= disk->block.size);
+    if (request->op == BLOCK_READ)
+        memcpy(request->data, disk->data + request->offset, request->len);
+    else if (request->op == BLOCK_WRITE)
+        memcpy(disk->data + request->offset, request->data, request->len);
+    else
+        disk->flushes++;
+}
+
+static bool fake_disk_submit(void *back, struct block_request *request)
+{
+    struct fake_disk *disk = back;
+    if (!disk->slow) {
+        fake_disk_do(disk, request);
+        return true;
+    }
+    struct block_request **last = &disk->waiting;
+    while (*last)
+        last = &(*last)->next;
+    *last = request;
+    request->next = NULL;
+    return false;
+}
+
+void fake_disk_answer(struct fake_disk *disk)
+{
+    struct block_request *request = disk->waiting;
+    disk->waiting = NULL;
+    while (request) {
+        struct block_request *next = request->next;
+        fake_disk_do(disk, request);
+        request->done(request);
+        request = next;
+    }
+}
+
+static void fake_disk_drain(void *back)
+{
+    struct fake_disk *disk = back;
+    while (disk->waiting)
+        fake_disk_answer(disk);
+}
+
+void fake_disk_init(struct fake_disk *disk, u64 size)
+{
+    *disk = (struct fake_disk){
+        .block = {.size = size, .submit = fake_disk_submit, .drain = fake_disk_drain},
+        .data = calloc(1, size)};
+    disk->block.back = disk;
+    ensure(disk->data);
+}
+
+void fake_disk_destroy(struct fake_disk *disk)
+{
+    free(disk->data);
+}
+
+/* -- All devices --------------------------------------------------------------------------- */
+
 static u64 card_read(void *opaque, u64 offset, unsigned size)
 {
     return offset;
@@ -185,6 +251,12 @@ void full_board_init(struct full_board *full, struct fixture *f)
     static const u8 rom[5000] = {0x55, 0xaa, 10, [4999] = 0x77};
     vga_create(board, full->pci, rom, sizeof(rom), &full->screen);
     full_board_card(full);
+    fake_disk_init(&full->disk, 2 * MiB);
+    fake_disk_init(&full->cd, 64 * 2048);
+    const struct irq_line irq[] = {gsi_line(&full->gsi, 14), gsi_line(&full->gsi, 15)};
+    const struct ide_drive_config drives[IDE_CHANNELS][IDE_DRIVES] = {
+        {{.block = &full->disk.block}, {.cdrom = true, .block = &full->cd.block}}};
+    ide_create(board, full->pci, irq, drives);
     reset_control_create(board);
     full->fw_cfg = fw_cfg_create(board);
     debug_exit_create(board, 0xf4, 4);
@@ -194,11 +266,12 @@ void full_board_init(struct full_board *full, struct fixture *f)
 }
 
 static const u16 poke_ports[] = {
-    0x20,  0x21,  0x40,  0x41,  0x42,  0x43,  0x60,  0x61,  0x64,  0x70,  0x71,  0x92,  0xa0,
-    0xa1,  0xe9,  0xf4,  0x2f8, 0x2f9, 0x2fa, 0x3f8, 0x3f9, 0x3fa, 0x3fb, 0x3fc, 0x3fd, 0x3fe,
-    0x3ff, 0x4d0, 0x4d1, 0x510, 0x511, 0x514, 0x518, 0x1ce, 0x1cf, 0x3b4, 0x3b5, 0x3c0, 0x3c1,
-    0x3c2, 0x3c4, 0x3c5, 0x3c6, 0x3c7, 0x3c8, 0x3c9, 0x3ce, 0x3cf, 0x3d4, 0x3d5, 0x3da, 0x600,
-    0x602, 0x604, 0x605, 0x608, 0x60c, 0x60e, 0xcf8, 0xcf9, 0xcfc, 0xcfe,
+    0x1f0, 0x1f0, 0x1f1, 0x1f2, 0x1f3, 0x1f4, 0x1f5, 0x1f6, 0x1f7, 0x1f7, 0x3f6, 0x20,  0x21,
+    0x40,  0x41,  0x42,  0x43,  0x60,  0x61,  0x64,  0x70,  0x71,  0x92,  0xa0,  0xa1,  0xe9,
+    0xf4,  0x2f8, 0x2f9, 0x2fa, 0x3f8, 0x3f9, 0x3fa, 0x3fb, 0x3fc, 0x3fd, 0x3fe, 0x3ff, 0x4d0,
+    0x4d1, 0x510, 0x511, 0x514, 0x518, 0x1ce, 0x1cf, 0x3b4, 0x3b5, 0x3c0, 0x3c1, 0x3c2, 0x3c4,
+    0x3c5, 0x3c6, 0x3c7, 0x3c8, 0x3c9, 0x3ce, 0x3cf, 0x3d4, 0x3d5, 0x3da, 0x600, 0x602, 0x604,
+    0x605, 0x608, 0x60c, 0x60e, 0xcf8, 0xcf9, 0xcfc, 0xcfe,
 };
 
 static void poke_msr(struct fixture *f, u32 what, u32 where, u64 value)
@@ -274,6 +347,48 @@ static void poke_back_end(struct full_board *full, struct fixture *f, u32 where,
     board_unlock(&f->board);
 }
 
+void full_board_destroy(struct full_board *full)
+{
+    fake_disk_destroy(&full->disk);
+    fake_disk_destroy(&full->cd);
+}
+
+/* An IDE command as a driver gives it, with memory for DMA. */
+static void poke_ide(struct full_board *full, struct fixture *f, u32 where, u64 value)
+{
+    static const u8 packets[] = {0x03, 0x12, 0x1b, 0x25, 0x28, 0x43,
+                                 0x46, 0x4a, 0x51, 0x5a, 0xa8};
+    u32 prd[4] = {0x10000, 0x1000, 0x20000 + (where >> 16 & 0xfffe),
+                  0x80000000 | (value & 0xfffe)};
+    out32(f, 0xcf8, 0x80000000 | PCI_ISA_SLOT << 11 | 1 << 8 | 0x20);
+    u16 bm = (u16)(in32(f, 0xcfc) & 0xfff0);
+    full->disk.slow = full->cd.slow = value >> 63;
+    ram_write(&f->board, gpa(0x9000), prd, sizeof(prd));
+    out32(f, (u16)(bm + 4), 0x9000);
+    for (unsigned i = 1; i < 6; i++)
+        out8(f, (u16)(0x1f0 + i), (u8)(value >> 8 * i & (where & BIT(i) ? 0xff : 0x07)));
+    out8(f, 0x1f6, where & 0x100 ? 0x10 : 0xe0);
+    out8(f, 0x1f7, where & 0x100 ? 0xa0 : (u8)value);
+    if (where & 0x100) {
+        const u8 packet[12] = {
+            packets[value % sizeof(packets)], [5] = value >> 50 & 63, [8] = value >> 56 & 31};
+        for (unsigned i = 0; i < 12; i += 2)
+            out16(f, 0x1f0, (u16)(packet[i] | packet[i + 1] << 8));
+    }
+    out8(f, bm, where & 0x200 ? 0 : (u8)(1 | (where >> 7 & 8)));
+    board_lock(&f->board);
+    fake_disk_answer(&full->disk);
+    fake_disk_answer(&full->cd);
+    board_unlock(&f->board);
+    /* Else it might be saved with a request under way, which the machine never does. */
+    full->disk.slow = full->cd.slow = false;
+    for (unsigned i = 0; i < (where >> 24 & 127); i++)
+        if (value & 1)
+            in32(f, 0x1f0);
+        else
+            out32(f, 0x1f0, (u32)value);
+}
+
 void full_board_poke(struct full_board *full, struct fixture *f, u32 what, u32 where, u64 value)
 {
     unsigned size = 1u << (what >> 5 & 3);
@@ -302,7 +417,9 @@ void full_board_poke(struct full_board *full, struct fixture *f, u32 what, u32 w
         fixture_step(f, value >> (value & 63) & 0xfffffff);
         break;
     case 6:
-        if (where % 16 == 15)
+        if (where % 16 == 14)
+            poke_ide(full, f, where >> 4, value);
+        else if (where % 16 == 15)
             poke_vga(full, f, where >> 4, value);
         else
             poke_back_end(full, f, where, value);

@@ -16,6 +16,7 @@
 #include "device/fw_cfg.h"
 #include "device/gsi.h"
 #include "device/i8042.h"
+#include "device/ide.h"
 #include "device/ioapic.h"
 #include "device/lapic.h"
 #include "device/pci.h"
@@ -76,6 +77,21 @@ void out8(struct fixture *f, u16 port, u8 value);
 void out16(struct fixture *f, u16 port, u16 value);
 void out32(struct fixture *f, u16 port, u32 value);
 
+/* A disk in memory; with `slow`, requests wait for fake_disk_answer. */
+struct fake_disk {
+    struct block block;
+    u8 *data;
+    bool slow;
+    int error; /* what requests end with */
+    unsigned flushes;
+    struct block_request *waiting;
+};
+
+void fake_disk_init(struct fake_disk *disk, u64 size);
+void fake_disk_destroy(struct fake_disk *disk);
+/* Carries out what waits. */
+void fake_disk_answer(struct fake_disk *disk);
+
 /* All devices of a machine on the board. */
 struct full_board {
     struct apic_bus *bus;
@@ -91,11 +107,15 @@ struct full_board {
     struct input input;
     struct screen screen;
     struct screen_text text; /* what it showed last */
-    struct pci_device card;  /* one BAR of each kind, and MSI-X */
+    struct fake_disk disk, cd;
+    struct pci_device card; /* one BAR of each kind, and MSI-X */
 };
 
 /* Needs a fixture with vCPUs and RAM. */
 void full_board_init(struct full_board *full, struct fixture *f);
+
+/* After the fixture. */
+void full_board_destroy(struct full_board *full);
 
 /* One access, time step or back-end event, chosen by three numbers: what the fuzzer does. */
 void full_board_poke(struct full_board *full, struct fixture *f, u32 what, u32 where,

@@ -31,6 +31,7 @@ static int teardown(void **state)
 {
     struct pci_test *t = *state;
     fixture_destroy(t->f);
+    full_board_destroy(&t->full);
     test_free(t);
     return 0;
 }

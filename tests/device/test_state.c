@@ -36,6 +36,7 @@ static struct shaken *shaken_create(u64 seed, unsigned pokes)
 static void shaken_destroy(struct shaken *s)
 {
     fixture_destroy(s->f);
+    full_board_destroy(&s->full);
     free(s);
 }
 

@@ -1,0 +1,410 @@
+/* Disks, CDs and floppies on the command line, see drives.h. */
+#include "cli/drives.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/plugs.h"
+#include "device/virtio/virtio.h"
+
+enum drive_interface { DRIVE_DEFAULT, DRIVE_VIRTIO, DRIVE_IDE, DRIVE_FLOPPY, DRIVE_NONE };
+
+struct drive {
+    struct disk_config *disk;
+    enum drive_interface interface;
+    bool format, cdrom;
+    unsigned unit; /* where on its interface, or PLUGS_ANY_UNIT */
+};
+
+static bool drive_file(struct drive *drive, const char *value, struct error *err)
+{
+    return words_copy("-drive file", value, drive->disk->path, sizeof(drive->disk->path), err);
+}
+
+static bool drive_format(struct drive *drive, const char *value, struct error *err)
+{
+    drive->format = true;
+    if (!image_format_parse(&drive->disk->image.format, value))
+        return error_set(err, "-drive: format '%.60s' is not supported; use raw or qcow2",
+                         value);
+    return true;
+}
+
+static bool drive_if(struct drive *drive, const char *value, struct error *err)
+{
+    static const char *const names[] = {[DRIVE_VIRTIO] = "virtio",
+                                        [DRIVE_IDE] = "ide",
+                                        [DRIVE_FLOPPY] = "floppy",
+                                        [DRIVE_NONE] = "none"};
+    for (unsigned i = DRIVE_VIRTIO; i <= DRIVE_NONE; i++) {
+        if (strcmp(value, names[i]))
+            continue;
+        drive->interface = i;
+        return true;
+    }
+    return error_set(err, "-drive: if=%.60s is not supported; use virtio, ide, floppy or none",
+                     value);
+}
+
+static bool drive_index(struct drive *drive, const char *value, struct error *err)
+{
+    u64 index;
+    if (!words_number("-drive index", value, 0, PLUGS_IDE_UNITS - 1, &index, err))
+        return false;
+    drive->unit = (unsigned)index;
+    return true;
+}
+
+static bool drive_id(struct drive *drive, const char *value, struct error *err)
+{
+    return words_copy("-drive id", value, drive->disk->id, sizeof(drive->disk->id), err);
+}
+
+static bool drive_serial(struct drive *drive, const char *value, struct error *err)
+{
+    return words_copy("-drive serial", value, drive->disk->serial, sizeof(drive->disk->serial),
+                      err);
+}
+
+static bool drive_cache(struct drive *drive, const char *value, struct error *err)
+{
+    if (!image_cache_parse(&drive->disk->image.cache, value))
+        return error_set(err,
+                         "-drive: cache='%.60s' is not one of writeback, none, writethrough, "
+                         "directsync, unsafe",
+                         value);
+    return true;
+}
+
+static bool drive_read_only(struct drive *drive, const char *value, struct error *err)
+{
+    return words_switch("-drive readonly", value, &drive->disk->image.read_only, err);
+}
+
+static bool drive_snapshot(struct drive *drive, const char *value, struct error *err)
+{
+    return words_switch("-drive snapshot", value, &drive->disk->image.snapshot, err);
+}
+
+static bool drive_locking(struct drive *drive, const char *value, struct error *err)
+{
+    drive->disk->image.share = !strcmp(value, "off");
+    return true;
+}
+
+static bool drive_discard(struct drive *drive, const char *value, struct error *err)
+{
+    static const char *const words[] = {"unmap", "on", "ignore", "off", NULL};
+    if (!words_among(value, words))
+        return error_set(err, "-drive: discard='%.60s' is neither unmap nor ignore", value);
+    drive->disk->image.discard = !strcmp(value, "unmap") || !strcmp(value, "on");
+    return true;
+}
+
+/* Words that say how QEMU does something that has one way here. */
+static bool drive_ignored(struct drive *drive, const char *value, struct error *err)
+{
+    return true;
+}
+
+static bool drive_media(struct drive *drive, const char *value, struct error *err)
+{
+    static const char *const media[] = {"disk", "cdrom", NULL};
+    if (!words_among(value, media))
+        return error_set(err, "-drive: media=%.60s is neither disk nor cdrom", value);
+    drive->cdrom = !strcmp(value, "cdrom");
+    return true;
+}
+
+static const struct {
+    const char *key;
+    bool (*set)(struct drive *drive, const char *value, struct error *err);
+} drive_keys[] = {
+    {"file", drive_file},
+    {"format", drive_format},
+    {"driver", drive_format},
+    {"if", drive_if},
+    {"id", drive_id},
+    {"serial", drive_serial},
+    {"cache", drive_cache},
+    {"readonly", drive_read_only},
+    {"read-only", drive_read_only},
+    {"snapshot", drive_snapshot},
+    {"discard", drive_discard},
+    {"file.locking", drive_locking},
+    {"media", drive_media},
+    {"index", drive_index},
+    {"aio", drive_ignored},
+};
+
+static bool drive_set(struct drive *drive, const struct word *word, struct error *err)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(drive_keys); i++)
+        if (word->value && !strcmp(word->key, drive_keys[i].key))
+            return drive_keys[i].set(drive, word->value, err);
+    return error_set(err,
+                     "-drive: '%s' is not supported; there are file, format, if, index, media, "
+                     "id, serial, cache, readonly, snapshot and discard",
+                     word->key);
+}
+
+static struct disk_config *new_disk(struct run_options *o, struct error *err)
+{
+    struct plugs_config *plugs = &o->vm.plugs;
+    if (plugs->n_disks == PLUGS_MAX_DISKS) {
+        error_set(err, "-drive: more than %d disks", PLUGS_MAX_DISKS);
+        return NULL;
+    }
+    struct disk_config *disk = &plugs->disks[plugs->n_disks];
+    *disk = (struct disk_config){.image.path = disk->path, .image.cache.writeback = true};
+    return disk;
+}
+
+/* The drive is complete: gives it a device, unless one is to come. */
+static bool plug_drive(struct run_options *o, const struct drive *drive, struct error *err)
+{
+    static const enum plug_kind kinds[] = {[DRIVE_DEFAULT] = PLUG_BLK,
+                                           [DRIVE_VIRTIO] = PLUG_BLK,
+                                           [DRIVE_IDE] = PLUG_IDE,
+                                           [DRIVE_FLOPPY] = PLUG_FLOPPY};
+    enum drive_interface interface = drive->interface;
+    if (drive->cdrom) {
+        drive->disk->image.read_only = true;
+        interface = interface == DRIVE_DEFAULT ? DRIVE_IDE : interface;
+    }
+    if (interface != DRIVE_NONE) {
+        bool ide_cd = drive->cdrom && interface == DRIVE_IDE;
+        struct plug_config *plug = plugs_add(o, ide_cd ? PLUG_IDE_CD : kinds[interface], err);
+        if (!plug)
+            return false;
+        plug->disk = o->vm.plugs.n_disks;
+        plug->unit = drive->unit;
+        drive->disk->used = true;
+    }
+    o->vm.plugs.n_disks++;
+    return true;
+}
+
+bool drives_add(struct run_options *o, const char *value, struct error *err)
+{
+    struct drive drive = {.disk = new_disk(o, err), .unit = PLUGS_ANY_UNIT};
+    struct word word;
+    if (!drive.disk)
+        return false;
+    while (words_next(&value, &word))
+        if (!drive_set(&drive, &word, err))
+            return false;
+    if (!drive.disk->path[0])
+        return error_set(err, "-drive: no file; write -drive file=PATH,format=raw");
+    /* What is on a CD is not another image. */
+    if (!drive.format && !drive.cdrom)
+        return error_set(err,
+                         "-drive: '%.200s' has no format, and formats are never guessed; add "
+                         "format=raw or format=qcow2",
+                         drive.disk->path);
+    return plug_drive(o, &drive, err);
+}
+
+/* Raw images; a guest that writes to a qcow2 one as if it were raw destroys it. */
+static bool add_raw(struct run_options *o, const char *option, const char *path,
+                    struct drive drive, struct error *err)
+{
+    char magic[4] = "";
+    drive.disk = new_disk(o, err);
+    if (!drive.disk ||
+        !words_copy(option, path, drive.disk->path, sizeof(drive.disk->path), err))
+        return false;
+    FILE *file = fopen(path, "re");
+    bool qcow2 = file && fread(magic, 1, 4, file) == 4 && !memcmp(magic, "QFI\xfb", 4);
+    if (file)
+        fclose(file);
+    if (qcow2)
+        return error_set(err,
+                         "%s: '%.200s' is a qcow2 image; use -drive file=FILE,format=qcow2,"
+                         "if=ide,index=%u",
+                         option, path, drive.unit);
+    return plug_drive(o, &drive, err);
+}
+
+bool drives_add_hda(struct run_options *o, const char *path, struct error *err)
+{
+    return add_raw(o, "-hda", path, (struct drive){.interface = DRIVE_IDE, .unit = 0}, err);
+}
+
+bool drives_add_hdb(struct run_options *o, const char *path, struct error *err)
+{
+    return add_raw(o, "-hdb", path, (struct drive){.interface = DRIVE_IDE, .unit = 1}, err);
+}
+
+bool drives_add_hdc(struct run_options *o, const char *path, struct error *err)
+{
+    return add_raw(o, "-hdc", path, (struct drive){.interface = DRIVE_IDE, .unit = 2}, err);
+}
+
+bool drives_add_hdd(struct run_options *o, const char *path, struct error *err)
+{
+    return add_raw(o, "-hdd", path, (struct drive){.interface = DRIVE_IDE, .unit = 3}, err);
+}
+
+bool drives_add_cdrom(struct run_options *o, const char *path, struct error *err)
+{
+    return add_raw(o, "-cdrom", path,
+                   (struct drive){.interface = DRIVE_IDE, .unit = 2, .cdrom = true}, err);
+}
+
+bool drives_add_fda(struct run_options *o, const char *path, struct error *err)
+{
+    return add_raw(o, "-fda", path, (struct drive){.interface = DRIVE_FLOPPY, .unit = 0}, err);
+}
+
+bool drives_add_fdb(struct run_options *o, const char *path, struct error *err)
+{
+    return add_raw(o, "-fdb", path, (struct drive){.interface = DRIVE_FLOPPY, .unit = 1}, err);
+}
+
+/* -- Devices ---------------------------------------------------------------------------------
+ */
+
+static bool use_drive(struct run_options *o, struct plug_config *plug, const char *value,
+                      struct error *err)
+{
+    struct plugs_config *plugs = &o->vm.plugs;
+    for (unsigned i = 0; i < plugs->n_disks; i++) {
+        if (!plugs->disks[i].id[0] || strcmp(plugs->disks[i].id, value))
+            continue;
+        if (plugs->disks[i].used)
+            return error_set(err, "-device: drive '%.60s' is in use by another device", value);
+        plugs->disks[i].used = true;
+        plug->disk = i;
+        return true;
+    }
+    return error_set(err, "-device: no -drive with id=%.60s before it", value);
+}
+
+bool drives_blk_property(struct run_options *o, struct plug_config *plug,
+                         const struct word *word, struct error *err)
+{
+    u64 queues;
+    if (!strcmp(word->key, "drive"))
+        return use_drive(o, plug, word->value, err);
+    struct disk_config *disk = &o->vm.plugs.disks[plug->disk];
+    if (!strcmp(word->key, "serial"))
+        return words_copy("-device serial", word->value, disk->serial, sizeof(disk->serial),
+                          err);
+    if (!strcmp(word->key, "num-queues")) {
+        if (!words_number("-device num-queues", word->value, 1, VIRTIO_MAX_QUEUES, &queues,
+                          err))
+            return false;
+        plug->queues = (unsigned)queues;
+        return true;
+    }
+    return error_set(err, "-device virtio-blk-pci: no property '%s'", word->key);
+}
+
+static bool unit_number(const char *option, const char *value, u64 last, unsigned *unit,
+                        struct error *err)
+{
+    u64 number;
+    if (!words_number(option, value, 0, last, &number, err))
+        return false;
+    *unit = (unsigned)number;
+    return true;
+}
+
+/* A unit is bus * 2 + place; what is not given may still come. */
+static void set_unit(struct plug_config *plug, unsigned bit, unsigned value)
+{
+    unsigned unit = plug->unit == PLUGS_ANY_UNIT ? 0 : plug->unit;
+    plug->unit = (unit & ~(1u << bit)) | value << bit;
+}
+
+bool drives_ide_property(struct run_options *o, struct plug_config *plug,
+                         const struct word *word, struct error *err)
+{
+    static const char *const buses[] = {"ide.0", "ide.1", NULL};
+    struct disk_config *disk = &o->vm.plugs.disks[plug->disk];
+    unsigned value;
+    if (!strcmp(word->key, "drive"))
+        return use_drive(o, plug, word->value, err);
+    if (!strcmp(word->key, "bus")) {
+        if (!words_among(word->value, buses))
+            return error_set(err, "-device: bus=%.60s is neither ide.0 nor ide.1", word->value);
+        set_unit(plug, 1, word->value[4] == '1');
+        return true;
+    }
+    if (!strcmp(word->key, "unit")) {
+        if (!unit_number("-device unit", word->value, 1, &value, err))
+            return false;
+        set_unit(plug, 0, value);
+        return true;
+    }
+    if (!strcmp(word->key, "serial") && plug->disk < PLUGS_MAX_DISKS)
+        return words_copy("-device serial", word->value, disk->serial, sizeof(disk->serial),
+                          err);
+    return error_set(err,
+                     "-device ide-hd: no property '%s'; there are drive, bus, unit, serial "
+                     "(after drive) and bootindex",
+                     word->key);
+}
+
+bool drives_floppy_property(struct run_options *o, struct plug_config *plug,
+                            const struct word *word, struct error *err)
+{
+    if (!strcmp(word->key, "drive"))
+        return use_drive(o, plug, word->value, err);
+    if (!strcmp(word->key, "unit"))
+        return unit_number("-device unit", word->value, 1, &plug->unit, err);
+    return error_set(err,
+                     "-device floppy: no property '%s'; there are drive, unit and bootindex",
+                     word->key);
+}
+
+bool drives_check(struct run_options *o, struct plug_config *plug, struct error *err)
+{
+    if (plug->disk == PLUGS_MAX_DISKS)
+        return error_set(err, "-device: no drive=ID for the disk");
+    return true;
+}
+
+/* -- All of them -----------------------------------------------------------------------------
+ */
+
+bool drives_are(enum plug_kind kind)
+{
+    return kind == PLUG_BLK || kind == PLUG_IDE || kind == PLUG_IDE_CD || kind == PLUG_FLOPPY;
+}
+
+/* Each gets a unit of `n`: first those that ask for one. */
+static bool assign_units(struct plugs_config *plugs, bool floppy, unsigned n, struct error *err)
+{
+    bool taken[PLUGS_IDE_UNITS] = {false};
+    for (unsigned any = 0; any < 2; any++) {
+        for (unsigned i = 0; i < plugs->n_devices; i++) {
+            struct plug_config *plug = &plugs->devices[i];
+            bool is_floppy = plug->kind == PLUG_FLOPPY;
+            if (plug->kind == PLUG_BLK || !drives_are(plug->kind) || is_floppy != floppy ||
+                (plug->unit == PLUGS_ANY_UNIT) != (any == 1))
+                continue;
+            unsigned unit = plug->unit == PLUGS_ANY_UNIT ? 0 : plug->unit;
+            while (any && unit < n && taken[unit])
+                unit++;
+            if (unit >= n || taken[unit])
+                return error_set(err,
+                                 "-drive: there is no room for all %s drives, or two want "
+                                 "the same place (index=)",
+                                 floppy ? "floppy" : "IDE");
+            plug->unit = unit;
+            taken[unit] = true;
+        }
+    }
+    return true;
+}
+
+bool drives_finish(struct run_options *o, struct error *err)
+{
+    struct plugs_config *plugs = &o->vm.plugs;
+    for (unsigned i = 0; i < plugs->n_disks; i++)
+        plugs->disks[i].image.snapshot |= o->snapshot;
+    return assign_units(plugs, false, PLUGS_IDE_UNITS, err) &&
+           assign_units(plugs, true, PLUGS_FLOPPIES, err);
+}
