@@ -101,7 +101,7 @@ struct direct {
     u32 calls_seen;
     /* The last sample of the policy, and no other address space since; us of processor time. */
     struct space *sampled;
-    u64 sampled_at;
+    u64 sampled_at, sampled_tsc;
 
     pthread_mutex_t kick_lock;
     struct cell *running; /* under kick_lock */

@@ -289,14 +289,17 @@ static u64 processor_time(void)
 static void interrupted(struct bt_watch *watch, struct x86_cpu *c)
 {
     struct direct *d = container_of(watch, struct direct, watch);
+    u64 tsc = __rdtsc();
+    if (d->always || !(atomic_load_explicit(&c->attention, memory_order_relaxed) & ATTN_INTR) ||
+        tsc - d->sampled_tsc < c->model->tsc_hz / 1000000 * MIN_SAMPLE)
+        return;
     u64 now = processor_time(), us = now - d->sampled_at;
     struct space *s = notes_space(d, c);
-    if (d->always || !s || us < MIN_SAMPLE)
-        return;
-    bool same = s == d->sampled;
+    bool same = s && s == d->sampled;
     d->sampled = s;
+    d->sampled_tsc = tsc;
     d->sampled_at = now;
-    if (s->policy.promoted || !same)
+    if (!same || s->policy.promoted)
         return;
     u64 print = print_of(d);
     if (s->print != print) {
@@ -305,7 +308,7 @@ static void interrupted(struct bt_watch *watch, struct x86_cpu *c)
         s->print = print;
         return;
     }
-    policy_sample(&s->policy, us, c->cpl == 3, __rdtsc(), c->model->tsc_hz);
+    policy_sample(&s->policy, us, c->cpl == 3, tsc, c->model->tsc_hz);
     d->stats.promoted += s->policy.promoted;
     notes_watch(d);
 }
