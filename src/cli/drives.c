@@ -101,6 +101,20 @@ static bool drive_discard(struct drive *drive, const char *value, struct error *
     return true;
 }
 
+static bool drive_werror(struct drive *drive, const char *value, struct error *err)
+{
+    return block_action_parse(&drive->disk->on_write, value) ||
+           error_set(err, "-drive: werror=%.60s is not one of report, stop, enospc, ignore",
+                     value);
+}
+
+static bool drive_rerror(struct drive *drive, const char *value, struct error *err)
+{
+    enum block_action *action = &drive->disk->on_read;
+    return (block_action_parse(action, value) && *action != BLOCK_STOP_IF_FULL) ||
+           error_set(err, "-drive: rerror=%.60s is not one of report, stop, ignore", value);
+}
+
 /* Words that say how QEMU does something that has one way here. */
 static bool drive_ignored(struct drive *drive, const char *value, struct error *err)
 {
@@ -131,6 +145,8 @@ static const struct {
     {"read-only", drive_read_only},
     {"snapshot", drive_snapshot},
     {"discard", drive_discard},
+    {"werror", drive_werror},
+    {"rerror", drive_rerror},
     {"file.locking", drive_locking},
     {"media", drive_media},
     {"index", drive_index},
@@ -156,7 +172,9 @@ static struct disk_config *new_disk(struct run_options *o, struct error *err)
         return NULL;
     }
     struct disk_config *disk = &plugs->disks[plugs->n_disks];
-    *disk = (struct disk_config){.image.path = disk->path, .image.cache.writeback = true};
+    *disk = (struct disk_config){.image.path = disk->path,
+                                 .image.cache.writeback = true,
+                                 .on_write = BLOCK_STOP_IF_FULL};
     return disk;
 }
 

@@ -457,7 +457,7 @@ static const struct option table[] = {
     {"M", "pc", set_machine, NULL},
     {"device", "DEVICE", add_device, "isa-debug-exit[,iobase=0xf4][,iosize=4]: a write of V ends doppel with status 2V+1"},
     {"device", "DEVICE", add_device, "virtio-blk-pci, ide-hd, ide-cd or floppy,drive=ID[,serial=S][,bootindex=N]"},
-    {"drive", "file=F,format=raw", drives_add, "a disk, also format=qcow2; if=virtio, ide, floppy (or none, with id=ID), index=N, media=disk|cdrom, readonly=on, snapshot=on, cache=writeback|none|writethrough|directsync|unsafe, discard=unmap"},
+    {"drive", "file=F,format=raw", drives_add, "a disk, also format=qcow2; if=virtio, ide, floppy (or none, with id=ID), index=N, media=disk|cdrom, readonly=on, snapshot=on, cache=writeback|none|writethrough|directsync|unsafe, discard=unmap, werror=report|stop|enospc|ignore, rerror=; F may be nbd://HOST:PORT/EXPORT"},
     {"cdrom", "FILE", drives_add_cdrom, "a CD in an IDE drive"},
     {"hda", "FILE", drives_add_hda, "a raw disk image on IDE; also -hdb, -hdc, -hdd"},
     {"hdb", "FILE", drives_add_hdb, NULL},

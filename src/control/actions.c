@@ -168,13 +168,38 @@ bool action_get_balloon(struct control *control, u64 *bytes)
 /* -- Disks ----------------------------------------------------------------------------------
  */
 
+/* The device that has disk `i`, and how many of its kind come before it; NULL: none has it. */
+static const struct plug_config *disk_plug(const struct plugs_config *plugs, unsigned i,
+                                           unsigned *before)
+{
+    *before = 0;
+    for (unsigned k = 0; k < plugs->n_devices; k++) {
+        const struct plug_config *plug = &plugs->devices[k];
+        bool is_disk = plug->kind == PLUG_BLK || plug->kind == PLUG_IDE ||
+                       plug->kind == PLUG_IDE_CD || plug->kind == PLUG_FLOPPY;
+        if (is_disk && plug->disk == i)
+            return plug;
+        *before += plug->kind == PLUG_BLK;
+    }
+    return NULL;
+}
+
 void action_disk_name(const struct vm_config *config, unsigned i, char *name, size_t size)
 {
     const struct disk_config *disk = &config->plugs.disks[i];
+    unsigned before;
+    const struct plug_config *plug = disk_plug(&config->plugs, i, &before);
     if (disk->id[0])
         snprintf(name, size, "%s", disk->id);
+    else if (!plug)
+        snprintf(name, size, "none%u", i);
+    else if (plug->kind == PLUG_BLK)
+        snprintf(name, size, "virtio%u", before);
+    else if (plug->kind == PLUG_FLOPPY)
+        snprintf(name, size, "floppy%u", plug->unit);
     else
-        snprintf(name, size, "virtio%u", i);
+        snprintf(name, size, "ide%u-%s%u", plug->unit / 2,
+                 plug->kind == PLUG_IDE_CD ? "cd" : "hd", plug->unit % 2);
 }
 
 const char *action_disk_format(const struct disk_config *disk)

@@ -1,9 +1,12 @@
 /* All monitors of one machine, see control.h. */
 #include "control/control.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/ensure.h"
+#include "control/actions.h"
 #include "control/monitor.h"
 #include "control/qmp.h"
 
@@ -43,16 +46,30 @@ void control_event(struct control *control, const char *name, json_t *data)
     json_decref(event);
 }
 
+static json_t *disk_failure(struct control *control, const struct vm_event *event)
+{
+    static const char *const actions[] = {
+        [BLOCK_REPORT] = "report", [BLOCK_IGNORE] = "ignore", [BLOCK_STOP] = "stop"};
+    const struct block_failure *failure = event->failure;
+    char device[64];
+    action_disk_name(vm_config(control->vm), event->disk, device, sizeof(device));
+    return json_pack("{s:s, s:s, s:s, s:b, s:s}", "device", device, "operation",
+                     failure->write ? "write" : "read", "action", actions[failure->action],
+                     "nospace", failure->error == ENOSPC, "reason", strerror(failure->error));
+}
+
 static void watch(void *opaque, const struct vm_event *event)
 {
     static const char *const names[] = {
         [VM_EVENT_STOP] = "STOP",           [VM_EVENT_RESUME] = "RESUME",
         [VM_EVENT_RESET] = "RESET",         [VM_EVENT_SHUTDOWN] = "SHUTDOWN",
-        [VM_EVENT_POWERDOWN] = "POWERDOWN",
+        [VM_EVENT_POWERDOWN] = "POWERDOWN", [VM_EVENT_DISK_FAILED] = "BLOCK_IO_ERROR",
     };
-    json_t *data = event->reason
-                       ? json_pack("{s:b, s:s}", "guest", event->guest, "reason", event->reason)
-                       : NULL;
+    json_t *data = NULL;
+    if (event->failure)
+        data = disk_failure(opaque, event);
+    else if (event->reason)
+        data = json_pack("{s:b, s:s}", "guest", event->guest, "reason", event->reason);
     control_event(opaque, names[event->kind], data);
 }
 

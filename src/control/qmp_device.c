@@ -1,4 +1,5 @@
 /* QMP's commands about devices: disks, lines, balloon, keyboard, screen. */
+#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -42,6 +43,17 @@ static json_t *disk_inserted(const struct disk_config *disk, u64 size)
     return inserted;
 }
 
+/* As QEMU has it: what made the machine stop, until it goes on. */
+static const char *io_status(struct vm *vm, unsigned i)
+{
+    if (vm_state(vm) != VM_STATE_IO_ERROR)
+        return "ok";
+    board_lock(vm_board(vm));
+    int error = vm_plugs(vm)->disk_failures[i].what.error;
+    board_unlock(vm_board(vm));
+    return error == ENOSPC ? "nospace" : error ? "failed" : "ok";
+}
+
 static json_t *query_block(struct control *control, const json_t *args, struct qmp_error *error)
 {
     struct vm *vm = control_vm(control);
@@ -52,7 +64,7 @@ static json_t *query_block(struct control *control, const json_t *args, struct q
         u64 size = block_back_block(vm_plugs(vm)->disks[i])->size;
         action_disk_name(vm_config(vm), i, name, sizeof(name));
         json_t *disk = json_pack("{s:s, s:s, s:b, s:b, s:s}", "device", name, "type", "unknown",
-                                 "removable", 0, "locked", 0, "io-status", "ok");
+                                 "removable", 0, "locked", 0, "io-status", io_status(vm, i));
         json_t *inserted = disk_inserted(&plugs->disks[i], size);
         if (inserted)
             json_object_set_new(disk, "inserted", inserted);

@@ -31,6 +31,17 @@ bool plugs_open_lines(struct plugs *plugs, const struct plugs_config *config,
     return true;
 }
 
+static void disk_failed(void *opaque, const struct block_failure *what)
+{
+    struct disk_failure *failure = opaque;
+    /* A stop is not to be forgotten for a report that follows it. */
+    if (!failure->pending || failure->what.action != BLOCK_STOP)
+        failure->what = *what;
+    failure->pending = true;
+    if (failure->plugs->disk_failed)
+        failure->plugs->disk_failed(failure->plugs->opaque);
+}
+
 bool plugs_open(struct plugs *plugs, const struct plugs_config *config, struct board *board,
                 struct loop *loop, struct error *err)
 {
@@ -38,7 +49,12 @@ bool plugs_open(struct plugs *plugs, const struct plugs_config *config, struct b
         struct image *image = image_open(&config->disks[i].image, err);
         if (!image)
             return false;
-        plugs->disks[i] = block_back_create(board, image);
+        plugs->disk_failures[i].plugs = plugs;
+        const struct block_policy policy = {.on_read = config->disks[i].on_read,
+                                            .on_write = config->disks[i].on_write,
+                                            .failed = disk_failed,
+                                            .opaque = &plugs->disk_failures[i]};
+        plugs->disks[i] = block_back_create(board, image, &policy);
     }
     for (unsigned i = 0; i < config->n_nets; i++) {
         plugs->nets[i] = net_create(&config->nets[i].net, board, loop, err);
@@ -67,7 +83,7 @@ void plugs_drain(struct plugs *plugs)
 {
     for (unsigned i = 0; i < PLUGS_MAX_DISKS; i++)
         if (plugs->disks[i])
-            block_drain(block_back_block(plugs->disks[i]));
+            block_back_settle(plugs->disks[i]);
 }
 
 static bool create_blk(struct plugs *plugs, const struct plugs_config *config,

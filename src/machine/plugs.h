@@ -8,7 +8,7 @@
 
 #include "device/gsi.h"
 #include "device/pci.h"
-#include "host/block/image.h"
+#include "host/block/back.h"
 #include "host/char/char.h"
 #include "host/loop.h"
 #include "host/net/net.h"
@@ -28,7 +28,8 @@ struct disk_config {
     char path[4096];
     char serial[64]; /* "": none */
     struct image_config image;
-    bool used; /* a device has it */
+    enum block_action on_read, on_write; /* when it fails: rerror=, werror= */
+    bool used;                           /* a device has it */
 };
 
 /* A -netdev, which a device may use. */
@@ -85,7 +86,18 @@ struct plugs_config {
     unsigned n_devices;
 };
 
+/* What a disk's failures were, for the main thread; the last one counts. */
+struct disk_failure {
+    struct plugs *plugs;
+    bool pending; /* under the board lock, with `what` */
+    struct block_failure what;
+};
+
 struct plugs {
+    /* Called under the board lock from any thread when disk_failures has something new. */
+    void (*disk_failed)(void *opaque);
+    void *opaque;
+    struct disk_failure disk_failures[PLUGS_MAX_DISKS];
     struct block_back *disks[PLUGS_MAX_DISKS];
     struct net_back *nets[PLUGS_MAX_NETS];
     struct char_back *lines[PLUGS_MAX_LINES];

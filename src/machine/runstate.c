@@ -128,6 +128,44 @@ void vm_release(struct vm *vm)
         go(vm);
 }
 
+/* -- Disks that fail ----------------------------------------------------------------------- */
+
+static void disk_failed(void *opaque)
+{
+    struct vm *vm = opaque;
+    loop_schedule(&vm->loop, &vm->disk_work);
+}
+
+static void tell_disk(struct vm *vm, unsigned disk)
+{
+    struct disk_failure *failure = &vm->plugs.disk_failures[disk];
+    board_lock(&vm->board);
+    bool pending = failure->pending;
+    struct block_failure what = failure->what;
+    failure->pending = false;
+    board_unlock(&vm->board);
+    if (!pending)
+        return;
+    tell(vm, &(const struct vm_event){
+                 .kind = VM_EVENT_DISK_FAILED, .disk = disk, .failure = &what});
+    if (what.action == BLOCK_STOP && vm->state == VM_STATE_RUNNING)
+        stand_still(vm, VM_STATE_IO_ERROR);
+}
+
+static void tell_disks(void *opaque)
+{
+    for (unsigned i = 0; i < PLUGS_MAX_DISKS; i++)
+        tell_disk(opaque, i);
+}
+
+void runstate_create(struct vm *vm)
+{
+    vm->disk_work = (struct loop_work){.run = tell_disks, .opaque = vm};
+    loop_add_work(&vm->loop, &vm->disk_work);
+    vm->plugs.disk_failed = disk_failed;
+    vm->plugs.opaque = vm;
+}
+
 /* -- Requests from outside ----------------------------------------------------------------- */
 
 static void ask(struct vm *vm, enum board_request request, const char *reason)

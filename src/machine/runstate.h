@@ -6,3 +6,6 @@
 /* vm.c's: power-on state of everything, and the kernel, if any, loaded; the vCPUs are parked.
  */
 bool vm_reset(struct vm *vm, struct error *err);
+
+/* Before the back ends are opened. */
+void runstate_create(struct vm *vm);

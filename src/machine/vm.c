@@ -210,6 +210,7 @@ struct vm *vm_create(const struct vm_config *config, enum vm_failure *failure,
     vm->board.code_written = vm_code_written;
     vm->board.opaque = vm;
     board_close(&vm->board); /* until vm_run */
+    runstate_create(vm);
     if (!make(vm, failure, err)) {
         vm_destroy(vm);
         return NULL;

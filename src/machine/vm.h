@@ -120,12 +120,15 @@ enum vm_event_kind {
     VM_EVENT_RESET,
     VM_EVENT_SHUTDOWN,
     VM_EVENT_POWERDOWN,
+    VM_EVENT_DISK_FAILED,
 };
 
 struct vm_event {
     enum vm_event_kind kind;
     bool guest;         /* of a reset or shutdown: the guest wanted it */
     const char *reason; /* of those: QEMU's word */
+    unsigned disk;      /* of a failed disk: which one */
+    const struct block_failure *failure;
 };
 
 struct vm_watcher {

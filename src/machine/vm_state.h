@@ -41,6 +41,7 @@ struct vm {
     enum vm_state state;
     const char *asked; /* the reason of a request that is not the guest's, or NULL */
     struct vm_watcher *watchers;
+    struct loop_work disk_work;
     unsigned holds; /* vm_hold without its vm_release */
 
     /* The vCPU threads, see run.h. Lock order: board lock, run_lock, a vCPU's wait_lock. */

@@ -5,12 +5,14 @@
  * memory image_tool PATH FORMAT dump FILE                     all of it, to a file image_tool
  * PATH FORMAT write SEED COUNT              stamped blocks; tells what is durable image_tool
  * PATH FORMAT verify SEED COUNT             whether that is there
+ *   image_tool PATH FORMAT steady|promised 0    one that outlives its server
  *
  * FORMAT may be followed by ",snapshot", ",readonly" or a cache word.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/bits.h"
 #include "base/ensure.h"
@@ -200,6 +202,29 @@ static void verify_stamps(const char *path, const char *words, u64 seed, u64 cou
     image_close(image);
 }
 
+/* -- A server that goes and comes back: the test restarts it after "ready" ----------------- */
+
+/* A write before; `promised`: it was never flushed. All that follows must then fail. */
+static void survive(const char *path, const char *words, bool promised)
+{
+    struct image *image = open_image(path, words);
+    u8 block[BLOCK] = {1};
+    char line[16];
+    check(!image_write(image, 0, block, BLOCK), "write", 0, BLOCK);
+    check(promised || !image_flush(image), "flush", 0, 0);
+    puts("ready");
+    fflush(stdout);
+    ensure(fgets(line, sizeof(line), stdin));
+    /* The first may still meet the old connection. */
+    bool good = false;
+    for (unsigned i = 0; i < 30 && !good; i++) {
+        good = !image_write(image, 0, block, BLOCK) && !image_flush(image);
+        nanosleep(&(const struct timespec){.tv_nsec = 100000000}, NULL);
+    }
+    check(good, "write after", 0, BLOCK);
+    image_close(image);
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 5)
@@ -214,6 +239,8 @@ int main(int argc, char **argv)
         write_stamps(argv[1], argv[2], seed, count);
     else if (!strcmp(argv[3], "verify"))
         verify_stamps(argv[1], argv[2], seed, count);
+    else if (!strcmp(argv[3], "steady") || !strcmp(argv[3], "promised"))
+        survive(argv[1], argv[2], argv[3][0] == 'p');
     else
         return 2;
     return 0;

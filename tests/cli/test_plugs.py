@@ -38,6 +38,8 @@ class Plugs(unittest.TestCase):
                 ("no file", "format=raw"),
                 ("if=scsi", file + ",format=raw,if=scsi"),
                 ("cache='fast'", file + ",format=raw,cache=fast"),
+                ("werror=maybe", file + ",format=raw,werror=maybe"),
+                ("rerror=enospc", file + ",format=raw,rerror=enospc"),
                 ("neither on nor off", file + ",format=raw,readonly=maybe"),
                 ("'frob' is not supported", file + ",format=raw,frob=1")):
             with self.subTest(words=words):

@@ -276,6 +276,13 @@ class Commands(Qmp):
         self.assertEqual(disk["inserted"]["image"]["filename"], machine.path("kernel"))
         self.assertIn("d: %s (raw, read-only)" % machine.path("kernel"), machine.qmp.hmp("info block"))
 
+    def test_disk_names_are_qemus(self):
+        words = ["file=@kernel,format=raw,readonly=on,file.locking=off," + end for end in (
+            "if=virtio", "if=ide,index=1", "if=ide,media=cdrom", "if=virtio", "if=none,id=x", "if=floppy")]
+        machine = self.machine(HALT, "-S", *[word for drive in words for word in ("-drive", drive)])
+        self.assertEqual([disk["device"] for disk in machine.qmp.command("query-block")],
+                         ["virtio0", "ide0-hd1", "ide1-cd0", "virtio1", "x", "floppy0"])
+
     def test_lines(self):
         machine = self.machine(SPIN)
         lines = {line["label"]: line["filename"] for line in machine.qmp.command("query-chardev")}

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bits.h"
 #include "base/ensure.h"
@@ -24,12 +25,15 @@ struct block_back {
     struct block block;
     struct board *board;
     struct image *image;
+    struct block_policy policy;
+    struct board_gate gate;
 
     pthread_mutex_t lock; /* what follows; inside the board lock */
     pthread_cond_t work;  /* a request waits, or `ending` */
     pthread_cond_t idle;  /* `running` fell to 0 with nothing waiting */
     struct queue waiting;
     struct queue completed; /* not delivered yet */
+    struct queue held;      /* failed, and to be tried again when the machine goes on */
     unsigned running;       /* requests in the hands of a thread */
     unsigned sleeping;      /* threads */
     unsigned n_threads;
@@ -90,6 +94,26 @@ static int image_do(struct image *image, const struct block_request *request)
     return EIO;
 }
 
+static bool is_write(const struct block_request *request)
+{
+    return request->op != BLOCK_READ;
+}
+
+/* A request failed: tells, and says what is to be done with it. Under the board lock. */
+static enum block_action judge(struct block_back *back, struct block_request *request)
+{
+    const struct block_policy *policy = &back->policy;
+    struct block_failure failure = {.write = is_write(request), .error = request->error};
+    failure.action = failure.write ? policy->on_write : policy->on_read;
+    if (failure.action == BLOCK_STOP_IF_FULL)
+        failure.action = request->error == ENOSPC ? BLOCK_STOP : BLOCK_REPORT;
+    if (policy->failed)
+        policy->failed(policy->opaque, &failure);
+    if (failure.action == BLOCK_IGNORE)
+        request->error = 0;
+    return failure.action;
+}
+
 /* Under the board lock: whoever has it delivers what is there. */
 static void deliver(struct block_back *back)
 {
@@ -99,7 +123,13 @@ static void deliver(struct block_back *back)
         pthread_mutex_unlock(&back->lock);
         if (!request)
             return;
-        request->done(request);
+        if (request->error && judge(back, request) == BLOCK_STOP) {
+            pthread_mutex_lock(&back->lock);
+            queue_put(&back->held, request);
+            pthread_mutex_unlock(&back->lock);
+        } else {
+            request->done(request);
+        }
     }
 }
 
@@ -158,7 +188,18 @@ static bool do_now(struct block_back *back, struct block_request *request)
     if (request->op != BLOCK_READ || request->len > INLINE_MAX || !ops->read_now)
         return false;
     request->error = ops->read_now(back->image, request->offset, request->data, request->len);
-    return request->error != EAGAIN;
+    /* A failure is the worker's to meet, and then to be judged. */
+    return !request->error;
+}
+
+/* Gives it to a worker; under back->lock. */
+static void put_to_work(struct block_back *back, struct block_request *request)
+{
+    queue_put(&back->waiting, request);
+    if (back->waiting.length > back->sleeping && back->n_threads < MAX_THREADS)
+        start_thread(back);
+    else
+        pthread_cond_signal(&back->work);
 }
 
 static bool back_submit(void *opaque, struct block_request *request)
@@ -168,19 +209,25 @@ static bool back_submit(void *opaque, struct block_request *request)
     if (do_now(back, request))
         return true;
     pthread_mutex_lock(&back->lock);
-    queue_put(&back->waiting, request);
-    if (back->waiting.length > back->sleeping && back->n_threads < MAX_THREADS)
-        start_thread(back);
-    else
-        pthread_cond_signal(&back->work);
+    put_to_work(back, request);
     pthread_mutex_unlock(&back->lock);
     return false;
 }
 
-/* A `done` may submit again (the next piece of a request), hence the loop. */
-static void back_drain(void *opaque)
+/* The machine goes on: another try. */
+static void gate_opened(void *opaque)
 {
     struct block_back *back = opaque;
+    struct block_request *request;
+    pthread_mutex_lock(&back->lock);
+    while ((request = queue_take(&back->held)))
+        put_to_work(back, request);
+    pthread_mutex_unlock(&back->lock);
+}
+
+/* A `done` may submit again (the next piece of a request), hence the loop. */
+void block_back_settle(struct block_back *back)
+{
     bool again = true;
     while (again) {
         pthread_mutex_lock(&back->lock);
@@ -194,14 +241,43 @@ static void back_drain(void *opaque)
     }
 }
 
+/* The device waits for its requests because it goes: those that are held end as they failed. */
+static void back_drain(void *opaque)
+{
+    struct block_back *back = opaque;
+    for (;;) {
+        block_back_settle(back);
+        pthread_mutex_lock(&back->lock);
+        struct block_request *request = queue_take(&back->held);
+        pthread_mutex_unlock(&back->lock);
+        if (!request)
+            return;
+        request->done(request);
+    }
+}
+
+bool block_action_parse(enum block_action *action, const char *word)
+{
+    static const char *const words[] = {"report", "ignore", "stop", "enospc"};
+    for (unsigned i = 0; i < ARRAY_LEN(words); i++) {
+        if (!strcmp(word, words[i])) {
+            *action = (enum block_action)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* -- Life ---------------------------------------------------------------------------------- */
 
-struct block_back *block_back_create(struct board *board, struct image *image)
+struct block_back *block_back_create(struct board *board, struct image *image,
+                                     const struct block_policy *policy)
 {
     struct block_back *back = calloc(1, sizeof(*back));
     ensure(back);
     back->board = board;
     back->image = image;
+    back->policy = *policy;
     back->block = (struct block){
         .size = align_up(image->size, BLOCK_SECTOR),
         .read_only = image->read_only,
@@ -215,6 +291,9 @@ struct block_back *block_back_create(struct board *board, struct image *image)
     pthread_cond_init(&back->idle, NULL);
     queue_init(&back->waiting);
     queue_init(&back->completed);
+    queue_init(&back->held);
+    back->gate = (struct board_gate){.opened = gate_opened, .opaque = back};
+    board_add_gate(board, &back->gate);
     return back;
 }
 
@@ -222,6 +301,7 @@ void block_back_destroy(struct block_back *back)
 {
     if (!back)
         return;
+    board_remove_gate(back->board, &back->gate);
     pthread_mutex_lock(&back->lock);
     back->ending = true;
     pthread_cond_broadcast(&back->work);

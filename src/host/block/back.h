@@ -13,8 +13,36 @@
 struct board;
 struct block_back;
 
-/* Takes the image over. */
-struct block_back *block_back_create(struct board *board, struct image *image);
+/* What follows when the image fails (QEMU's werror= and rerror=). */
+enum block_action {
+    BLOCK_REPORT,       /* the guest gets the error */
+    BLOCK_IGNORE,       /* the guest sees success */
+    BLOCK_STOP,         /* the request waits until the machine, which is to stop, goes on */
+    BLOCK_STOP_IF_FULL, /* "enospc": that for ENOSPC, else BLOCK_REPORT */
+};
+/* "report", "ignore", "stop", "enospc"; false: unknown. */
+bool block_action_parse(enum block_action *action, const char *word);
+
+struct block_failure {
+    bool write; /* or anything that changes the image or makes it durable */
+    int error;
+    enum block_action action; /* that was taken: one of the first three */
+};
+
+struct block_policy {
+    enum block_action on_read, on_write;
+    /* Told of each failure, under the board lock, from any thread; may be NULL. */
+    void (*failed)(void *opaque, const struct block_failure *failure);
+    void *opaque;
+};
+
+/* Takes the image over. Requests that wait (BLOCK_STOP) are tried again when the board opens
+ * after it was closed. */
+struct block_back *block_back_create(struct board *board, struct image *image,
+                                     const struct block_policy *policy);
+/* Waits until no request but those that wait for the machine is under way. Under the board
+ * lock. */
+void block_back_settle(struct block_back *back);
 /* After the device is gone: closes the image. */
 void block_back_destroy(struct block_back *back);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "host/block/nbd.h"
 #include "host/block/qcow2.h"
 #include "host/block/raw.h"
 
@@ -49,7 +50,9 @@ struct image *image_open_backing(const struct image_config *config, unsigned dep
         error_set(err, "'%.300s': more than %d backing files", config->path, MAX_DEPTH);
         return NULL;
     }
-    struct image *file = raw_open(config, err);
+    /* A name inside an image never leads into the network: images may be hostile. */
+    bool remote = !depth && nbd_is_address(config->path);
+    struct image *file = remote ? nbd_open(config, err) : raw_open(config, err);
     if (!file || config->format == IMAGE_RAW)
         return file;
     return qcow2_open(file, config, depth, err);

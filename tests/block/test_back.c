@@ -1,0 +1,182 @@
+/* What a disk's back end does when the image fails: report, ignore, or wait for the machine. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "host/block/back.h"
+#include "platform/board.h"
+
+/* An image that fails as it is told. */
+struct broken {
+    struct image image;
+    int error;
+    unsigned tries;
+};
+
+static int broken_do(struct image *image)
+{
+    struct broken *broken = container_of(image, struct broken, image);
+    __atomic_add_fetch(&broken->tries, 1, __ATOMIC_SEQ_CST);
+    return __atomic_load_n(&broken->error, __ATOMIC_SEQ_CST);
+}
+static int broken_read(struct image *image, u64 offset, void *buf, u64 len)
+{
+    memset(buf, 0x55, len);
+    return broken_do(image);
+}
+static int broken_write(struct image *image, u64 offset, const void *buf, u64 len)
+{
+    return broken_do(image);
+}
+static void broken_close(struct image *image) {}
+
+static const struct image_ops broken_ops = {.read = broken_read,
+                                            .write = broken_write,
+                                            .flush = broken_do,
+                                            .read_now = broken_read,
+                                            .close = broken_close};
+
+struct rig {
+    struct board board;
+    struct log log;
+    struct broken broken;
+    struct block_back *back;
+    struct block_failure failure;
+    unsigned failures;
+    struct block_request request;
+    u8 data[BLOCK_SECTOR];
+    bool done;
+};
+
+static void failed(void *opaque, const struct block_failure *failure)
+{
+    struct rig *rig = opaque;
+    rig->failure = *failure;
+    rig->failures++;
+}
+
+static void done(struct block_request *request)
+{
+    container_of(request, struct rig, request)->done = true;
+}
+
+static struct rig *rig_create(enum block_action on_read, enum block_action on_write, int error)
+{
+    struct rig *rig = calloc(1, sizeof(*rig));
+    const struct block_policy policy = {
+        .on_read = on_read, .on_write = on_write, .failed = failed, .opaque = rig};
+    assert_non_null(rig);
+    board_init(&rig->board, &rig->log);
+    rig->broken = (struct broken){.image = {.ops = &broken_ops, .size = MiB}, .error = error};
+    rig->back = block_back_create(&rig->board, &rig->broken.image, &policy);
+    return rig;
+}
+
+static void rig_destroy(struct rig *rig)
+{
+    block_back_destroy(rig->back);
+    board_destroy(&rig->board);
+    free(rig);
+}
+
+/* Submits, and waits until it is done or held. */
+static void submit(struct rig *rig, enum block_op op)
+{
+    rig->request = (struct block_request){
+        .op = op, .len = op == BLOCK_FLUSH ? 0 : BLOCK_SECTOR, .data = rig->data, .done = done};
+    rig->done = false;
+    board_lock(&rig->board);
+    if (block_submit(block_back_block(rig->back), &rig->request))
+        rig->done = true;
+    block_back_settle(rig->back);
+    board_unlock(&rig->board);
+}
+
+static void test_report(void **state)
+{
+    struct rig *rig = rig_create(BLOCK_REPORT, BLOCK_REPORT, EIO);
+    static const enum block_op ops[] = {BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH};
+    for (unsigned i = 0; i < ARRAY_LEN(ops); i++) {
+        submit(rig, ops[i]);
+        assert_true(rig->done);
+        assert_int_equal(rig->request.error, EIO);
+        assert_int_equal(rig->failures, i + 1);
+        assert_int_equal(rig->failure.action, BLOCK_REPORT);
+        assert_int_equal(rig->failure.error, EIO);
+        assert_int_equal(rig->failure.write, ops[i] != BLOCK_READ);
+    }
+    rig_destroy(rig);
+}
+
+static void test_ignore(void **state)
+{
+    struct rig *rig = rig_create(BLOCK_IGNORE, BLOCK_IGNORE, EIO);
+    submit(rig, BLOCK_WRITE);
+    assert_true(rig->done);
+    assert_int_equal(rig->request.error, 0);
+    assert_int_equal(rig->failures, 1);
+    rig_destroy(rig);
+}
+
+static void test_stop_and_try_again(void **state)
+{
+    static const enum block_op ops[] = {BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH};
+    for (unsigned i = 0; i < ARRAY_LEN(ops); i++) {
+        struct rig *rig = rig_create(BLOCK_STOP, BLOCK_STOP, EIO);
+        submit(rig, ops[i]);
+        assert_false(rig->done);
+        assert_int_equal(rig->failure.action, BLOCK_STOP);
+        /* Still broken: it waits again. */
+        board_lock(&rig->board);
+        board_close(&rig->board);
+        board_open(&rig->board);
+        block_back_settle(rig->back);
+        board_unlock(&rig->board);
+        assert_false(rig->done);
+        assert_int_equal(rig->failures, 2);
+        __atomic_store_n(&rig->broken.error, 0, __ATOMIC_SEQ_CST);
+        board_lock(&rig->board);
+        board_open(&rig->board);
+        block_back_settle(rig->back);
+        board_unlock(&rig->board);
+        assert_true(rig->done);
+        assert_int_equal(rig->request.error, 0);
+        rig_destroy(rig);
+    }
+}
+
+static void test_stop_if_full(void **state)
+{
+    struct rig *rig = rig_create(BLOCK_REPORT, BLOCK_STOP_IF_FULL, EIO);
+    submit(rig, BLOCK_WRITE);
+    assert_true(rig->done);
+    assert_int_equal(rig->request.error, EIO);
+    rig->broken.error = ENOSPC;
+    submit(rig, BLOCK_WRITE);
+    assert_false(rig->done);
+    assert_int_equal(rig->failure.action, BLOCK_STOP);
+    /* The device goes: its request ends as it failed. */
+    board_lock(&rig->board);
+    block_drain(block_back_block(rig->back));
+    board_unlock(&rig->board);
+    assert_true(rig->done);
+    assert_int_equal(rig->request.error, ENOSPC);
+    rig_destroy(rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_report),
+        cmocka_unit_test(test_ignore),
+        cmocka_unit_test(test_stop_and_try_again),
+        cmocka_unit_test(test_stop_if_full),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

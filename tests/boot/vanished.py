@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""A Linux guest whose disk is on an NBD server that dies while the guest writes.
+
+usage: tests/boot/vanished.py ENGINE GUEST [--doppel PATH] [--guests DIR]
+
+With werror=stop the machine stops, and goes on when the server is back: nothing that the guest was told
+is durable is missing. With werror=report the guest gets errors. Skipped (77) when the guest or qemu-nbd
+is not there.
+"""
+import argparse
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "control")]
+import guests  # noqa: E402
+from qmp_client import Client  # noqa: E402
+
+SKIPPED = 77
+BLOCK, BLOCKS = 4096, 16384
+TIMEOUT = 300
+
+
+class Server:
+    def __init__(self, directory):
+        self.image = os.path.join(directory, "image")
+        self.socket = os.path.join(directory, "nbd")
+        with open(self.image, "ab") as file:
+            file.truncate(BLOCK * BLOCKS)
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(["qemu-nbd", "-f", "raw", "-t", "-e", "4", "-k", self.socket, self.image])
+        while not os.path.exists(self.socket):
+            self.process.poll()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        os.unlink(self.socket)
+
+
+class Guest:
+    """The machine and the lines of its console."""
+
+    def __init__(self, args, directory, server, policy):
+        with open(os.path.join(HERE, "killed.sh"), "rb") as file:
+            script = file.read()
+        base = os.path.join(args.guests, args.guest)
+        initrd = guests.make_initrd(os.path.join(base, "initrd"), os.path.join(directory, "initrd"),
+                                    {"script": (script, True)})
+        control = os.path.join(directory, "qmp")
+        drive = "file=nbd+unix:///?socket=%s,format=raw,cache=writethrough,%s" % (server.socket, policy)
+        words = guests.command(args.engine, args.doppel, os.path.join(base, "vmlinuz"), initrd, "console=ttyS0",
+                               "256M", 1, ["-drive", drive, "-qmp", "unix:%s,server=on,wait=off" % control])
+        self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self.lines = queue.Queue()
+        threading.Thread(target=self.listen, daemon=True).start()
+        self.qmp = Client(control)
+
+    def listen(self):
+        for line in self.process.stdout:
+            self.lines.put(line)
+        self.lines.put(b"")
+
+    def wait_for(self, pattern):
+        while True:
+            line = self.lines.get(timeout=TIMEOUT)
+            if not line:
+                raise AssertionError("the guest ended")
+            found = re.search(pattern, line)
+            if found:
+                return found
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        self.qmp.close()
+
+
+def expect(good, what):
+    if not good:
+        raise AssertionError(what)
+
+
+def stop_and_go_on(args, directory):
+    server = Server(directory)
+    guest = Guest(args, directory, server, "werror=stop,rerror=stop")
+    try:
+        for _ in range(3):
+            guest.wait_for(rb"durable \d+\r?\n$")
+            server.kill()
+            event = guest.qmp.event("BLOCK_IO_ERROR")["data"]
+            expect((event["device"], event["action"]) == ("virtio0", "stop"), event)
+            guest.qmp.event("STOP")
+            expect(guest.qmp.command("query-status")["status"] == "io-error", "not stopped")
+            expect(guest.qmp.command("query-block")[0]["io-status"] == "failed", "io-status")
+            server.start()
+            guest.qmp.command("cont")
+            guest.qmp.event("RESUME")
+            while not guest.lines.empty():
+                guest.lines.get()
+        last = int(guest.wait_for(rb"durable (\d+)\r?\n$").group(1))
+        with open(server.image, "rb") as file:
+            for n in range(last + 1):
+                file.seek(n * 7919 % BLOCKS * BLOCK)
+                expect(file.read(BLOCK) == b"%04095d\n" % n, "block %d was durable and is gone" % n)
+    finally:
+        guest.end()
+        server.kill()
+
+
+def report(args, directory):
+    server = Server(directory)
+    guest = Guest(args, directory, server, "werror=report")
+    try:
+        guest.wait_for(rb"durable \d+\r?\n$")
+        server.kill()
+        event = guest.qmp.event("BLOCK_IO_ERROR")["data"]
+        expect(event["action"] == "report", event)
+        expect(guest.qmp.command("query-status")["status"] == "running", "not running")
+    finally:
+        guest.end()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("engine")
+    parser.add_argument("guest")
+    parser.add_argument("--doppel", default="build/doppel")
+    parser.add_argument("--guests", default="build/guest")
+    args = parser.parse_args()
+    if not (os.path.exists(os.path.join(args.guests, args.guest, "vmlinuz")) and shutil.which("qemu-nbd")):
+        print("SKIP: no guest '%s' (`make guests`) or no qemu-nbd" % args.guest)
+        return SKIPPED
+    for test in (stop_and_go_on, report):
+        with tempfile.TemporaryDirectory() as directory:
+            test(args, directory)
+            print("ok - " + test.__name__)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
