@@ -281,7 +281,7 @@ class Commands(Qmp):
             "if=virtio", "if=ide,index=1", "if=ide,media=cdrom", "if=virtio", "if=none,id=x", "if=floppy")]
         machine = self.machine(HALT, "-S", *[word for drive in words for word in ("-drive", drive)])
         self.assertEqual([disk["device"] for disk in machine.qmp.command("query-block")],
-                         ["virtio0", "ide0-hd1", "ide1-cd0", "virtio1", "x", "floppy0"])
+                         ["virtio0", "ide0-hd1", "ide0-cd0", "virtio1", "x", "floppy0"])
 
     def test_lines(self):
         machine = self.machine(SPIN)
