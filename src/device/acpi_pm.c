@@ -19,7 +19,7 @@
 #define SLP_TYP(cnt) ((cnt) >> 10 & 7)
 #define SLP_EN       BIT(13)
 
-/* Registers as 16-bit words from ACPI_PM_BASE; the timer lies between. */
+/* Registers as 16-bit words from the base; the timer lies between. */
 enum { WORD_PM1_STS = 0, WORD_PM1_EN = 1, WORD_PM1_CNT = 2, WORD_GPE_STS = 6, WORD_GPE_EN = 7 };
 
 struct acpi_pm {
@@ -182,9 +182,30 @@ static void acpi_pm_destroy(void *device)
 {
     struct acpi_pm *pm = device;
     timer_cancel(&pm->board->clock, &pm->timer);
-    bus_remove(pm->board, &pm->registers);
-    bus_remove(pm->board, &pm->timer_region);
+    acpi_pm_place(pm, 0);
     free(pm);
+}
+
+void acpi_pm_place(struct acpi_pm *pm, u16 base)
+{
+    u16 before = acpi_pm_base(pm);
+    if (base == before)
+        return;
+    if (before) {
+        bus_remove(pm->board, &pm->registers);
+        bus_remove(pm->board, &pm->timer_region);
+    }
+    pm->registers.base = base;
+    pm->timer_region.base = base + (ACPI_PM_TMR - ACPI_PM_BASE);
+    if (base) {
+        bus_add(pm->board, &pm->registers);
+        bus_add(pm->board, &pm->timer_region);
+    }
+}
+
+u16 acpi_pm_base(const struct acpi_pm *pm)
+{
+    return (u16)pm->registers.base;
 }
 
 static const struct field acpi_pm_fields[] = {

@@ -12,7 +12,7 @@
 #include "platform/board.h"
 #include "platform/irq.h"
 
-#define ACPI_PM_BASE     0x600
+#define ACPI_PM_BASE     0x600               /* where they are to begin with */
 #define ACPI_PM1_EVT     (ACPI_PM_BASE + 0)  /* 4 bytes: status, enable */
 #define ACPI_PM1_CNT     (ACPI_PM_BASE + 4)  /* 2 bytes */
 #define ACPI_PM_TMR      (ACPI_PM_BASE + 8)  /* 4 bytes */
@@ -25,6 +25,10 @@ struct acpi_pm;
 
 /* `sci`: the system control interrupt, level-triggered, ACPI_SCI_IRQ. */
 struct acpi_pm *acpi_pm_create(struct board *board, struct irq_line sci);
+
+/* Moves the registers, as they lie from ACPI_PM_BASE on, to port `base`; 0: to nowhere. */
+void acpi_pm_place(struct acpi_pm *pm, u16 base);
+u16 acpi_pm_base(const struct acpi_pm *pm);
 
 /* Somebody presses the power button: PWRBTN_STS. */
 void acpi_pm_power_button(struct acpi_pm *pm);

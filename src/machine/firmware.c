@@ -6,6 +6,7 @@
 
 #include "base/ensure.h"
 #include "boot/firmware.h"
+#include "device/piix4_pm.h"
 #include "host/file.h"
 #include "machine/acpi.h"
 #include "machine/acpi_loader.h"
@@ -29,6 +30,9 @@ struct firmware_files {
     struct acpi_loader_entry loader[ACPI_LOADER_MAX];
     struct e820_entry e820[2];
     char boot_order[4096];
+    const struct pc *pc;
+    const struct board *board;
+    const struct vm_config *config;
     u16 console; /* the port of the serial line that has the screen's text */
 };
 
@@ -81,11 +85,24 @@ static void add_memory_map(struct firmware_files *files, const struct pc *pc,
     add_file(pc->fw_cfg, "etc/e820", files->e820, (above ? 2 : 1) * sizeof(struct e820_entry));
 }
 
-static void add_acpi(struct firmware_files *files, const struct pc *pc,
-                     const struct board *board, const struct vm_config *config)
+/* Builds the tables. Firmware places ACPI's registers before it asks for tables, which name
+ * them: each move makes new ones of the same size. */
+static size_t build_acpi(struct firmware_files *files)
 {
-    size_t size = pc_build_acpi(pc, board, config, (u32)-ACPI_FIRST, files->tables);
+    return pc_build_acpi(files->pc, files->board, files->config, (u32)-ACPI_FIRST,
+                         files->tables);
+}
+
+static void rebuild_acpi(void *opaque)
+{
+    build_acpi(opaque);
+}
+
+static void add_acpi(struct firmware_files *files, const struct pc *pc)
+{
+    size_t size = build_acpi(files);
     unsigned commands = acpi_loader_build(files->tables, files->loader);
+    piix4_pm_watch(pc->piix4_pm, rebuild_acpi, files);
     add_file(pc->fw_cfg, ACPI_LOADER_RSDP, files->tables, ACPI_RSDP_SIZE);
     add_file(pc->fw_cfg, ACPI_LOADER_TABLES, files->tables + ACPI_FIRST, size - ACPI_FIRST);
     add_file(pc->fw_cfg, "etc/table-loader", files->loader,
@@ -122,7 +139,10 @@ struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_BOOT_MENU, config->boot_menu, 2);
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_IRQ0_OVERRIDE, 1, 4);
     add_memory_map(files, pc, board->pmap);
-    add_acpi(files, pc, board, config);
+    files->pc = pc;
+    files->board = board;
+    files->config = config;
+    add_acpi(files, pc);
     size_t order =
         plugs_boot_order(plugs, &config->plugs, files->boot_order, sizeof(files->boot_order));
     if (order) /* with its final NUL, as QEMU's */

@@ -12,6 +12,7 @@
 #include "device/i8042.h"
 #include "device/ioapic.h"
 #include "device/lapic.h"
+#include "device/piix4_pm.h"
 #include "device/pit.h"
 #include "device/ps2.h"
 #include "device/reset.h"
@@ -63,6 +64,7 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
     pc->acpi_pm = acpi_pm_create(board, gsi_line(gsi, ACPI_SCI_IRQ));
     fpu_error_create(board, gsi_line(gsi, IRQ_FPU));
     pc->pci = pci_host_create(board, gsi, pc->apic_bus);
+    pc->piix4_pm = piix4_pm_create(board, pc->pci, pc->acpi_pm);
     pmap_set_hole(board->pmap, gpa(VGA_WINDOW), VGA_WINDOW_SIZE);
     if (config->vga)
         vga_create(board, pc->pci, pc->vga_rom, (u32)pc->vga_rom_size, &pc->screen);
@@ -82,6 +84,7 @@ void pc_reset(struct pc *pc, bool firmware)
 {
     input_reset(&pc->input);
     pci_host_shadow(pc->pci, firmware);
+    piix4_pm_start(pc->piix4_pm, firmware);
     if (firmware)
         return;
     u16 level = 1u << ACPI_SCI_IRQ;
@@ -100,7 +103,7 @@ static struct acpi_config describe(const struct pc *pc, const struct board *boar
 {
     struct acpi_config acpi = {
         .n_cpus = board->n_vcpus,
-        .pm_base = ACPI_PM_BASE,
+        .pm_base = acpi_pm_base(pc->acpi_pm),
         .sci = ACPI_SCI_IRQ,
         .reset_port = RESET_PORT,
         .reset_value = RESET_VALUE,

@@ -21,6 +21,7 @@ struct pc {
     struct pci_host *pci;
     struct fw_cfg *fw_cfg;
     struct acpi_pm *acpi_pm;
+    struct piix4_pm *piix4_pm;
     struct pvclock *pvclock;
     struct pv pv[VM_MAX_CPUS];
     struct serial *serial[VM_MAX_SERIAL];

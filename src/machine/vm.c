@@ -181,7 +181,7 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
     bool plugged =
         plugs_create(&vm->plugs, &config->plugs, &vm->board, vm->pc.pci, &vm->pc.gsi, err);
     if (plugged && config->firmware)
-        vm->pc.files = firmware_files_create(&vm->pc, &vm->board, config, &vm->plugs);
+        vm->pc.files = firmware_files_create(&vm->pc, &vm->board, &vm->config, &vm->plugs);
     board_unlock(&vm->board);
     if (!plugged)
         return false;

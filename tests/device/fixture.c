@@ -248,6 +248,8 @@ void full_board_init(struct full_board *full, struct fixture *f)
     ps2_mouse_create(board, full->i8042, &full->input);
     full->acpi_pm = acpi_pm_create(board, gsi_line(&full->gsi, ACPI_SCI_IRQ));
     full->pci = pci_host_create(board, &full->gsi, full->bus);
+    full->piix4_pm = piix4_pm_create(board, full->pci, full->acpi_pm);
+    piix4_pm_start(full->piix4_pm, false);
     static const u8 rom[5000] = {0x55, 0xaa, 10, [4999] = 0x77};
     vga_create(board, full->pci, rom, sizeof(rom), &full->screen);
     full_board_card(full);

@@ -21,6 +21,7 @@
 #include "device/lapic.h"
 #include "device/pci.h"
 #include "device/pic.h"
+#include "device/piix4_pm.h"
 #include "device/pit.h"
 #include "device/pvclock.h"
 #include "device/ps2.h"
@@ -102,6 +103,7 @@ struct full_board {
     struct fw_cfg *fw_cfg;
     struct serial *serial;
     struct acpi_pm *acpi_pm;
+    struct piix4_pm *piix4_pm;
     struct i8042 *i8042;
     struct pvclock *pvclock;
     struct input input;

@@ -4,6 +4,7 @@
 #include "memory/pmap.h"
 #include "platform/ram.h"
 
+/* A register is that of function 0, or has the function in bits 10:8. */
 #define SLOT(n) (0x80000000u | (n) << 11)
 
 struct pci_test {
@@ -38,13 +39,13 @@ static int teardown(void **state)
 
 static u32 rd(struct pci_test *t, unsigned slot, unsigned reg)
 {
-    out32(t->f, 0xcf8, SLOT(slot) | (reg & 0xfc));
+    out32(t->f, 0xcf8, SLOT(slot) | (reg & 0x7fc));
     return in32(t->f, 0xcfc);
 }
 
 static void wr(struct pci_test *t, unsigned slot, unsigned reg, u32 value)
 {
-    out32(t->f, 0xcf8, SLOT(slot) | (reg & 0xfc));
+    out32(t->f, 0xcf8, SLOT(slot) | (reg & 0x7fc));
     out32(t->f, 0xcfc, value);
 }
 
@@ -283,14 +284,58 @@ static void test_shadow(void **state)
     assert_int_equal(get_byte(t, 0xf0005), 0xf5);
 }
 
+static void count_move(void *opaque)
+{
+    ++*(unsigned *)opaque;
+}
+
+/* Firmware finds ACPI's registers nowhere, places them where it likes, and a reset takes them
+ * away again. */
+static void test_piix4_pm(void **state)
+{
+    struct pci_test *t = *state;
+    const unsigned isa = PCI_ISA_SLOT, pm = 3 << 8;
+    unsigned moves = 0;
+    piix4_pm_watch(t->full.piix4_pm, count_move, &moves);
+    assert_int_equal(rd(t, isa, 0), 0x70008086);
+    assert_int_equal(rd(t, isa, pm), 0x71138086);
+    assert_int_equal(rd(t, isa, pm | 0x40), ACPI_PM_BASE | 1);
+    assert_int_equal(rd(t, isa, pm | 0x58), BIT(25)); /* no SMM to set up */
+    assert_int_equal(in16(t->f, ACPI_PM1_CNT), 1);
+
+    devices_reset(&t->f->board);
+    piix4_pm_start(t->full.piix4_pm, true);
+    assert_int_equal(rd(t, isa, pm | 0x40), 1);
+    assert_int_equal(in16(t->f, ACPI_PM1_CNT), 0xffff);
+    wr(t, isa, pm | 0x40, 0xffffb03f);
+    assert_int_equal(rd(t, isa, pm | 0x40), 0xb001);
+    assert_int_equal(in16(t->f, 0xb004), 0xffff); /* not enabled yet */
+    assert_int_equal(moves, 0);
+    wr(t, isa, pm | 0x80, 1);
+    assert_int_equal(moves, 1);
+    assert_int_equal(in16(t->f, 0xb004), 1);
+    assert_int_not_equal(in32(t->f, 0xb008), 0xffffffff);
+    wr(t, isa, pm | 0x40, 0xa001);
+    assert_int_equal(moves, 2);
+    assert_int_equal(in16(t->f, 0xb004), 0xffff);
+    assert_int_equal(in16(t->f, 0xa004), 1);
+    wr(t, isa, pm | 0x80, 0);
+    assert_int_equal(in16(t->f, 0xa004), 0xffff);
+    assert_int_equal(moves, 2);
+
+    devices_reset(&t->f->board);
+    piix4_pm_start(t->full.piix4_pm, false);
+    assert_int_equal(in16(t->f, ACPI_PM1_CNT), 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_mechanism), TEST(test_header),  TEST(test_bar_sizing),
-        TEST(test_bar_moves), TEST(test_assign),  TEST(test_msix),
-        TEST(test_intx),      TEST(test_swizzle), TEST(test_shadow),
+        TEST(test_mechanism), TEST(test_header),   TEST(test_bar_sizing), TEST(test_bar_moves),
+        TEST(test_assign),    TEST(test_msix),     TEST(test_intx),       TEST(test_swizzle),
+        TEST(test_shadow),    TEST(test_piix4_pm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
