@@ -303,8 +303,7 @@ static void lower_xchg_r8(struct x86_insn *i)
     i->opd[1] = (struct x86_operand){OPD_GPR, RAX, i->opsize};
 }
 
-/* AMD's 0F 0D with a register is no hint but #UD (APM vol. 3, PREFETCHlevel). */
-static bool is_bad_prefetch(const struct x86_model *model, const ZydisDecodedInstruction *z)
+bool x86_decoder_bad_prefetch(const struct x86_model *model, const ZydisDecodedInstruction *z)
 {
     return model->amd && z->opcode_map == ZYDIS_OPCODE_MAP_0F && z->opcode == 0x0d &&
            z->raw.modrm.mod == 3;
@@ -349,7 +348,7 @@ static enum x86_decode_result lower(struct x86_cpu *c, const ZydisDecodedInstruc
         lower_xchg_r8(i);
         return DECODE_OK;
     }
-    if (!x86_has(c->model, row->feature) || is_bad_prefetch(c->model, z))
+    if (!x86_has(c->model, row->feature) || x86_decoder_bad_prefetch(c->model, z))
         return decode_fault(i, exec_ud);
     choose_handler(i, z, row, code_size);
     return DECODE_OK;

@@ -13,3 +13,6 @@ void x86_decoder_init(ZydisDecoder *d, const struct x86_model *model, unsigned c
 ZyanStatus x86_decoder_decode(const ZydisDecoder *d, const u8 *bytes, unsigned size,
                               ZydisDecodedInstruction *z,
                               ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT]);
+
+/* AMD's 0F 0D with a register is no hint but #UD (APM vol. 3, PREFETCHlevel). */
+bool x86_decoder_bad_prefetch(const struct x86_model *model, const ZydisDecodedInstruction *z);

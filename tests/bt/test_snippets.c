@@ -105,6 +105,16 @@ struct snippet {
       "mov $0x204ffd, %edi; mov $0x202001, %esi; mov $9, %ecx; rep movsl; movsq; stosb; hlt")  \
     X(fault_string, "mov $0x3ff000, %edi; mov $4000, %ecx; rep stosl; hlt")                    \
     X(far_return, "mov %cs, %eax; push %rax; lea 1f(%rip), %rax; push %rax; lretq; 1: hlt")    \
+    X(loop_narrow, "mov $0x500000003, %rcx; 1: inc %rax; addr32 loop 1b; mov $1, %ecx;"        \
+                   "shl $32, %rcx; addr32 jrcxz 2f; ud2; 2: hlt")                              \
+    X(scan_zero, "xor %eax, %eax; mov %rax, (%rbx); bsf (%rbx), %r10; bsr (%rbx), %r11d;"      \
+                 "bsf (%rbx), %rcx; bsr %rax, %r10; hlt")                                      \
+    X(stack_pointer, ".byte 0xff, 0xf4; .byte 0x8f, 0xc4; push %rsp; pop %rsp; pushq (%rsp);"  \
+                     "hlt")                                                                    \
+    X(call_nowhere, "mov $1, %rax; shl $63, %rax; mov %rax, -9(%rsp); call *-9(%rsp); hlt")    \
+    X(undefined_flags, "stc; sbb %eax, %eax; cmp $3, %ecx; imul (%rbx), %rdx; pushfq; "        \
+                       "add %eax, %eax; mul %ecx; mov (%rsi), %rdi; pushfq; hlt")              \
+    X(prefetch_register, ".byte 0x0f, 0x0d, 0xc9; hlt")                                        \
     X(exchange, "mov %rax, %r12; mov %rdx, %r13; mov (%rbx), %rax; mov 8(%rbx), %rdx;"         \
                 "and $-16, %rbx; lock cmpxchg16b (%rbx); cmpxchg8b (%rsi); hlt")               \
     X(shared_checks,                                                                           \

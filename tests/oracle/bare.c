@@ -40,8 +40,8 @@ struct bare {
 static struct child {
     struct job *job;
     u64 host_rsp, fs_base;
-    bool avx;
-    u8 *window, *code; /* writable aliases */
+    bool avx, writable; /* the code pages are, at present */
+    u8 *window, *code;  /* writable aliases */
 } child;
 
 _Static_assert(offsetof(struct state, rip) == 128 && offsetof(struct state, rflags) == 136 &&
@@ -112,16 +112,26 @@ child_signal(int signal, siginfo_t *info, void *context)
     bare_leave(child.host_rsp);
 }
 
+static void child_allow_writes(bool writable)
+{
+    int rights = PROT_READ | PROT_EXEC | (writable ? PROT_WRITE : 0);
+    if (child.writable == writable)
+        return;
+    ensure(mprotect((void *)CODE_BASE, CODE_SIZE, rights) == 0);
+    child.writable = writable;
+}
+
 static void child_run(struct job *job)
 {
     child.job = job;
-    memset(child.code, 0xcc, MAX_CODE);
-    memcpy(child.code, job->sequence.code, job->sequence.bytes);
+    sequence_place(&job->sequence, child.code);
+    child_allow_writes(job->sequence.modifies);
     memcpy(child.window, job->in.memory, WINDOW_SIZE);
     u64 cs = job->sequence.code_size == 8 ? USER_CS64 : USER_CS32;
     set_fs_base(FS_BASE);
     bare_enter(&job->in, cs, &child.host_rsp);
     memcpy(job->out[BARE].memory, child.window, WINDOW_SIZE);
+    memcpy(job->out[BARE].code, child.code, CODE_SIZE);
 }
 
 static void map_at(u64 at, u64 size, int rights, int fd, u64 offset)
@@ -133,15 +143,14 @@ static void map_at(u64 at, u64 size, int rights, int fd, u64 offset)
 static void child_map(void)
 {
     int fd = memfd_create("oracle", 0);
-    ensure(ftruncate(fd, (off_t)(WINDOW_SIZE + PAGE_SIZE)) == 0);
+    ensure(ftruncate(fd, (off_t)(WINDOW_SIZE + CODE_SIZE)) == 0);
     child.window =
-        mmap(NULL, WINDOW_SIZE + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        mmap(NULL, WINDOW_SIZE + CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     child.code = child.window + WINDOW_SIZE;
-    memset(child.code, 0xcc, PAGE_SIZE);
     map_at(WINDOW_BASE, WINDOW_SIZE - PAGE_SIZE, PROT_READ | PROT_WRITE, fd, 0);
     map_at(WINDOW_BASE + WINDOW_SIZE - PAGE_SIZE, PAGE_SIZE, PROT_READ, fd,
            WINDOW_SIZE - PAGE_SIZE);
-    map_at(CODE_BASE, PAGE_SIZE, PROT_READ | PROT_EXEC, fd, WINDOW_SIZE);
+    map_at(CODE_BASE, CODE_SIZE, PROT_READ | PROT_EXEC, fd, WINDOW_SIZE);
 }
 
 _Noreturn static void child_main(int orders, int reports, _Atomic unsigned *current)

@@ -145,6 +145,9 @@ static bool host_differs(const ZydisDecodedInstruction *z)
         break;
     }
     switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_UD0: /* AMD's fault before their operand is fetched from a next page */
+    case ZYDIS_MNEMONIC_UD1:
+        return host_is_amd();
     case ZYDIS_MNEMONIC_AAA:
     case ZYDIS_MNEMONIC_AAS:
     case ZYDIS_MNEMONIC_AAD:

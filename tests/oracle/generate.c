@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "base/ensure.h"
 #include "oracle.h"
 
 void random_seed(struct random *r, u64 seed)
@@ -59,8 +60,31 @@ static u64 random_integer(struct random *r)
     }
 }
 
+/* Where pages end, or what only the kernel may touch, or what is no address. */
+static u64 wild_pointer(struct random *r)
+{
+    static const u64 edges[] = {
+        0,
+        WINDOW_BASE,
+        WINDOW_BASE + WINDOW_SIZE - PAGE_SIZE, /* from here: read-only */
+        WINDOW_BASE + WINDOW_SIZE,
+        CODE_BASE + CODE_SIZE,
+        0x100000000ull,
+        0x7ffffffff000ull,
+        0x800000000000ull,
+        0xffff800000000000ull,
+        0xffffffff80001000ull,
+    };
+    u64 edge = edges[random_below(r, ARRAY_LEN(edges))];
+    if (r->tame && edge == CODE_BASE + CODE_SIZE)
+        edge = WINDOW_BASE;
+    return random_percent(r, 70) ? edge - random_below(r, 72) : edge + random_below(r, 4000);
+}
+
 static u64 random_pointer(struct random *r)
 {
+    if (r->wild && random_percent(r, 50))
+        return wild_pointer(r);
     /* Mostly the writable pages; near the ends of pages now and then. */
     u64 offset = random_below(r, random_percent(r, 85) ? 2 * PAGE_SIZE - 256 : WINDOW_SIZE);
     if (random_percent(r, 5))
@@ -213,9 +237,10 @@ void generate_state(struct random *r, struct state *s, unsigned code_size)
     s->gpr[RSP] = WINDOW_BASE + 0x800 + random_below(r, 0x1000);
     if (random_percent(r, 80))
         s->gpr[RSP] &= ~7ull;
+    if (r->wild && random_percent(r, 30))
+        s->gpr[RSP] = code_size == 8 ? wild_pointer(r) : (u32)wild_pointer(r);
     if (random_percent(r, 60)) /* counts of REP and LOOP */
         s->gpr[RCX] = random_below(r, 20);
-    s->rip = CODE_BASE;
     s->rflags = FLAG_FIXED | FLAG_IF | (random_next(r) & FLAGS_STATUS);
     if (random_percent(r, 15))
         s->rflags |= FLAG_DF;
@@ -389,7 +414,7 @@ static void patch(u8 *bytes, unsigned offset, unsigned bits, s64 value)
 static void aim(struct random *r, const ZydisDecodedInstruction *z, u8 *bytes, u64 rip)
 {
     bool modrm = z->attributes & ZYDIS_ATTRIB_HAS_MODRM;
-    if (random_percent(r, 5))
+    if (!r->tame && random_percent(r, 5))
         return;
     if (modrm && z->raw.modrm.mod == 0 && z->raw.disp.size == 32) {
         bool relative = z->raw.modrm.rm == 5 && z->machine_mode == ZYDIS_MACHINE_MODE_LONG_64;
@@ -500,14 +525,108 @@ static bool saves_state(const ZydisDecodedInstruction *insns, unsigned n)
     return false;
 }
 
+/* -- Sequences that rewrite themselves ----------------------------------------------------- */
+
+enum { STORE_MOV, STORE_ADD, STORE_SUB };
+
+static void put_known(struct sequence *q, const u8 *bytes, ZydisDecodedInstruction *z)
+{
+    ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+    ensure(decode_one(q->code_size, bytes, 15, z, operands));
+    memcpy(q->code + q->bytes, bytes, z->length);
+    q->form[q->n] = NO_FORM;
+    q->length[q->n] = z->length;
+    q->bytes += q->length[q->n++];
+}
+
+/*
+ * ADD, LOCK SUB or MOV of four bytes of code and an immediate: target and operand come later.
+ *
+ * What the translator takes for dead depends on the code ahead, and a store that changes that
+ * code comes too late to bring it back: so flags are never dead over one here. ADD and SUB set
+ * them all, and PUSHF behind MOV reads them all.
+ */
+static void put_storer(struct random *r, struct sequence *q, ZydisDecodedInstruction *z)
+{
+    static const u8 storers[][15] = {[STORE_MOV] = {0xc7, 0x05},
+                                     [STORE_ADD] = {0x81, 0x05},
+                                     [STORE_SUB] = {0xf0, 0x81, 0x2d}};
+    static const u8 pushf[15] = {0x9c};
+    unsigned which = random_below(r, ARRAY_LEN(storers));
+    put_known(q, storers[which], z);
+    if (which == STORE_MOV)
+        put_known(q, pushf, z + 1);
+}
+
+static void code_bytes(const struct sequence *q, unsigned at, u8 out[4])
+{
+    for (unsigned k = 0; k < 4; k++)
+        out[k] = at + k < q->bytes ? q->code[at + k] : 0xcc;
+}
+
+/*
+ * The storer at `k` is to write the beginning of one of the instructions behind it, in whose
+ * place a jump over it stands before; without any, its own, unchanged.
+ */
+static void aim_storer(struct random *r, struct sequence *q, unsigned k,
+                       const ZydisDecodedInstruction *z)
+{
+    unsigned first = k + (z->mnemonic == ZYDIS_MNEMONIC_MOV ? 2 : 1);
+    unsigned victim = first < q->n ? first + random_below(r, q->n - first) : k;
+    unsigned storer = 0, at = 0;
+    u8 real[4], before[4];
+    for (unsigned j = 0; j < victim; j++) {
+        storer += j < k ? q->length[j] : 0;
+        at += q->length[j];
+    }
+    u64 target = q->start + at;
+    patch(q->code + storer, z->raw.disp.offset, 32,
+          (s64)(target - (q->code_size == 8 ? q->start + storer + z->length : 0)));
+    code_bytes(q, at, real);
+    memcpy(before, real, 4);
+    if (victim != k && q->length[victim] == 1) {
+        before[0] = 0x90;
+    } else if (victim != k) {
+        before[0] = 0xeb;
+        before[1] = (u8)(q->length[victim] - 2);
+    }
+    for (unsigned b = 0; b < 4; b++)
+        if (at + b < q->bytes)
+            q->code[at + b] = before[b];
+    u32 wanted, present;
+    memcpy(&wanted, real, 4);
+    memcpy(&present, before, 4);
+    u32 value = z->mnemonic == ZYDIS_MNEMONIC_MOV   ? wanted
+                : z->mnemonic == ZYDIS_MNEMONIC_ADD ? wanted - present
+                                                    : present - wanted;
+    patch(q->code + storer, z->raw.imm[0].offset, 32, (s64)value);
+}
+
+/* -- The whole ----------------------------------------------------------------------------- */
+
+static u64 pick_start(struct random *r)
+{
+    if (random_percent(r, 75))
+        return CODE_BASE;
+    u64 end = random_percent(r, 70) ? PAGE_SIZE : CODE_SIZE;
+    return CODE_BASE + end - 1 - random_below(r, 64);
+}
+
 void generate(struct forms *forms, struct random *r, struct job *job)
 {
     struct sequence *q = &job->sequence;
     ZydisDecodedInstruction insns[MAX_INSNS];
     unsigned want = 1 + random_below(r, random_percent(r, 50) ? 4 : MAX_INSNS);
 
+    unsigned storer = MAX_INSNS;
+
     memset(q, 0, sizeof(*q));
-    q->code_size = 0;
+    q->start = pick_start(r);
+    q->modifies = random_percent(r, 15);
+    r->wild = random_percent(r, 15);
+    /* Where code can be written, only the storer does it: what else came of it might be a call
+     * of the host's system. */
+    r->tame = q->modifies;
     while (q->n < want) {
         unsigned k = random_below(r, forms->count);
         struct form *f = &forms->list[k];
@@ -516,8 +635,14 @@ void generate(struct forms *forms, struct random *r, struct job *job)
         if (!q->code_size) {
             q->code_size = f->code_size;
             generate_state(r, &job->in, q->code_size);
+            job->in.rip = q->start;
         }
-        if (!generate_insn(r, f, &job->in, CODE_BASE + q->bytes, q->code + q->bytes,
+        if (q->modifies && storer == MAX_INSNS && q->n + 2u <= want && random_percent(r, 50)) {
+            storer = q->n;
+            put_storer(r, q, &insns[q->n]);
+            continue;
+        }
+        if (!generate_insn(r, f, &job->in, q->start + q->bytes, q->code + q->bytes,
                            &insns[q->n]) ||
             !fits(insns, q->n, &insns[q->n])) {
             want -= want > 1;
@@ -530,6 +655,8 @@ void generate(struct forms *forms, struct random *r, struct job *job)
         q->bytes += q->length[q->n++];
     }
     link_branches(r, q, insns);
+    if (storer != MAX_INSNS)
+        aim_storer(r, q, storer, &insns[storer]);
     if (restores_state(insns, q->n))
         plant_images(r, &job->in, q->code_size);
     /* An AVX state of zeroes may or may not be in use. */

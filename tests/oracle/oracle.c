@@ -1,6 +1,7 @@
 /*
  * oracle --seed S --count N [--only MNEMONIC,...] [--verbose]: runs N random sequences on the
- * bare processor and on x86/, and reports every disagreement, minimised. Status 0: all agree.
+ * bare processor, on x86/ and on the translator, and reports every disagreement, minimised.
+ * Status 0: all agree.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -25,21 +26,31 @@ struct totals {
 
 struct arena {
     struct runner *runners[RUNNERS];
+    unsigned n;          /* of them: the last one may be missing */
     struct job *jobs[2]; /* one batch runs while the next is made */
     struct job *trial;
 };
 
 static void run_both(struct arena *a, struct job *jobs, unsigned count)
 {
-    for (unsigned k = 0; k < RUNNERS; k++)
+    for (unsigned k = 0; k < a->n; k++)
         a->runners[k]->start(a->runners[k]->opaque, jobs, count);
-    for (unsigned k = 0; k < RUNNERS; k++)
+    for (unsigned k = 0; k < a->n; k++)
         a->runners[k]->finish(a->runners[k]->opaque);
 }
 
-static bool agree(const struct job *job, bool print)
+static bool agree(const struct arena *a, const struct job *job, bool print)
 {
-    return states_agree(&job->sequence, &job->out[BARE], &job->out[SIM], print);
+    bool all = true;
+    for (unsigned k = SIM; k < a->n; k++) {
+        bool one = states_agree(&job->sequence, &job->out[BARE], &job->out[k], k == BT, false);
+        if (print && !one) {
+            printf(" %s:\n", a->runners[k]->name);
+            states_agree(&job->sequence, &job->out[BARE], &job->out[k], k == BT, true);
+        }
+        all &= one;
+    }
+    return all;
 }
 
 /* Replaces instruction `k` by NOPs, which keeps branches right. */
@@ -57,7 +68,7 @@ static void minimise(struct arena *a, struct job *job)
         memcpy(a->trial, job, sizeof(*job));
         blank(&a->trial->sequence, k);
         run_both(a, a->trial, 1);
-        if (!agree(a->trial, false))
+        if (!agree(a, a->trial, false))
             memcpy(job, a->trial, sizeof(*job));
     }
     run_both(a, job, 1);
@@ -70,6 +81,10 @@ static void print_state(const struct job *job)
         printf("  gpr%-2u %016llx%s", k, (unsigned long long)s->gpr[k], k % 4 == 3 ? "\n" : "");
     printf("  rflags %llx fcw %x fsw %x ftw %x mxcsr %x\n", (unsigned long long)s->rflags,
            s->fpu.fcw, s->fpu.fsw, s->fpu.ftw, s->fpu.mxcsr);
+    const struct state *end = &job->out[BARE];
+    printf("  cpu: %s at %llx, vector %u, error %x, cr2 %llx\n",
+           end->outcome == OUTCOME_END ? "end" : "fault", (unsigned long long)end->rip,
+           end->vector, end->error, (unsigned long long)end->cr2);
 }
 
 static void report(struct arena *a, struct job *job, u64 number)
@@ -77,12 +92,12 @@ static void report(struct arena *a, struct job *job, u64 number)
     printf("\nsequence %llu, %u-bit code:\n", (unsigned long long)number,
            job->sequence.code_size * 8);
     sequence_print(&job->sequence);
-    agree(job, true);
+    agree(a, job, true);
     minimise(a, job);
     printf(" minimised:\n");
     sequence_print(&job->sequence);
     print_state(job);
-    agree(job, true);
+    agree(a, job, true);
 }
 
 /*
@@ -94,7 +109,7 @@ static bool settles(struct arena *a, struct job *job)
     for (unsigned k = 0; k < 3; k++) {
         memcpy(a->trial, job, sizeof(*job));
         run_both(a, a->trial, 1);
-        if (agree(a->trial, false))
+        if (agree(a, a->trial, false))
             return true;
     }
     return false;
@@ -105,8 +120,10 @@ static void count_forms(struct forms *forms, const struct job *job)
 {
     const struct sequence *q = &job->sequence;
     const struct state *s = &job->out[BARE];
-    u64 end = s->outcome == OUTCOME_END ? q->bytes : s->rip - CODE_BASE;
+    u64 end = s->outcome == OUTCOME_END ? q->bytes : s->rip - q->start;
     for (unsigned k = 0, at = 0; k < q->n && at <= end; at += q->length[k++]) {
+        if (q->form[k] == NO_FORM)
+            continue;
         forms->list[q->form[k]].runs++;
         forms->list[q->form[k]].completed += at < end;
     }
@@ -117,13 +134,14 @@ static void account(struct arena *a, const struct options *o, struct forms *form
 {
     t->sequences++;
     t->faults += job->out[BARE].outcome == OUTCOME_FAULT;
-    t->lost += job->out[BARE].outcome == OUTCOME_LOST || job->out[SIM].outcome == OUTCOME_LOST;
+    for (unsigned k = 0, lost = 0; k < a->n && !lost; k++)
+        t->lost += lost = job->out[k].outcome == OUTCOME_LOST;
     count_forms(forms, job);
     if (o->verbose) {
         printf("%llu:\n", (unsigned long long)t->sequences);
         sequence_print(&job->sequence);
     }
-    if (agree(job, false))
+    if (agree(a, job, false))
         return;
     if (settles(a, job)) {
         t->settled++;
@@ -184,8 +202,9 @@ static void run_batches(struct arena *a, const struct options *o, struct forms *
         for (unsigned k = 0; k < next; k++)
             generate(forms, &random, &a->jobs[!now][k]);
         if (count) {
-            a->runners[SIM]->start(a->runners[SIM]->opaque, a->jobs[now], count);
-            for (unsigned k = 0; k < RUNNERS; k++)
+            for (unsigned k = SIM; k < a->n; k++)
+                a->runners[k]->start(a->runners[k]->opaque, a->jobs[now], count);
+            for (unsigned k = 0; k < a->n; k++)
                 a->runners[k]->finish(a->runners[k]->opaque);
         }
         for (unsigned k = 0; k < count; k++)
@@ -198,8 +217,12 @@ static void run_batches(struct arena *a, const struct options *o, struct forms *
 
 static int run(const struct options *o, struct forms *forms)
 {
-    struct arena a = {.runners = {bare_runner(), sim_runner()}};
+    const char *why;
+    struct arena a = {.runners = {bare_runner(), sim_runner(), bt_runner(&why)}};
     struct totals t = {0};
+    a.n = a.runners[BT] ? RUNNERS : BT;
+    if (a.n == BT)
+        printf("without the translator: %s\n", why);
     /* In one mapping, made before the child is. */
     a.jobs[0] = bare_alloc((2 * BATCH + 1) * sizeof(struct job));
     a.jobs[1] = a.jobs[0] + BATCH;
@@ -212,7 +235,7 @@ static int run(const struct options *o, struct forms *forms)
            (unsigned long long)t.lost, (unsigned long long)t.settled,
            (unsigned long long)t.mismatches);
     print_coverage(forms);
-    for (unsigned k = 0; k < RUNNERS; k++)
+    for (unsigned k = 0; k < a.n; k++)
         a.runners[k]->free(a.runners[k]);
     return t.mismatches != 0;
 }

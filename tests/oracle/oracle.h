@@ -3,9 +3,11 @@
  * the semantics of x86/, and every architectural result must agree.
  *
  * Everything lives below 4 GiB at the same addresses on both sides, so that 32-bit code can
- * reach it: one page of code, and a window of three data pages, two writable, one read-only,
+ * reach it: two pages of code, and a window of three data pages, two writable, one read-only,
  * with nothing mapped around. A sequence ends where it meets INT3, of which the rest of the
- * code page consists, or at a fault.
+ * code pages consists, or at a fault. It may begin anywhere in them: instructions then cross
+ * from one page to the other, or from the last one to where nothing is. Some sequences rewrite
+ * an instruction that follows: only for them the code pages are writable.
  */
 #pragma once
 
@@ -17,6 +19,8 @@
 #define WINDOW_BASE  0x20000000ull
 #define WINDOW_PAGES 3 /* the last one read-only */
 #define WINDOW_SIZE  (WINDOW_PAGES * PAGE_SIZE)
+#define CODE_PAGES   2
+#define CODE_SIZE    (CODE_PAGES * PAGE_SIZE)
 #define FS_BASE      (WINDOW_BASE + 0x400)
 #define GS_BASE      (WINDOW_BASE + 0x1400)
 #define MAX_INSNS    16
@@ -27,12 +31,16 @@
 #define USER_CS32 0x23
 #define USER_DS   0x2b
 
+#define NO_FORM 0xffff
+
 struct sequence {
-    u8 code_size; /* 8 or 4: 64-bit or compatibility mode */
+    u64 start;     /* of its first instruction */
+    bool modifies; /* itself: the code pages are writable */
+    u8 code_size;  /* 8 or 4: 64-bit or compatibility mode */
     u8 n;
     u8 length[MAX_INSNS]; /* bytes of each instruction */
     u8 code[MAX_CODE];
-    u16 form[MAX_INSNS]; /* index into the list of forms */
+    u16 form[MAX_INSNS]; /* index into the list of forms, or NO_FORM */
     u16 bytes;
 };
 
@@ -48,6 +56,7 @@ struct state {
     u64 rflags;
     struct x86_fpu fpu;
     u8 memory[WINDOW_SIZE];
+    u8 code[CODE_SIZE]; /* only in results */
     /* Only in results: */
     u8 outcome; /* enum outcome */
     u8 vector;
@@ -55,7 +64,7 @@ struct state {
     u64 cr2;
 };
 
-enum { BARE, SIM, RUNNERS };
+enum { BARE, SIM, BT, RUNNERS };
 
 struct job {
     struct sequence sequence;
@@ -63,8 +72,7 @@ struct job {
     struct state out[RUNNERS];
 };
 
-/* A way of running sequences. Other engines become runners by running vCPUs with page tables
- * for these addresses. */
+/* A way of running sequences. */
 struct runner {
     const char *name;
     /* Starts on `count` jobs, fills its element of their `out`; `finish` returns when that is
@@ -81,6 +89,9 @@ void *bare_alloc(size_t size);
 struct runner *bare_runner(void);
 /* The semantics of x86/. */
 struct runner *sim_runner(void);
+/* The translator, on a vCPU with page tables for these addresses; NULL, and *why: it cannot run
+ * here. */
+struct runner *bt_runner(const char **why);
 
 /* What the processor under us is: its vendor, and its XCR0. */
 bool host_is_amd(void);
@@ -91,6 +102,8 @@ u64 host_xcr0(void);
 
 struct random {
     u64 s[2];
+    bool wild; /* pointers are drawn from where accesses fault */
+    bool tame; /* absolute and relative operands always lie in the window */
 };
 void random_seed(struct random *r, u64 seed);
 u64 random_next(struct random *r);
@@ -145,10 +158,13 @@ void generate_state(struct random *r, struct state *s, unsigned code_size);
 
 /* -- Comparing ----------------------------------------------------------------------------- */
 
-/* False: they differ; prints how when `print`. */
+/* False: they differ; prints how when `print`. `translated`: *b is of an engine that does not
+ * keep dead flags for exceptions. */
 bool states_agree(const struct sequence *q, const struct state *a, const struct state *b,
-                  bool print);
+                  bool translated, bool print);
 void sequence_print(const struct sequence *q);
+/* Puts the sequence into code pages at `code`, among INT3. */
+void sequence_place(const struct sequence *q, u8 code[CODE_SIZE]);
 
 bool decode_one(unsigned code_size, const u8 *bytes, unsigned n, ZydisDecodedInstruction *z,
                 ZydisDecodedOperand *operands);

@@ -28,8 +28,9 @@ struct sim {
     u64 thunks_used;
     struct trap trap;
     const void *running;
-    u8 code[PAGE_SIZE];
-    u8 *memory; /* the window of the job in hand */
+    /* Of the job in hand: */
+    u8 *memory, *code;
+    bool modifies;
     struct job *jobs;
     unsigned count;
 };
@@ -46,7 +47,7 @@ static u8 *reach(struct sim *s, u64 la, enum x86_access access)
     if (offset < WINDOW_SIZE && access != ACCESS_EXEC &&
         (access == ACCESS_READ || offset < WINDOW_SIZE - PAGE_SIZE))
         return s->memory + offset;
-    if (la - CODE_BASE < PAGE_SIZE && access != ACCESS_WRITE)
+    if (la - CODE_BASE < CODE_SIZE && (access != ACCESS_WRITE || s->modifies))
         return s->code + (la - CODE_BASE);
     return NULL;
 }
@@ -60,7 +61,7 @@ static void check(struct x86_cpu *c, u64 la, unsigned size, enum x86_access acce
         if (reach(s, at, access))
             continue;
         bool present =
-            at - WINDOW_BASE < WINDOW_SIZE || at - CODE_BASE < PAGE_SIZE || at >= KERNEL_START;
+            at - WINDOW_BASE < WINDOW_SIZE || at - CODE_BASE < CODE_SIZE || at >= KERNEL_START;
         x86_raise_pf(c, gva(at),
                      (u32)(PF_U | (access == ACCESS_WRITE ? PF_W : 0) |
                            (access == ACCESS_EXEC ? PF_I : 0) | (present ? PF_P : 0)));
@@ -227,10 +228,13 @@ static void step(struct sim *s)
     c->insn_rip = c->rip;
     check(c, c->rip, 1, ACCESS_EXEC);
     u64 offset = c->rip - CODE_BASE;
-    unsigned left = (unsigned)(PAGE_SIZE - offset);
-    while (x86_decode(c, s->code + offset, left < 15 ? left : 15, c->code_size, &i) ==
-           DECODE_FULL)
+    unsigned left = (unsigned)(CODE_SIZE - offset);
+    enum x86_decode_result result;
+    while ((result = x86_decode(c, s->code + offset, left < 15 ? left : 15, c->code_size,
+                                &i)) == DECODE_FULL)
         s->thunks_used = 0;
+    if (result == DECODE_SHORT)
+        check(c, CODE_BASE + CODE_SIZE, 1, ACCESS_EXEC);
     x86_execute(c, &i);
 }
 
@@ -243,9 +247,10 @@ static void run_job(struct sim *s, struct job *job, struct state *out)
 
     *out = *in;
     s->memory = out->memory;
+    s->code = out->code;
+    s->modifies = job->sequence.modifies;
+    sequence_place(&job->sequence, out->code);
     s->thunks_used = 0;
-    memset(s->code, int3, sizeof(s->code));
-    memcpy(s->code, job->sequence.code, job->sequence.bytes);
     memcpy(c->gpr, in->gpr, sizeof(c->gpr));
     c->rip = in->rip;
     c->rflags = in->rflags;
@@ -257,7 +262,7 @@ static void run_job(struct sim *s, struct job *job, struct state *out)
     if (setjmp(unwind) == 0) {
         out->outcome = OUTCOME_LOST;
         for (unsigned n = 0; n < MAX_STEPS; n++) {
-            if (c->rip - CODE_BASE < PAGE_SIZE && s->code[c->rip - CODE_BASE] == int3) {
+            if (c->rip - CODE_BASE < CODE_SIZE && s->code[c->rip - CODE_BASE] == int3) {
                 c->rip++;
                 out->outcome = OUTCOME_END;
                 break;

@@ -165,11 +165,13 @@ struct bt_hot {
     u64 flags; /* saved arithmetic flags: AL = OF, AH = the rest as LAHF has them */
     u64 spill[2];
     u64 pointer[POINTERS];
-    u64 host_rsp;   /* the monitor's stack while in the guest */
-    u64 resume;     /* where the return stub jumps */
-    u64 address;    /* what r10 holds on the way back */
-    u64 exit_site;  /* the indirect branch taken last: it may turn out to fault */
-    u64 *poll_trap; /* an unmapped page */
+    u64 host_rsp;    /* the monitor's stack while in the guest */
+    u64 resume;      /* where the return stub jumps */
+    u64 address;     /* what r10 holds on the way back */
+    u64 exit_site;   /* the indirect branch taken last: it may turn out to fault */
+    u8 *replaced_at; /* host address of what an indirect call pushed, */
+    u64 replaced;    /* and what was there */
+    u64 *poll_trap;  /* an unmapped page */
     u64 poll_word;
     bool vectors_home; /* vector state is in cpu.fpu, not in the registers */
     bool returns;      /* bt_watch.returns */

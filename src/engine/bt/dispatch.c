@@ -344,6 +344,9 @@ static const void *refuse_target(struct bt *bt)
     c->rip = site->rip;
     x86_set_sp(c, x86_sp(c) - (u64)(s64)site->stack);
     vectors_home(bt);
+    /* A call has pushed. */
+    if (site->stack < 0)
+        __builtin_memcpy(bt->hot->replaced_at, &bt->hot->replaced, (size_t)-site->stack);
     sim_step(bt->vcpu);
     return dispatch(bt);
 }

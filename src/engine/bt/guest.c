@@ -145,6 +145,10 @@ static u8 vector_kind(const struct guest_decoder *d, const ZydisDecodedInstructi
         return GUEST_SYSTEM; /* #UD */
     if (moves_state(z) || z->meta.category == ZYDIS_CATEGORY_AVX2GATHER)
         return GUEST_SIMULATE;
+    /* Outside 64-bit code they leave the upper eight registers alone. */
+    if ((z->mnemonic == ZYDIS_MNEMONIC_VZEROUPPER || z->mnemonic == ZYDIS_MNEMONIC_VZEROALL) &&
+        z->machine_mode != ZYDIS_MACHINE_MODE_LONG_64)
+        return GUEST_SIMULATE;
     return special_kind((u16)z->mnemonic);
 }
 
@@ -197,7 +201,8 @@ static u8 classify(const struct guest_decoder *d, const ZydisDecodedInstruction 
     const struct rule *rule = &rules[z->mnemonic];
     if (rule->group == GROUP_NONE)
         return vector_kind(d, z);
-    if (!x86_has(d->model, (enum x86_feature)rule->feature))
+    if (!x86_has(d->model, (enum x86_feature)rule->feature) ||
+        x86_decoder_bad_prefetch(d->model, z))
         return GUEST_SYSTEM; /* #UD */
     if (rule->group == GROUP_SYSTEM)
         return stays_in_mode((u16)z->mnemonic) ? GUEST_SIMULATE : GUEST_SYSTEM;
@@ -249,11 +254,12 @@ static void find_flags(const ZydisDecodedInstruction *z, const ZydisDecodedOpera
     g->flags_read = (u16)(f->tested & FLAGS_STATUS);
     u32 sure = f->modified | f->set_0 | f->set_1;
     g->flags_write = (u16)((sure | f->undefined) & FLAGS_STATUS);
-    g->flags_kill = g->flags_write;
+    /* Undefined may mean unchanged: MUL and DIV of AMD's processors leave SF, ZF, AF and PF. */
+    g->flags_kill = (u16)(sure & FLAGS_STATUS);
     if (is_shift(z) && !shift_count_known(z, operands))
         g->flags_kill = 0;
     else if (z->meta.category == ZYDIS_CATEGORY_ROTATE)
-        g->flags_kill = (u16)(sure & FLAGS_STATUS & ~FLAG_OF);
+        g->flags_kill &= (u16)~FLAG_OF;
 }
 
 /* -- Operands ------------------------------------------------------------------------------ */
@@ -310,7 +316,6 @@ static void add_memory(const ZydisDecodedInstruction *z, const ZydisDecodedOpera
     g->index = gpr_of(o->mem.index);
     g->scale = o->mem.scale ? (u8)__builtin_ctz(o->mem.scale) : 0;
     g->disp = o->mem.disp.value;
-    g->adsize = z->address_width / 8;
 }
 
 /* Outside 64-bit code targets are cut to the operand size. */
@@ -546,12 +551,16 @@ bool guest_decode(const struct guest_decoder *d, unsigned code_size, const u8 *b
     g->length = z.length;
     g->mnemonic = (u16)z.mnemonic;
     g->opsize = z.operand_width / 8;
+    g->adsize = z.address_width / 8;
     g->kind = classify(d, &z);
     g->size_prefix = needs_size_prefix(&z, operands, code_size);
     find_shape(&z, g);
     find_flags(&z, operands, g);
     bool plain = find_operands(&z, operands, g);
     refine(&z, operands, g);
+    /* A source of zero leaves the destination, all 64 bits of it. */
+    if (z.mnemonic == ZYDIS_MNEMONIC_BSF || z.mnemonic == ZYDIS_MNEMONIC_BSR)
+        g->regs_partial |= g->regs_written;
     if (z.mnemonic == ZYDIS_MNEMONIC_LEA)
         lower_lea(g);
     else if (g->kind == GUEST_COPY && g->memory && (!plain || too_many_registers(g)))

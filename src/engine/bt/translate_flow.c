@@ -153,13 +153,21 @@ static void loop(struct translation *t)
  * -----------------------------------------------------------------
  */
 
-/* Pushes the return address; RSP moves when nothing can fault any more. */
-static void push_return(struct translation *t)
+/* Pushes the return address; RSP moves when nothing can fault any more. `refusable`: but for
+ * the target, so that what was there is kept. */
+static void push_return(struct translation *t, bool refusable)
 {
     const struct guest_insn *g = translation_insn(t);
     struct emit *e = &t->e;
     u64 next = guest_next(g);
     struct host_mem at = check_stack(t, RSP, -(s32)g->opsize, g->opsize, true);
+    if (refusable) {
+        at = free_r11(t, at);
+        emit_lea(e, 8, R11, at);
+        emit_store(e, bt_mem(t->bt, &t->bt->hot->replaced_at), R11);
+        emit_load_sized(e, g->opsize, R11, at);
+        emit_store(e, bt_mem(t->bt, &t->bt->hot->replaced), R11);
+    }
     if (g->opsize < 8 || next == (u64)(s64)(s32)next) {
         emit_store_imm(e, g->opsize, at, (s32)next);
     } else {
@@ -175,12 +183,13 @@ static void call(struct translation *t)
     const struct guest_insn *g = translation_insn(t);
     if (closes_loop(g))
         put_poll(t);
-    push_return(t);
+    push_return(t, false);
     exit_to(t, g->imm);
 }
 
 /* To the target in r10; flags are saved. A target where RIP cannot go makes the branch itself
- * fault (#GP), which the miss finds out: it undoes the `stack` bytes that RSP was moved by. */
+ * fault (#GP), which the miss finds out: it undoes the `stack` bytes that RSP was moved by, and
+ * a push. */
 static void exit_indirect(struct translation *t, s32 stack)
 {
     struct bt *bt = t->bt;
@@ -230,7 +239,7 @@ static void call_to(struct translation *t)
     flags_clobber(t);
     load_target(t);
     emit_store(&t->e, spill, R10);
-    push_return(t);
+    push_return(t, true);
     emit_load(&t->e, R10, spill);
     exit_indirect(t, -(s32)translation_insn(t)->opsize);
 }

@@ -489,8 +489,9 @@ static unsigned register_operand(const struct guest_insn *g, u16 set)
 
 bool names_rsp(const struct guest_insn *g)
 {
-    return !g->memory && (g->bytes[g->opcode] & 7) == RSP && !(g->rex & 1) &&
-           (g->bytes[g->opcode] & 0xf0) == 0x50;
+    u8 byte = g->bytes[g->modrm ? g->modrm : g->opcode];
+    return !g->memory && (byte & 7) == RSP && !(g->rex & 1) &&
+           (g->modrm || (byte & 0xf0) == 0x50);
 }
 
 /* r11 := what PUSH pushes, when no register or constant stands for it. */
