@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/ensure.h"
+
 /* direct is asked for by name: sim, which works everywhere, ends the choice before it. */
 const struct engine *const engines[] = {&bt_engine, &sim_engine, &direct_engine};
 const unsigned n_engines = ARRAY_LEN(engines);
@@ -14,6 +16,20 @@ const struct engine *engine_named(const char *name)
             return engines[i];
     }
     return NULL;
+}
+
+bool engine_exchange(struct vcpu *vcpu, const struct engine *engine, struct error *err)
+{
+    const struct engine *old = vcpu->engine;
+    struct error again;
+    old->detach(vcpu);
+    vcpu->engine = engine;
+    bool attached = engine->attach(vcpu, err);
+    if (!attached) {
+        vcpu->engine = old;
+        ensure(old->attach(vcpu, &again));
+    }
+    return attached;
 }
 
 const struct engine *engine_first_working(struct error *why)

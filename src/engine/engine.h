@@ -63,5 +63,11 @@ extern const unsigned n_engines;
 
 /* The engine of that name (`-accel`), or NULL. */
 const struct engine *engine_named(const char *name);
+/*
+ * Puts another engine on the vCPU, which goes on where the old one left it; what that had
+ * translated and counted is gone. In the vCPU's thread, while no other vCPU of the board runs.
+ * False: the new one cannot be attached, and the old one is back.
+ */
+bool engine_exchange(struct vcpu *vcpu, const struct engine *engine, struct error *err);
 /* The first engine of the list that can run here; NULL: *why has each one's reason. */
 const struct engine *engine_first_working(struct error *why);

@@ -6,12 +6,31 @@
 #include "base/ensure.h"
 #include "machine/vm_state.h"
 
+/* Under run_lock, which it drops meanwhile. */
+static void exchange(struct vm_thread *thread)
+{
+    struct vm *vm = thread->vm;
+    struct error err = {{0}};
+    pthread_mutex_unlock(&vm->run_lock);
+    bool exchanged = engine_exchange(thread->vcpu, thread->next, &err);
+    pthread_mutex_lock(&vm->run_lock);
+    thread->exchanged = exchanged;
+    thread->next = NULL;
+    if (!exchanged)
+        vm->attach_error = err;
+    pthread_cond_broadcast(&vm->run_cond);
+}
+
 /* Waits until the machine runs; false: it ends. */
 static bool park(struct vm_thread *thread)
 {
     struct vm *vm = thread->vm;
     pthread_mutex_lock(&vm->run_lock);
     while (!vm->running && !vm->ending) {
+        if (thread->next) {
+            exchange(thread);
+            continue;
+        }
         thread->parked = true;
         pthread_cond_broadcast(&vm->run_cond);
         pthread_cond_wait(&vm->run_cond, &vm->run_lock);
@@ -123,6 +142,21 @@ bool run_create(struct vm *vm, struct error *err)
         *err = vm->attach_error;
     pthread_mutex_unlock(&vm->run_lock);
     return !failed;
+}
+
+bool run_exchange(struct vm *vm, unsigned cpu, const struct engine *engine, struct error *err)
+{
+    struct vm_thread *thread = &vm->threads[cpu];
+    pthread_mutex_lock(&vm->run_lock);
+    thread->next = engine;
+    pthread_cond_broadcast(&vm->run_cond);
+    while (thread->next)
+        pthread_cond_wait(&vm->run_cond, &vm->run_lock);
+    bool exchanged = thread->exchanged;
+    if (!exchanged)
+        *err = vm->attach_error;
+    pthread_mutex_unlock(&vm->run_lock);
+    return exchanged;
 }
 
 void run_resume(struct vm *vm)

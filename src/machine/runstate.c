@@ -128,6 +128,14 @@ void vm_release(struct vm *vm)
         go(vm);
 }
 
+bool vm_set_engine(struct vm *vm, unsigned cpu, const struct engine *engine, struct error *err)
+{
+    vm_hold(vm);
+    bool exchanged = run_exchange(vm, cpu, engine, err);
+    vm_release(vm);
+    return exchanged;
+}
+
 /* -- Disks that fail ----------------------------------------------------------------------- */
 
 static void disk_failed(void *opaque)

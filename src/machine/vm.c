@@ -302,9 +302,9 @@ void vm_print_counters(struct vm *vm, FILE *out)
         struct vcpu *vcpu = vm->board.vcpus[i];
         fprintf(out, "cpu%u.halts %llu\n", i, (unsigned long long)vm->threads[i].halts);
         fprintf(out, "cpu%u.exits %llu\n", i, (unsigned long long)vm->threads[i].exits);
-        unsigned n = vm->engine->counters(vcpu, counters, ARRAY_LEN(counters));
+        unsigned n = vcpu->engine->counters(vcpu, counters, ARRAY_LEN(counters));
         for (unsigned k = 0; k < n && k < ARRAY_LEN(counters); k++)
-            fprintf(out, "cpu%u.%s.%s %llu\n", i, vm->engine->name, counters[k].name,
+            fprintf(out, "cpu%u.%s.%s %llu\n", i, vcpu->engine->name, counters[k].name,
                     (unsigned long long)counters[k].value);
     }
 }

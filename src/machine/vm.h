@@ -145,6 +145,10 @@ void vm_unwatch(struct vm *vm, struct vm_watcher *watcher);
 void vm_hold(struct vm *vm);
 void vm_release(struct vm *vm);
 
+/* Puts another engine on a vCPU, which must be able to run here; the guest does not notice.
+ * False: *err says why not, and it goes on with the old one. */
+bool vm_set_engine(struct vm *vm, unsigned cpu, const struct engine *engine, struct error *err);
+
 const struct vm_config *vm_config(const struct vm *vm);
 struct plugs *vm_plugs(struct vm *vm);
 /* Of the host's thread that runs a vCPU. */

@@ -15,10 +15,12 @@ struct vm_thread {
     struct vm *vm;
     struct vcpu *vcpu;
     pthread_t thread;
-    pid_t tid;     /* written before `attached` */
-    bool parked;   /* under run_lock */
-    bool attached; /* under run_lock: the engine has its state */
-    bool failed;   /* under run_lock: the engine refused, see vm->attach_error */
+    pid_t tid;                 /* written before `attached` */
+    bool parked;               /* under run_lock */
+    bool attached;             /* under run_lock: the engine has its state */
+    bool failed;               /* under run_lock: the engine refused, see vm->attach_error */
+    const struct engine *next; /* under run_lock: to be exchanged for, while parked */
+    bool exchanged;            /* under run_lock: the last one was attached */
     u64 halts, exits;
 };
 

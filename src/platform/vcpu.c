@@ -47,8 +47,19 @@ void vcpu_signal(struct vcpu *vcpu, u32 attention)
         pthread_cond_broadcast(&vcpu->wait_cond);
         pthread_mutex_unlock(&vcpu->wait_lock);
     }
-    if ((old & attention) != attention && vcpu->kick && atomic_load(&vcpu->in_guest))
+    if ((old & attention) == attention || !atomic_load(&vcpu->in_guest))
+        return;
+    pthread_mutex_lock(&vcpu->wait_lock);
+    if (vcpu->kick)
         vcpu->kick(vcpu);
+    pthread_mutex_unlock(&vcpu->wait_lock);
+}
+
+void vcpu_set_kick(struct vcpu *vcpu, void (*kick)(struct vcpu *vcpu))
+{
+    pthread_mutex_lock(&vcpu->wait_lock);
+    vcpu->kick = kick;
+    pthread_mutex_unlock(&vcpu->wait_lock);
 }
 
 void vcpu_clear(struct vcpu *vcpu, u32 attention)

@@ -64,8 +64,8 @@ struct vcpu {
     /* The simulator's decoded code: every engine has it for what it leaves to the simulator
      * (law 2). */
     struct sim *sim;
-    /* Makes the engine leave guest code soon; any thread. NULL: the engine polls `attention`.
-     */
+    /* Makes the engine leave guest code soon; called under wait_lock, any thread. NULL: the
+     * engine polls `attention`. */
     void (*kick)(struct vcpu *vcpu);
 
     /* Waiting in HLT, see vcpu_wait. */
@@ -107,6 +107,8 @@ void vcpu_clear_room(struct vcpu *vcpu);
 /* Raises attention bits (ATTN_INTR, ATTN_NMI, ATTN_INIT, ATTN_SIPI, ATTN_KICK, ATTN_WORK),
  * wakes the vCPU from HLT and makes its engine notice within microseconds. */
 void vcpu_signal(struct vcpu *vcpu, u32 attention);
+/* Changes vcpu->kick in the vCPU's thread; NULL: nobody is in the old one any more. */
+void vcpu_set_kick(struct vcpu *vcpu, void (*kick)(struct vcpu *vcpu));
 /* Lowers level-like bits (ATTN_INTR). */
 void vcpu_clear(struct vcpu *vcpu, u32 attention);
 

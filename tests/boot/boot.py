@@ -44,6 +44,7 @@ def main():
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--memory", default="512M")
     parser.add_argument("--doppel", default="build/doppel")
+    parser.add_argument("--exchange", help="tests/boot/exchange.c; ENGINE is its seed then")
     parser.add_argument("--guests", default="build/guest")
     parser.add_argument("--append", default="")
     parser.add_argument("--timeout", type=float, default=300)
@@ -60,12 +61,17 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         initrd = guests.make_initrd(base, os.path.join(directory, "initrd"),
                                     {"script": (script, True)})
-        words = guests.command(args.engine, args.doppel, kernel, initrd,
-                               "console=ttyS0 " + args.append, args.memory, args.cpus)
+        append = "console=ttyS0 " + args.append
+        if args.exchange:
+            words = [args.exchange, kernel, initrd, append, "512", str(args.cpus), args.engine]
+        else:
+            words = guests.command(args.engine, args.doppel, kernel, initrd, append, args.memory, args.cpus)
         result = guests.boot(words, args.timeout)
-    if "no engine can run here" in result.errors:
+    if "no engine can run here" in result.errors or result.status == SKIPPED:
         print("SKIP: " + result.errors.strip())
         return SKIPPED
+    if args.exchange:
+        print(result.errors.strip())
     wrong = list(problems(result, args.guest, args.cpus, checks))
     if wrong:
         print(result.output)

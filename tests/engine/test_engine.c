@@ -290,6 +290,28 @@ static void test_kick_leaves_a_loop(void **state)
     }
 }
 
+/* Each engine takes over where the one before it left (law 1). */
+static void test_exchange(void **state)
+{
+    static const u8 code[] = {0xb8, 0x01, 0x00, 0xf4}, more[] = {0x40, 0xf4}; /* inc ax; hlt */
+    struct fixture *f = start(engines[0]);
+    struct error err;
+    place(f, CODE, code, sizeof(code));
+    assert_int_equal(run_at(f, CODE), EXIT_HALTED);
+    for (unsigned i = 1; i < 4 * n_engines; i++) {
+        u64 at = f->vcpu->cpu.rip;
+        if (!engines[i % n_engines]->probe(&err))
+            continue;
+        place(f, at, more, sizeof(more));
+        assert_true(engine_exchange(f->vcpu, engines[i % n_engines], &err));
+        f->engine = f->vcpu->engine;
+        u16 before = ax(f);
+        assert_int_equal(run_at(f, at), EXIT_HALTED);
+        assert_int_equal(ax(f), before + 1);
+    }
+    finish(f);
+}
+
 /* An empty IDT: INT3 cannot be delivered, nor #GP, nor #DF. */
 static void test_triple_fault(void **state)
 {
@@ -309,7 +331,7 @@ int main(void)
         cmocka_unit_test(test_modifies_loop), cmocka_unit_test(test_device_writes_code),
         cmocka_unit_test(test_crosses_pages), cmocka_unit_test(test_device_memory),
         cmocka_unit_test(test_ports),         cmocka_unit_test(test_kick_leaves_a_loop),
-        cmocka_unit_test(test_triple_fault),
+        cmocka_unit_test(test_triple_fault),  cmocka_unit_test(test_exchange),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -67,8 +67,8 @@ static void code_bytes(const u8 code[CODE_SIZE], u64 at, u8 bytes[15])
     memcpy(bytes, code + at, CODE_SIZE - at < 15 ? CODE_SIZE - at : 15);
 }
 
-/* Images of state and 80-bit numbers are many accesses whose order is the processor's own:
- * which of them faults first is not compared. */
+/* Images of state, 80-bit numbers and masked stores are many accesses whose order is the
+ * processor's own: which of them faults first is not compared. */
 static bool is_image(const struct sequence *q, const struct state *s, u64 rip)
 {
     ZydisDecodedInstruction z;
@@ -90,6 +90,9 @@ static bool is_image(const struct sequence *q, const struct state *s, u64 rip)
     default:
         return operands[0].size == 80 || operands[1].size == 80 ||
                z.mnemonic == ZYDIS_MNEMONIC_FNSTENV || z.mnemonic == ZYDIS_MNEMONIC_FLDENV ||
+               z.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ ||
+               z.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
+               z.mnemonic == ZYDIS_MNEMONIC_VMASKMOVDQU ||
                z.mnemonic == ZYDIS_MNEMONIC_FNSAVE || z.mnemonic == ZYDIS_MNEMONIC_FRSTOR;
     }
 }
@@ -108,13 +111,14 @@ static bool is_partial(const struct sequence *q, const struct state *s)
             z.mnemonic == ZYDIS_MNEMONIC_PUSHA || z.mnemonic == ZYDIS_MNEMONIC_PUSHAD);
 }
 
-/* Such an operand across 4 GiB: the limit, or the parts before and behind it, may fault first.
+/* Such an operand across 4 GiB or the end of the lower half: the limit, or the parts before and
+ * behind it, may fault first.
  */
 static bool at_4g(const struct sequence *q, const struct state *a, const struct state *b)
 {
     bool near = a->vector == VEC_PF ? (u32)(a->cr2 + 0x200) < 0x400
                                     : a->vector == VEC_GP || a->vector == VEC_SS;
-    return q->code_size == 4 && near && a->rip == b->rip && is_image(q, a, a->rip);
+    return near && a->rip == b->rip && is_image(q, a, a->rip);
 }
 
 static void differ_outcome(struct difference *d, const struct sequence *q,

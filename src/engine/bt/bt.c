@@ -73,7 +73,7 @@ static bool bt_attach(struct vcpu *vcpu, struct error *err)
         return false;
     }
     vcpu->cpu.ops = &bt_of(vcpu)->ops;
-    vcpu->kick = bt_kick;
+    vcpu_set_kick(vcpu, bt_kick);
     trap_install();
     if (trap_enter(&bt_of(vcpu)->trap, err))
         return true;
@@ -85,7 +85,7 @@ static bool bt_attach(struct vcpu *vcpu, struct error *err)
 static void bt_detach(struct vcpu *vcpu)
 {
     trap_leave();
-    vcpu->kick = NULL;
+    vcpu_set_kick(vcpu, NULL);
     sim_destroy(vcpu);
     bt_free(bt_of(vcpu));
     vcpu->engine_state = NULL;

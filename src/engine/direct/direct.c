@@ -522,7 +522,7 @@ static bool direct_attach(struct vcpu *vcpu, struct error *err)
     }
     notes_make(d);
     vcpu->cpu.ops = &d->ops;
-    vcpu->kick = direct_kick;
+    vcpu_set_kick(vcpu, direct_kick);
     bt_set_watch(vcpu, &d->watch);
     notes_watch(d);
     return true;
