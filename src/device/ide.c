@@ -381,6 +381,7 @@ static void drive_reset(void *device)
         block_drain(drive->block);
         ensure(!drive->in_flight);
     }
+    memset(drive->buffer, 0, sizeof(drive->buffer));
     ide_power_on(drive);
 }
 

@@ -16,9 +16,15 @@
 #define ROM_MAX  (1 * MiB)
 
 /* CMOS memory, as QEMU's machines use it */
+#define CMOS_FLOPPIES  0x10
+#define CMOS_EQUIPMENT 0x14
 #define CMOS_BOOT_3RD  0x38 /* bits 7:4; bit 0: no check for a floppy's signature */
 #define CMOS_BOOT      0x3d /* bits 3:0 the first device, 7:4 the second */
 #define CMOS_MORE_CPUS 0x5f
+
+#define EQUIPMENT_FLOPPY BIT(0)
+#define EQUIPMENT_FPU    BIT(1)
+#define EQUIPMENT_MOUSE  BIT(2)
 
 struct e820_entry {
     u64 addr, len;
@@ -126,6 +132,15 @@ static void set_boot_order(struct rtc *rtc, const char *order)
     rtc_set_cmos(rtc, CMOS_BOOT_3RD, (u8)(device[2] << 4));
 }
 
+static void set_floppies(struct rtc *rtc, u8 types)
+{
+    unsigned drives = !!(types >> 4) + !!(types & 15);
+    rtc_set_cmos(rtc, CMOS_FLOPPIES, types);
+    rtc_set_cmos(rtc, CMOS_EQUIPMENT,
+                 (u8)(EQUIPMENT_FPU | EQUIPMENT_MOUSE |
+                      (drives ? EQUIPMENT_FLOPPY | (drives - 1) << 6 : 0)));
+}
+
 struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,
                                              const struct vm_config *config,
                                              const struct plugs *plugs)
@@ -150,6 +165,7 @@ struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,
     files->console = 0x3f8;
     if (config->screen_on_serial && config->n_serial)
         add_file(pc->fw_cfg, "etc/sercon-port", &files->console, sizeof(files->console));
+    set_floppies(pc->rtc, plugs_floppy_types(plugs, &config->plugs));
     rtc_set_cmos(pc->rtc, CMOS_MORE_CPUS, (u8)(config->cpus - 1));
     set_boot_order(pc->rtc, config->boot_order ? config->boot_order : "cdn");
     return files;

@@ -11,6 +11,7 @@
 #include "device/fpu_error.h"
 #include "device/i8042.h"
 #include "device/ioapic.h"
+#include "device/isa_dma.h"
 #include "device/lapic.h"
 #include "device/piix4_pm.h"
 #include "device/pit.h"
@@ -68,6 +69,7 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
     pmap_set_hole(board->pmap, gpa(VGA_WINDOW), VGA_WINDOW_SIZE);
     if (config->vga)
         vga_create(board, pc->pci, pc->vga_rom, (u32)pc->vga_rom_size, &pc->screen);
+    pc->dma = isa_dma_create(board);
     reset_control_create(board);
     pc->fw_cfg = fw_cfg_create(board);
     pc->pvclock = pvclock_create(board);

@@ -20,6 +20,7 @@ struct pc {
     struct rtc *rtc;
     struct pci_host *pci;
     struct fw_cfg *fw_cfg;
+    struct isa_dma *dma;
     struct acpi_pm *acpi_pm;
     struct piix4_pm *piix4_pm;
     struct pvclock *pvclock;

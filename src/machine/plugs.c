@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "device/debug.h"
+#include "device/fdc.h"
 #include "device/gsi.h"
 #include "device/ide.h"
 #include "device/testdev.h"
@@ -149,8 +150,35 @@ static bool create_ide(struct plugs *plugs, const struct plugs_config *config,
     return !any || ide_create(board, pci, irq, drives);
 }
 
+static void find_floppies(const struct plugs *plugs, const struct plugs_config *config,
+                          struct block **disks)
+{
+    for (unsigned i = 0; i < config->n_devices; i++) {
+        const struct plug_config *device = &config->devices[i];
+        if (device->kind == PLUG_FLOPPY)
+            disks[device->unit] = block_back_block(plugs->disks[device->disk]);
+    }
+}
+
+static void create_floppies(struct plugs *plugs, const struct plugs_config *config,
+                            struct board *board, struct gsi *gsi, struct isa_dma *dma)
+{
+    struct block *disks[FDC_DRIVES] = {0};
+    find_floppies(plugs, config, disks);
+    if (disks[0] || disks[1])
+        fdc_create(board, dma, gsi_line(gsi, 6), disks);
+}
+
+u8 plugs_floppy_types(const struct plugs *plugs, const struct plugs_config *config)
+{
+    struct block *disks[FDC_DRIVES] = {0};
+    find_floppies(plugs, config, disks);
+    return (u8)((disks[0] ? fdc_drive_type(disks[0]->size) : 0) << 4 |
+                (disks[1] ? fdc_drive_type(disks[1]->size) : 0));
+}
+
 bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct board *board,
-                  struct pci_host *pci, struct gsi *gsi, struct error *err)
+                  struct pci_host *pci, struct gsi *gsi, struct isa_dma *dma, struct error *err)
 {
     for (unsigned i = 0; i < config->n_devices; i++) {
         const struct plug_config *device = &config->devices[i];
@@ -192,6 +220,7 @@ bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct
         if (!plugged)
             return error_set(err, "-device: the PCI bus is full");
     }
+    create_floppies(plugs, config, board, gsi, dma);
     return create_ide(plugs, config, board, pci, gsi);
 }
 

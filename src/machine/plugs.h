@@ -7,6 +7,7 @@
 #pragma once
 
 #include "device/gsi.h"
+#include "device/isa_dma.h"
 #include "device/pci.h"
 #include "host/block/back.h"
 #include "host/char/char.h"
@@ -122,7 +123,11 @@ void plugs_close(struct plugs *plugs);
 
 /* Makes the devices. Under the board lock. */
 bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct board *board,
-                  struct pci_host *pci, struct gsi *gsi, struct error *err);
+                  struct pci_host *pci, struct gsi *gsi, struct isa_dma *dma,
+                  struct error *err);
+
+/* What CMOS memory says of the floppy drives: A: in bits 7:4, B: in 3:0. */
+u8 plugs_floppy_types(const struct plugs *plugs, const struct plugs_config *config);
 
 /*
  * The order in which firmware tries the devices, as SeaBIOS reads it ("bootorder": Open

@@ -259,6 +259,9 @@ void full_board_init(struct full_board *full, struct fixture *f)
     const struct ide_drive_config drives[IDE_CHANNELS][IDE_DRIVES] = {
         {{.block = &full->disk.block}, {.cdrom = true, .block = &full->cd.block}}};
     ide_create(board, full->pci, irq, drives);
+    fake_disk_init(&full->floppy, 360 * KiB);
+    struct block *const floppies[FDC_DRIVES] = {&full->floppy.block};
+    fdc_create(board, isa_dma_create(board), gsi_line(&full->gsi, 6), floppies);
     reset_control_create(board);
     full->fw_cfg = fw_cfg_create(board);
     debug_exit_create(board, 0xf4, 4);
@@ -268,12 +271,13 @@ void full_board_init(struct full_board *full, struct fixture *f)
 }
 
 static const u16 poke_ports[] = {
-    0x1f0, 0x1f0, 0x1f1, 0x1f2, 0x1f3, 0x1f4, 0x1f5, 0x1f6, 0x1f7, 0x1f7, 0x3f6, 0x20,  0x21,
-    0x40,  0x41,  0x42,  0x43,  0x60,  0x61,  0x64,  0x70,  0x71,  0x92,  0xa0,  0xa1,  0xe9,
-    0xf4,  0x2f8, 0x2f9, 0x2fa, 0x3f8, 0x3f9, 0x3fa, 0x3fb, 0x3fc, 0x3fd, 0x3fe, 0x3ff, 0x4d0,
-    0x4d1, 0x510, 0x511, 0x514, 0x518, 0x1ce, 0x1cf, 0x3b4, 0x3b5, 0x3c0, 0x3c1, 0x3c2, 0x3c4,
-    0x3c5, 0x3c6, 0x3c7, 0x3c8, 0x3c9, 0x3ce, 0x3cf, 0x3d4, 0x3d5, 0x3da, 0x600, 0x602, 0x604,
-    0x605, 0x608, 0x60c, 0x60e, 0xcf8, 0xcf9, 0xcfc, 0xcfe,
+    0x00,  0x01,  0x04,  0x05,  0x08,  0x0a,  0x0b,  0x0c,  0x81,  0xc0,  0xd4,  0x3f2, 0x3f4,
+    0x3f5, 0x3f7, 0x1f0, 0x1f0, 0x1f1, 0x1f2, 0x1f3, 0x1f4, 0x1f5, 0x1f6, 0x1f7, 0x1f7, 0x3f6,
+    0x20,  0x21,  0x40,  0x41,  0x42,  0x43,  0x60,  0x61,  0x64,  0x70,  0x71,  0x92,  0xa0,
+    0xa1,  0xe9,  0xf4,  0x2f8, 0x2f9, 0x2fa, 0x3f8, 0x3f9, 0x3fa, 0x3fb, 0x3fc, 0x3fd, 0x3fe,
+    0x3ff, 0x4d0, 0x4d1, 0x510, 0x511, 0x514, 0x518, 0x1ce, 0x1cf, 0x3b4, 0x3b5, 0x3c0, 0x3c1,
+    0x3c2, 0x3c4, 0x3c5, 0x3c6, 0x3c7, 0x3c8, 0x3c9, 0x3ce, 0x3cf, 0x3d4, 0x3d5, 0x3da, 0x600,
+    0x602, 0x604, 0x605, 0x608, 0x60c, 0x60e, 0xcf8, 0xcf9, 0xcfc, 0xcfe,
 };
 
 static void poke_msr(struct fixture *f, u32 what, u32 where, u64 value)
@@ -353,6 +357,7 @@ void full_board_destroy(struct full_board *full)
 {
     fake_disk_destroy(&full->disk);
     fake_disk_destroy(&full->cd);
+    fake_disk_destroy(&full->floppy);
 }
 
 /* An IDE command as a driver gives it, with memory for DMA. */
@@ -391,6 +396,27 @@ static void poke_ide(struct full_board *full, struct fixture *f, u32 where, u64 
             out32(f, 0x1f0, (u32)value);
 }
 
+/* A floppy command, mostly with sense, and DMA that is ready for it. */
+static void poke_fdc(struct fixture *f, u32 where, u64 value)
+{
+    static const u8 codes[] = {0xe6, 0xc5, 0x4d, 0x0f, 0x07, 0x08,
+                               0x03, 0x16, 0x4a, 0x0e, 0x42};
+    out8(f, 0x3f2, where & 1 ? 0x1c : (u8)(where >> 1));
+    fixture_step(f, 2000000);
+    out8(f, 0x0b, where & 2 ? 0x46 : 0x4a);
+    out8(f, 0x05, (u8)(value >> 40));
+    out8(f, 0x05, (u8)(value >> 48 & 15));
+    out8(f, 0x0a, 2);
+    out8(f, 0x3f5, codes[(where >> 8 & 255) % sizeof(codes)]);
+    for (unsigned i = 0; i < 8; i++)
+        out8(f, 0x3f5, (u8)(value >> 8 * i & (where >> 16 & 31)));
+    for (unsigned i = 0; i < (where >> 24); i++)
+        if (value & 1)
+            in8(f, 0x3f5);
+        else
+            out8(f, 0x3f5, (u8)(value >> i % 64));
+}
+
 void full_board_poke(struct full_board *full, struct fixture *f, u32 what, u32 where, u64 value)
 {
     unsigned size = 1u << (what >> 5 & 3);
@@ -419,7 +445,9 @@ void full_board_poke(struct full_board *full, struct fixture *f, u32 what, u32 w
         fixture_step(f, value >> (value & 63) & 0xfffffff);
         break;
     case 6:
-        if (where % 16 == 14)
+        if (where % 16 == 13)
+            poke_fdc(f, where >> 4, value);
+        else if (where % 16 == 14)
             poke_ide(full, f, where >> 4, value);
         else if (where % 16 == 15)
             poke_vga(full, f, where >> 4, value);

@@ -13,6 +13,7 @@
 #include "device/acpi_pm.h"
 #include "device/apic_bus.h"
 #include "device/debug.h"
+#include "device/fdc.h"
 #include "device/fw_cfg.h"
 #include "device/gsi.h"
 #include "device/i8042.h"
@@ -109,7 +110,7 @@ struct full_board {
     struct input input;
     struct screen screen;
     struct screen_text text; /* what it showed last */
-    struct fake_disk disk, cd;
+    struct fake_disk disk, cd, floppy;
     struct pci_device card; /* one BAR of each kind, and MSI-X */
 };
 
