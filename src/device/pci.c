@@ -282,6 +282,8 @@ static bool pci_post_load(void *device)
         pci->config[PCI_STATUS] |= STATUS_INTERRUPT;
     pci_map_bars(pci);
     pci_host_update_intx(pci->host);
+    if (pci->ops && pci->ops->config_loaded)
+        pci->ops->config_loaded(pci->opaque);
     return true;
 }
 

@@ -83,6 +83,8 @@ struct pci_ops {
      * that no standard register holds: the device may change config[]. May be NULL. */
     void (*config_read)(void *opaque, unsigned offset, unsigned size);
     void (*config_written)(void *opaque, unsigned offset, unsigned size);
+    /* config[] was loaded. May be NULL. */
+    void (*config_loaded)(void *opaque);
 };
 
 struct pci_msix {

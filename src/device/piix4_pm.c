@@ -42,7 +42,8 @@ static void piix4_pm_written(void *opaque, unsigned offset, unsigned size)
     piix4_pm_apply(opaque);
 }
 
-static const struct pci_ops piix4_pm_pci_ops = {.config_written = piix4_pm_written};
+static const struct pci_ops piix4_pm_pci_ops = {.config_written = piix4_pm_written,
+                                                .config_loaded = piix4_pm_apply};
 
 void piix4_pm_start(struct piix4_pm *piix4, bool firmware)
 {
@@ -59,13 +60,6 @@ void piix4_pm_watch(struct piix4_pm *piix4, void (*moved)(void *opaque), void *o
     piix4->opaque = opaque;
 }
 
-/* Its registers are those of the PCI function, which was loaded before. */
-static bool piix4_pm_post_load(void *device)
-{
-    piix4_pm_apply(device);
-    return true;
-}
-
 static void piix4_pm_destroy(void *device)
 {
     struct piix4_pm *piix4 = device;
@@ -73,10 +67,10 @@ static void piix4_pm_destroy(void *device)
     free(piix4);
 }
 
+/* What there is to save is in the PCI function. */
 static const struct device_class piix4_pm_class = {
     .name = "piix4-pm",
     .version = 1,
-    .post_load = piix4_pm_post_load,
     .destroy = piix4_pm_destroy,
 };
 
@@ -94,7 +88,7 @@ struct piix4_pm *piix4_pm_create(struct board *board, struct pci_host *host, str
     pci->writable[PMREGMISC] = PMIOSE;
     pci_set32(pci, DEVACTB, APMC_EN);
     pci->config[PCI_INTERRUPT_PIN] = 1;
-    ensure(pci_plug_function(host, pci, PCI_ISA_SLOT, FUNCTION));
     device_add(board, &piix4->device, &piix4_pm_class, piix4);
+    ensure(pci_plug_function(host, pci, PCI_ISA_SLOT, FUNCTION));
     return piix4;
 }

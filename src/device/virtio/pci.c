@@ -274,7 +274,8 @@ static void config_written(void *opaque, unsigned offset, unsigned size)
                       bits_low(8 * width));
 }
 
-static const struct pci_ops config_ops = {config_read, config_written};
+static const struct pci_ops config_ops = {.config_read = config_read,
+                                          .config_written = config_written};
 
 /* -- Interrupts -----------------------------------------------------------------------------
  */
