@@ -181,8 +181,11 @@ static int run_machine(struct session *session)
     session->vm = vm_create(&session->options.vm, &failure, &err);
     if (!session->vm)
         return fail((int)failure, &err);
-    if (session->options.verbose)
-        fprintf(stderr, "doppel: engine %s\n", vm_engine(session->vm)->name);
+    if (session->options.verbose) {
+        const char *passed = vm_engines_passed(session->vm);
+        fprintf(stderr, "doppel: engine %s%s%s%s\n", vm_engine(session->vm)->name,
+                passed[0] ? " (" : "", passed, passed[0] ? ")" : "");
+    }
     loop_add(vm_loop(session->vm), &session->signal_source);
     session->control = control_create(session->vm, &session->options.control);
     if (!settle(session, background, &err)) {

@@ -1,12 +1,12 @@
 /* The engines of this build and the choice among them, see engine.h. */
 #include "engine/engine.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/ensure.h"
 
-/* direct is asked for by name: sim, which works everywhere, ends the choice before it. */
-const struct engine *const engines[] = {&bt_engine, &sim_engine, &direct_engine};
+const struct engine *const engines[] = {&direct_engine, &bt_engine, &sim_engine};
 const unsigned n_engines = ARRAY_LEN(engines);
 
 const struct engine *engine_named(const char *name)
@@ -34,9 +34,15 @@ bool engine_exchange(struct vcpu *vcpu, const struct engine *engine, struct erro
 
 const struct engine *engine_first_working(struct error *why)
 {
+    size_t used = 0;
+    why->text[0] = 0;
     for (unsigned i = 0; i < n_engines; i++) {
-        if (engines[i]->probe(why))
+        struct error reason;
+        if (engines[i]->probe(&reason))
             return engines[i];
+        snprintf(why->text + used, sizeof(why->text) - used, "%s%.30s: %.100s",
+                 used ? "; " : "", engines[i]->name, reason.text);
+        used = strlen(why->text);
     }
     return NULL;
 }

@@ -69,5 +69,6 @@ const struct engine *engine_named(const char *name);
  * False: the new one cannot be attached, and the old one is back.
  */
 bool engine_exchange(struct vcpu *vcpu, const struct engine *engine, struct error *err);
-/* The first engine of the list that can run here; NULL: *why has each one's reason. */
+/* The first engine of the list that can run here, or NULL; *why has the reasons of those before
+ * it, or is empty. */
 const struct engine *engine_first_working(struct error *why);

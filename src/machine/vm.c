@@ -98,32 +98,35 @@ static void break_key(void *opaque)
     board_unlock(&vm->board);
 }
 
-/* One name of -accel. NULL: the reason is added to `reasons`. */
+/* One name of -accel. The reasons of what cannot run here are added to `reasons`. */
 static const struct engine *try_engine(const char *name, struct error *reasons)
 {
     struct error why = {.text = "not in this build"};
-    if (!strcmp(name, "auto"))
-        return engine_first_working(&why);
+    size_t used = strlen(reasons->text), room = sizeof(reasons->text) - used;
+    const char *comma = used ? "; " : "";
+    if (!strcmp(name, "auto")) {
+        const struct engine *first = engine_first_working(&why);
+        if (why.text[0])
+            snprintf(reasons->text + used, room, "%s%.300s", comma, why.text);
+        return first;
+    }
     const struct engine *engine = engine_named(name);
     if (engine && engine->probe(&why))
         return engine;
-    size_t used = strlen(reasons->text);
-    snprintf(reasons->text + used, sizeof(reasons->text) - used, "%s%.30s: %.100s",
-             used ? "; " : "", name, why.text);
+    snprintf(reasons->text + used, room, "%s%.30s: %.100s", comma, name, why.text);
     return NULL;
 }
 
 /* The first of the configuration's engines that can run here. */
 static bool choose_engine(struct vm *vm, struct error *err)
 {
-    struct error reasons = {{0}};
     if (!vm->config.n_engines)
-        vm->engine = engine_first_working(&reasons);
+        vm->engine = try_engine("auto", &vm->passed);
     for (unsigned i = 0; i < vm->config.n_engines && !vm->engine; i++)
-        vm->engine = try_engine(vm->config.engines[i], &reasons);
+        vm->engine = try_engine(vm->config.engines[i], &vm->passed);
     if (!vm->engine)
         return error_set(err, "-accel: no engine can run here (%.300s); sim always can",
-                         reasons.text);
+                         vm->passed.text);
     return true;
 }
 
@@ -249,6 +252,11 @@ void vm_leave(struct vm *vm, const char *reason)
 struct loop *vm_loop(struct vm *vm)
 {
     return &vm->loop;
+}
+
+const char *vm_engines_passed(const struct vm *vm)
+{
+    return vm->passed.text;
 }
 
 const struct engine *vm_engine(const struct vm *vm)

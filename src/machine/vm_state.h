@@ -27,6 +27,7 @@ struct vm_thread {
 struct vm {
     struct vm_config config;
     const struct engine *engine;
+    struct error passed; /* why not one of those before it; empty: it was the first */
     struct x86_model model;
     struct board board;
     struct loop loop;
