@@ -107,7 +107,9 @@ u8 lapic_ppr(const struct lapic *lapic)
 static int lapic_pending(const struct lapic *lapic)
 {
     int vector = vectors_highest(lapic->irr);
-    return vector >= 0 && (vector & 0xf0) > (lapic_ppr(lapic) & 0xf0) ? vector : -1;
+    /* What is in service may be over already: then the acknowledgement decides. */
+    u8 priority = lapic->pv_eoi_offered ? lapic->tpr : lapic_ppr(lapic);
+    return vector >= 0 && (vector & 0xf0) > (priority & 0xf0) ? vector : -1;
 }
 
 /* Whether INTA would go to the 8259. */
@@ -277,7 +279,7 @@ struct irq_line lapic_line(struct lapic *lapic, unsigned lint)
 
 /* -- Commands ------------------------------------------------------------------------------ */
 
-static void lapic_eoi(struct lapic *lapic)
+void lapic_eoi(struct lapic *lapic)
 {
     int vector = vectors_highest(lapic->isr);
     if (vector < 0)
@@ -526,6 +528,7 @@ static int lapic_op_acknowledge(void *apic)
 {
     struct lapic *lapic = apic;
     board_lock(lapic->board);
+    lapic_pv_sync(lapic);
     int vector;
     if (lapic_extint(lapic)) {
         lapic->extint_latch = false;
@@ -535,6 +538,7 @@ static int lapic_op_acknowledge(void *apic)
         if (vector >= 0) {
             vectors_clear(lapic->irr, (u8)vector);
             vectors_set(lapic->isr, (u8)vector);
+            lapic_pv_offer(lapic, (u8)vector);
         }
     }
     lapic_update(lapic);
@@ -581,6 +585,7 @@ static bool lapic_op_read_msr(void *apic, u32 index, u64 *value)
     struct lapic *lapic = apic;
     bool ok = true;
     board_lock(lapic->board);
+    lapic_pv_sync(lapic);
     if (index == MSR_APIC_BASE)
         *value = lapic->apic_base;
     else if (index == MSR_TSC_DEADLINE)
@@ -606,6 +611,8 @@ static void lapic_reset_registers(struct lapic *lapic)
     lapic->extint_latch = false;
     lapic->initial_count = lapic->divide = 0;
     lapic->timer_start = lapic->tsc_deadline = lapic->tsc_offset = 0;
+    lapic->pv_eoi = 0;
+    lapic->pv_eoi_offered = false;
     lapic_timer_arm(lapic);
 }
 
@@ -642,6 +649,7 @@ static bool lapic_op_write_msr(void *apic, u32 index, u64 value)
     struct lapic *lapic = apic;
     bool ok = true;
     board_lock(lapic->board);
+    lapic_pv_sync(lapic);
     if (index == MSR_TSC_DEADLINE)
         lapic_timer_set_deadline(lapic, value);
     else if (index == MSR_APIC_BASE)
@@ -660,6 +668,7 @@ static u64 lapic_op_read(void *apic, u64 offset, unsigned size)
     if ((offset & 15) >= 4)
         return 0;
     board_lock(lapic->board);
+    lapic_pv_sync(lapic);
     if (!lapic_read_reg(lapic, (unsigned)(offset >> 4), &value))
         lapic_error(lapic, ESR_ILLEGAL_REGISTER);
     board_unlock(lapic->board);
@@ -672,6 +681,7 @@ static void lapic_op_write(void *apic, u64 offset, unsigned size, u64 value)
     if ((offset & 15) || size < 4)
         return;
     board_lock(lapic->board);
+    lapic_pv_sync(lapic);
     if (!lapic_write_reg(lapic, (unsigned)(offset >> 4), (u32)value))
         lapic_error(lapic, ESR_ILLEGAL_REGISTER);
     board_unlock(lapic->board);
@@ -750,11 +760,12 @@ static const struct field lapic_fields[] = {
     FIELD(struct lapic, extint_latch), FIELD(struct lapic, initial_count),
     FIELD(struct lapic, divide),       FIELD(struct lapic, timer_start),
     FIELD(struct lapic, tsc_deadline), FIELD(struct lapic, tsc_offset),
+    FIELD(struct lapic, pv_eoi),       FIELD(struct lapic, pv_eoi_offered),
 };
 
 static const struct device_class lapic_class = {
     .name = "lapic",
-    .version = 1,
+    .version = 2,
     .fields = lapic_fields,
     .n_fields = ARRAY_LEN(lapic_fields),
     .reset = lapic_reset,

@@ -43,6 +43,9 @@ struct irq_line lapic_line(struct lapic *lapic, unsigned lint);
 bool lapic_matches(const struct lapic *lapic, u32 dest, bool logical);
 /* Whether it takes fixed interrupts: enabled in MSR_APIC_BASE and in SVR. */
 bool lapic_listens(const struct lapic *lapic);
+/* MSR_KVM_PV_EOI_EN, in the vCPU's own thread; false: #GP(0). */
+bool lapic_set_pv_eoi(struct lapic *lapic, u64 value);
+u64 lapic_pv_eoi(const struct lapic *lapic);
 /* Processor priority register. */
 u8 lapic_ppr(const struct lapic *lapic);
 /* Takes a message (not APIC_LOWEST); false: not enabled, or an illegal vector. */

@@ -32,17 +32,27 @@ struct lapic {
     u32 esr, esr_pending;
     u32 lvt[LVT_COUNT];
     u64 icr;
-    bool lint[2];      /* levels of the pins */
-    bool extint_latch; /* an ExtINT message (IOAPIC) waits for its INTA */
-    u32 initial_count; /* of the timer */
-    u32 divide;        /* the divide configuration register */
-    u64 timer_start;   /* virtual ns at which initial_count was loaded */
-    u64 tsc_deadline;  /* MSR_TSC_DEADLINE, in guest TSC; 0 disarmed */
-    u64 tsc_offset;    /* guest TSC - host TSC when the deadline was written */
+    bool lint[2];        /* levels of the pins */
+    bool extint_latch;   /* an ExtINT message (IOAPIC) waits for its INTA */
+    u32 initial_count;   /* of the timer */
+    u32 divide;          /* the divide configuration register */
+    u64 timer_start;     /* virtual ns at which initial_count was loaded */
+    u64 tsc_deadline;    /* MSR_TSC_DEADLINE, in guest TSC; 0 disarmed */
+    u64 tsc_offset;      /* guest TSC - host TSC when the deadline was written */
+    u64 pv_eoi;          /* MSR_KVM_PV_EOI_EN */
+    bool pv_eoi_offered; /* lapic_pv.c: what is in ISR may be over */
 };
 
 /* An interrupt of the LAPIC's own: what the LVT entry says, if it is not masked. */
 void lapic_local(struct lapic *lapic, enum lapic_lvt entry);
+
+/* The end of the interrupt in service. */
+void lapic_eoi(struct lapic *lapic);
+
+/* lapic_pv.c's: what the vCPU's own thread does before it looks at ISR or the priorities, and
+ * after it took an interrupt. */
+void lapic_pv_sync(struct lapic *lapic);
+void lapic_pv_offer(struct lapic *lapic, u8 vector);
 
 void lapic_timer_init(struct lapic *lapic);
 /* Arms or disarms the host's timer for what the registers say. */

@@ -88,6 +88,9 @@ static void lapic_timer_fire(void *opaque)
     } else if (lapic_timer_mode(lapic) == TIMER_PERIODIC) {
         lapic_timer_arm(lapic);
     }
+    struct vcpu *vcpu = lapic->vcpu;
+    if (vcpu->pv_ops)
+        vcpu->pv_ops->tick(vcpu->pv);
     lapic_local(lapic, LVT_TIMER);
 }
 

@@ -73,8 +73,11 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
     reset_control_create(board);
     pc->fw_cfg = fw_cfg_create(board);
     pc->pvclock = pvclock_create(board);
-    for (unsigned i = 0; i < board->n_vcpus; i++)
-        pv_attach(&pc->pv[i], pc->pvclock, board->vcpus[i]);
+    struct steal *steal = steal_create(board, pc->run_delay, pc->run_delay_opaque);
+    for (unsigned i = 0; i < board->n_vcpus; i++) {
+        pc->pv[i] = (struct pv){.clock = pc->pvclock, .steal = steal, .apic_bus = pc->apic_bus};
+        pv_attach(&pc->pv[i], board->vcpus[i]);
+    }
     for (unsigned i = 0; i < config->n_serial; i++)
         pc->serial[i] = serial_create(board, com[i].base, gsi_line(gsi, com[i].irq), chars[i]);
     debug_console_create(board, 0xe9, config->n_serial ? chars[0] : NULL);

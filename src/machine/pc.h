@@ -26,6 +26,9 @@ struct pc {
     struct pvclock *pvclock;
     struct pv pv[VM_MAX_CPUS];
     struct serial *serial[VM_MAX_SERIAL];
+    /* Filled in before pc_create: how long a vCPU's thread waited for the host, in ns. */
+    u64 (*run_delay)(void *opaque, unsigned cpu);
+    void *run_delay_opaque;
     u8 *vga_rom; /* the video BIOS, or NULL */
     u64 vga_rom_size;
     struct input input;           /* of keyboard and mouse */

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/ensure.h"
+#include "host/run_delay.h"
 #include "machine/vm_state.h"
 
 /* Under run_lock, which it drops meanwhile. */
@@ -63,6 +64,17 @@ static void shut_down(struct vm_thread *thread)
     board_unlock(board);
 }
 
+static void halt(struct vcpu *vcpu)
+{
+    if (vcpu->pv_ops)
+        vcpu->pv_ops->sleeps(vcpu->pv);
+    vcpu_wait(vcpu, wake_mask(&vcpu->cpu));
+    if (vcpu->pv_ops)
+        vcpu->pv_ops->wakes(vcpu->pv);
+    if (atomic_exchange(&vcpu->unhalted, false) && vcpu->cpu.activity == CPU_HALTED)
+        vcpu->cpu.activity = CPU_RUNNING;
+}
+
 static void run(struct vm_thread *thread)
 {
     struct vcpu *vcpu = thread->vcpu;
@@ -79,7 +91,7 @@ static void run(struct vm_thread *thread)
         break;
     case EXIT_HALTED:
         thread->halts++;
-        vcpu_wait(vcpu, wake_mask(&vcpu->cpu));
+        halt(vcpu);
         break;
     case EXIT_SHUTDOWN:
         shut_down(thread);
@@ -110,12 +122,15 @@ static void *vcpu_main(void *opaque)
     struct vcpu *vcpu = thread->vcpu;
     struct error err = {{0}};
     thread->tid = gettid();
+    thread->delay_fd = run_delay_open(thread->tid);
     bool attached = vcpu->engine->attach(vcpu, &err);
     report(thread, attached, &err);
     while (attached && park(thread))
         run(thread);
     if (attached)
         vcpu->engine->detach(vcpu);
+    if (thread->delay_fd >= 0)
+        close(thread->delay_fd);
     return NULL;
 }
 

@@ -83,6 +83,7 @@ static void thaw(struct vm *vm)
 {
     board_lock(&vm->board);
     host_clock_start(&vm->clock);
+    pvclock_refresh(vm->pc.pvclock);
     board_open(&vm->board);
     board_unlock(&vm->board);
     go(vm);

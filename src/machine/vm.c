@@ -7,6 +7,7 @@
 #include "base/ensure.h"
 #include "engine/access.h"
 #include "host/file.h"
+#include "host/run_delay.h"
 #include "host/tsc.h"
 #include "machine/firmware.h"
 #include "machine/run.h"
@@ -70,6 +71,7 @@ bool vm_reset(struct vm *vm, struct error *err)
         struct vcpu *vcpu = vm->board.vcpus[i];
         vcpu_clear(vcpu, ATTN_NMI | ATTN_INIT | ATTN_SIPI);
         x86_reset(&vcpu->cpu);
+        atomic_store(&vcpu->unhalted, false);
         if (!firmware)
             set_memory_types(&vcpu->cpu);
         vcpu->cpu.activity = i ? CPU_WAIT_SIPI : CPU_RUNNING;
@@ -145,6 +147,12 @@ static void make_vcpus(struct vm *vm)
     vm->board.n_vcpus = vm->config.cpus;
 }
 
+static u64 run_delay(void *opaque, unsigned cpu)
+{
+    const struct vm *vm = opaque;
+    return run_delay_read(vm->threads[cpu].delay_fd);
+}
+
 /* The parts in the order in which they depend on each other; vm_destroy takes what there is. */
 static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
 {
@@ -175,6 +183,8 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
     if (config->vga_rom &&
         !firmware_read_rom(config->vga_rom, "-vga", &vm->pc.vga_rom, &vm->pc.vga_rom_size, err))
         return false;
+    vm->pc.run_delay = run_delay;
+    vm->pc.run_delay_opaque = vm;
     *failure = VM_BAD_OPTION;
     board_lock(&vm->board);
     struct chardev *chars[VM_MAX_SERIAL];

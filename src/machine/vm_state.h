@@ -16,6 +16,7 @@ struct vm_thread {
     struct vcpu *vcpu;
     pthread_t thread;
     pid_t tid;                 /* written before `attached` */
+    int delay_fd;              /* run_delay_open's; likewise */
     bool parked;               /* under run_lock */
     bool attached;             /* under run_lock: the engine has its state */
     bool failed;               /* under run_lock: the engine refused, see vm->attach_error */

@@ -89,6 +89,17 @@ void ram_store16(struct board *board, struct gpa addr, u16 value)
     ram_page_written(board, f);
 }
 
+u8 ram_exchange8(struct board *board, struct gpa addr, u8 value)
+{
+    struct gfn f = gpa_to_gfn(addr);
+    u8 *page = pmap_page(board->pmap, f);
+    if (!page || pmap_flags(board->pmap, f) & PMAP_ROM)
+        return 0xff;
+    u8 old = __atomic_exchange_n(page + (addr.v & ~PAGE_MASK), value, __ATOMIC_SEQ_CST);
+    ram_page_written(board, f);
+    return old;
+}
+
 static void flush_tlb(struct vcpu *vcpu, struct vcpu_work *work)
 {
     tlb_flush_all(&vcpu->cpu);

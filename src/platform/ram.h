@@ -21,6 +21,10 @@ bool ram_write(struct board *board, struct gpa addr, const void *buf, u64 len);
 u16 ram_load16(struct board *board, struct gpa addr);
 void ram_store16(struct board *board, struct gpa addr, u16 value);
 
+/* Puts a byte in place of another, as one locked access; returns the old one, or ffh where
+ * there is no RAM. */
+u8 ram_exchange8(struct board *board, struct gpa addr, u8 value);
+
 /* Gives the whole pages within [addr, addr + len) back to the host; what is no RAM is left out.
  * They read as zeroes when they are touched again. Any lock may be held. */
 void ram_release(struct board *board, struct gpa addr, u64 len);

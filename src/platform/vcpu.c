@@ -67,11 +67,21 @@ void vcpu_clear(struct vcpu *vcpu, u32 attention)
     atomic_fetch_and(&vcpu->cpu.attention, ~attention);
 }
 
+void vcpu_unhalt(struct vcpu *vcpu)
+{
+    atomic_store(&vcpu->unhalted, true);
+    if (atomic_load(&vcpu->waiting)) {
+        pthread_mutex_lock(&vcpu->wait_lock);
+        pthread_cond_broadcast(&vcpu->wait_cond);
+        pthread_mutex_unlock(&vcpu->wait_lock);
+    }
+}
+
 void vcpu_wait(struct vcpu *vcpu, u32 mask)
 {
     pthread_mutex_lock(&vcpu->wait_lock);
     atomic_store(&vcpu->waiting, true);
-    while (!(atomic_load(&vcpu->cpu.attention) & mask))
+    while (!(atomic_load(&vcpu->cpu.attention) & mask) && !atomic_load(&vcpu->unhalted))
         pthread_cond_wait(&vcpu->wait_cond, &vcpu->wait_lock);
     atomic_store(&vcpu->waiting, false);
     pthread_mutex_unlock(&vcpu->wait_lock);

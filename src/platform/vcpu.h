@@ -41,6 +41,11 @@ struct pv_ops {
     bool (*write_msr)(void *pv, u32 index, u64 value);
     bool (*hypercall)(
         void *pv); /* number and arguments in the vCPU's registers, answer in RAX */
+    /* The processor goes to sleep in HLT, and is awake again; in its thread, without locks. */
+    void (*sleeps)(void *pv);
+    void (*wakes)(void *pv);
+    /* The processor's timer ticks; under the board lock, any thread. */
+    void (*tick)(void *pv);
 };
 
 struct vcpu {
@@ -72,6 +77,7 @@ struct vcpu {
     pthread_mutex_t wait_lock;
     pthread_cond_t wait_cond;
     _Atomic bool waiting;
+    _Atomic bool unhalted; /* the next HLT, or the one it sits in, ends at once */
     _Atomic bool in_guest; /* inside engine->enter; for cross-vCPU requests */
 
     /* Cross-vCPU work, see vcpu_request_all; under board->work_lock. */
@@ -112,7 +118,10 @@ void vcpu_set_kick(struct vcpu *vcpu, void (*kick)(struct vcpu *vcpu));
 /* Lowers level-like bits (ATTN_INTR). */
 void vcpu_clear(struct vcpu *vcpu, u32 attention);
 
-/* Sleeps until any of the bits in `mask` is up. */
+/* Ends the HLT that the vCPU sits in, or its next one, interrupts or not (KVM_HC_KICK_CPU). */
+void vcpu_unhalt(struct vcpu *vcpu);
+
+/* Sleeps until any of the bits in `mask` is up, or vcpu_unhalt. */
 void vcpu_wait(struct vcpu *vcpu, u32 mask);
 
 /* Every engine->enter stands between these two. vcpu_enter_guest runs queued work first, so

@@ -12,12 +12,8 @@
 #define LEAF_KVM     0x40000000u
 #define LEAF_KVM_MAX 0x40000010u
 
-/* KVM_FEATURE_*: what Linux may use of the paravirtual interface. */
-#define KVM_NOP_IO_DELAY       BIT(1)
-#define KVM_CLOCKSOURCE2       BIT(3)
-#define KVM_CLOCKSOURCE_STABLE BIT(24)
-#define XSAVE_HEADER_END       576
-#define XSAVE_AVX_SIZE         256
+#define XSAVE_HEADER_END 576
+#define XSAVE_AVX_SIZE   256
 
 /* -- The host ------------------------------------------------------------------------------ */
 
@@ -147,12 +143,12 @@ static void add_frequencies(struct x86_model *m)
 static void add_hypervisor(struct x86_model *m)
 {
     u32 signature[3];
-    if (!x86_has(m, FEAT_HYPERVISOR))
+    if (!x86_has(m, FEAT_KVM))
         return;
     memcpy(signature, "KVMKVMKVM\0\0\0", 12);
     set(add(m, LEAF_KVM), LEAF_KVM_MAX, signature[0], signature[1], signature[2]);
-    set(add(m, LEAF_KVM + 1), KVM_NOP_IO_DELAY | KVM_CLOCKSOURCE2 | KVM_CLOCKSOURCE_STABLE, 0,
-        0, 0);
+    set(add(m, LEAF_KVM + 1), m->features[CPUID_40000001_EAX] & ~(u32)BIT(FEAT_KVM & 31), 0, 0,
+        0);
     set(add(m, LEAF_KVM_MAX), (u32)(m->tsc_hz / 1000), X86_APIC_BUS_KHZ, 0, 0);
 }
 

@@ -98,6 +98,15 @@ static const struct feature_row {
     {"3dnowprefetch", FEAT_PREFETCHW, V1, false, FEAT_ALWAYS},
     {"invtsc constant_tsc nonstop_tsc", FEAT_INVARIANT_TSC, SYSTEM, true, FEAT_TSC},
     {"wbnoinvd", FEAT_WBNOINVD, SYSTEM, true, FEAT_ALWAYS},
+    {"kvm", FEAT_KVM, SYSTEM, true, FEAT_HYPERVISOR},
+    {"kvm_nopiodelay", FEAT_KVM_NOP_IO_DELAY, SYSTEM, true, FEAT_KVM},
+    {"kvmclock", FEAT_KVM_CLOCK, SYSTEM, true, FEAT_KVM},
+    {"kvmclock_stable_bit", FEAT_KVM_CLOCK_STABLE, SYSTEM, true, FEAT_KVM_CLOCK},
+    {"kvm_steal_time", FEAT_KVM_STEAL_TIME, SYSTEM, true, FEAT_KVM},
+    {"kvm_pv_eoi", FEAT_KVM_PV_EOI, SYSTEM, true, FEAT_KVM},
+    {"kvm_pv_unhalt", FEAT_KVM_PV_UNHALT, SYSTEM, true, FEAT_KVM},
+    {"kvm_pv_tlb_flush", FEAT_KVM_PV_TLB_FLUSH, SYSTEM, true, FEAT_KVM_STEAL_TIME},
+    {"kvm_pv_ipi", FEAT_KVM_PV_IPI, SYSTEM, true, FEAT_KVM},
 };
 
 #define N_FEATURES ARRAY_LEN(feature_rows)
@@ -165,6 +174,7 @@ static void host_features(u32 words[FEATURE_WORDS])
         [CPUID_80000001_ECX] = {0x80000001, 0, 2},
         [CPUID_80000007_EDX] = {0x80000007, 0, 3},
         [CPUID_80000008_EBX] = {0x80000008, 0, 1},
+        [CPUID_40000001_EAX] = {0x40000001, 0, 0}, /* all of it is ours, whatever it says */
     };
     for (unsigned n = 0; n < FEATURE_WORDS; n++) {
         u32 out[4];
