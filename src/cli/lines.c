@@ -331,12 +331,15 @@ static unsigned terminals(const struct plugs_config *plugs)
 
 bool lines_finish(struct run_options *o, struct error *err)
 {
-    bool taken = o->daemonize || terminals(&o->vm.plugs);
+    bool taken = o->daemonize || o->curses || terminals(&o->vm.plugs);
     if (!o->serial_given && !o->no_defaults &&
         !lines_add_serial(o, taken ? "null" : "mon:stdio", err))
         return false;
     if (o->daemonize && terminals(&o->vm.plugs))
         return error_set(err, "-daemonize: there is no terminal for a line on stdio");
+    if (o->curses && (o->daemonize || terminals(&o->vm.plugs)))
+        return error_set(err, "-display curses has the terminal: no -daemonize, and no line on "
+                              "stdio");
     if (terminals(&o->vm.plugs) > 1)
         return error_set(err, "-serial, -chardev: only one line can have the terminal; "
                               "mux=on lets several share it");

@@ -176,7 +176,7 @@ static bool set_cpu(struct run_options *o, const char *value, struct error *err)
 
 static bool set_no_graphic(struct run_options *o, const char *value, struct error *err)
 {
-    o->display_none = true;
+    o->curses = false;
     return true;
 }
 
@@ -190,7 +190,12 @@ static bool set_only_none(const char *option, const char *value, const char *why
 
 static bool set_display(struct run_options *o, const char *value, struct error *err)
 {
-    return set_only_none("-display", value, "the machine has no display", err);
+    static const char *const displays[] = {"curses", "none", NULL};
+    if (!words_among(value, displays))
+        return error_set(err, "-display: '%.60s' is not supported; there are curses and none",
+                         value);
+    o->curses = !strcmp(value, "curses");
+    return true;
 }
 
 static bool set_vga(struct run_options *o, const char *value, struct error *err)
@@ -480,7 +485,7 @@ static const struct option table[] = {
     {NULL, NULL, NULL, "Its consoles"},
     {"serial", "WHERE", lines_add_serial, "serial line: mon:stdio (the default), stdio, file:PATH, pty, unix:PATH, tcp:HOST:PORT[,server=on][,wait=off], chardev:ID, null; may be given twice"},
     {"nographic", NULL, set_no_graphic, "serial line on the terminal: what happens anyway"},
-    {"display", "none", set_display, "likewise"},
+    {"display", "curses", set_display, "the screen on the terminal, which is the keyboard too; none (the default): -qmp's screendump shows it"},
     {"nodefaults", NULL, set_no_defaults, "no serial line unless -serial is given"},
     {"vga", "std", set_vga, "display adapter: std, a VGA with VBE (the default where firmware starts), or none"},
     {"vnc", "none", set_vnc, NULL},
@@ -590,8 +595,10 @@ static void screen_finish(struct run_options *options)
 {
     struct vm_config *vm = &options->vm;
     bool has_rom = !access(DEFAULT_VGA_ROM, R_OK);
-    vm->screen_on_serial = true;
-    if (!options->vga_given)
+    vm->screen_on_serial = !options->curses;
+    if (options->curses && !options->vga_given)
+        vm->vga = true;
+    else if (!options->vga_given)
         vm->vga = vm->firmware && has_rom;
     if (vm->vga && vm->firmware)
         vm->vga_rom = DEFAULT_VGA_ROM;

@@ -22,7 +22,7 @@ struct run_options {
     bool daemonize;
     bool serial_given;
     bool no_defaults;
-    bool display_none;
+    bool curses; /* -display curses */
     bool vga_given;
     bool snapshot; /* -snapshot: for every disk */
     bool stats;

@@ -12,6 +12,7 @@
 
 #include "cli/background.h"
 #include "cli/options.h"
+#include "host/curses.h"
 #include "host/tty.h"
 
 #ifndef DOPPEL_VERSION
@@ -31,6 +32,7 @@ struct session {
     struct control *control;
     struct tty *tty;
     char kernel[4096], initrd[4096], command_line[4096]; /* of the default guest */
+    struct curses *curses; /* the screen on the terminal, or NULL */
     int signal_fd;
     struct loop_source signal_source;
     int signal; /* the one that ended us, or 0 */
@@ -158,11 +160,31 @@ static int report(const struct session *session, const struct vm_result *result)
     return session->signal ? EXIT_SIGNAL + session->signal : EXIT_OK;
 }
 
+static void leave(void *opaque)
+{
+    vm_leave(opaque, "host-ui");
+}
+
+static bool open_screen(struct session *session, struct error *err)
+{
+    struct vm *vm = session->vm;
+    const struct char_keys keys = {.leave = leave, .opaque = vm};
+    if (!session->options.curses)
+        return true;
+    /* For the case that the process dies: curses itself puts the terminal back otherwise. */
+    tty_raw(session->tty, STDIN_FILENO, false);
+    session->curses =
+        curses_create(vm_board(vm), vm_loop(vm), vm_screen(vm), vm_input(vm), &keys, err);
+    return session->curses;
+}
+
 /* The machine is made and about to run. */
 static bool settle(struct session *session, int background, struct error *err)
 {
     const struct run_options *options = &session->options;
     if (options->pid_file && !background_write_pid(options->pid_file, err))
+        return false;
+    if (!open_screen(session, err))
         return false;
     if (background >= 0)
         background_ready(background);
@@ -189,12 +211,14 @@ static int run_machine(struct session *session)
     loop_add(vm_loop(session->vm), &session->signal_source);
     session->control = control_create(session->vm, &session->options.control);
     if (!settle(session, background, &err)) {
+        tty_restore(session->tty);
         control_destroy(session->control);
         vm_destroy(session->vm);
         return fail(EXIT_HOST, &err);
     }
     take_terminal(session);
     struct vm_result result = vm_run(session->vm);
+    curses_destroy(session->curses);
     tty_restore(session->tty);
     loop_remove(vm_loop(session->vm), &session->signal_source);
     if (session->options.stats)

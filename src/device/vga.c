@@ -496,6 +496,7 @@ struct vga *vga_create(struct board *board, struct pci_host *host, const void *r
     add_region(vga, &vga->vbe_ports, &vbe_ports_ops, BUS_PIO, 0x1ce, 3, 2);
     add_region(vga, &vga->window, &vga_window_ops, BUS_MMIO, VGA_WINDOW, VGA_WINDOW_SIZE, 1);
     vga_reset(vga);
-    *screen = (struct screen){.text = vga_text, .image = vga_image, .opaque = vga};
+    *screen =
+        (struct screen){.text = vga_text, .image = vga_image, .size = vga_size, .opaque = vga};
     return vga;
 }

@@ -324,8 +324,11 @@ static void draw_vbe_line(const struct vga *vga, unsigned y, u8 *rgb)
 /* -- The picture ----------------------------------------------------------------------------
  */
 
-static void size(const struct vga *vga, unsigned *width, unsigned *height)
+bool vga_size(void *opaque, unsigned *width, unsigned *height)
 {
+    const struct vga *vga = opaque;
+    if (is_off(vga))
+        return false;
     if (vga_vbe_on(vga)) {
         *width = vga->vbe[VBE_XRES];
         *height = vga->vbe[VBE_YRES];
@@ -336,14 +339,14 @@ static void size(const struct vga *vga, unsigned *width, unsigned *height)
         *width = columns(vga) * dots_a_clock(vga);
         *height = displayed_lines(vga) / repeats(vga);
     }
+    return true;
 }
 
 void vga_image(void *opaque, struct screen_image *image)
 {
     const struct vga *vga = opaque;
-    if (is_off(vga))
+    if (!vga_size(opaque, &image->width, &image->height))
         return;
-    size(vga, &image->width, &image->height);
     image->rgb = calloc(3ul * image->width, image->height);
     if (!image->rgb)
         return;

@@ -87,3 +87,4 @@ extern const struct bus_ops vga_frame_buffer_ops;
 /* vga_screen.c */
 bool vga_text(void *opaque, struct screen_text *text);
 void vga_image(void *opaque, struct screen_image *image);
+bool vga_size(void *opaque, unsigned *width, unsigned *height);

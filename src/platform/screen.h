@@ -35,8 +35,16 @@ struct screen {
     bool (*text)(void *opaque, struct screen_text *text);
     /* In every mode; the caller frees image->rgb. */
     void (*image)(void *opaque, struct screen_image *image);
+    /* Of the picture, in dots; false: the screen is off. */
+    bool (*size)(void *opaque, unsigned *width, unsigned *height);
     void *opaque;
 };
+
+/* False: there is no display adapter, or the screen is off. */
+static inline bool screen_size(const struct screen *screen, unsigned *width, unsigned *height)
+{
+    return screen->size && screen->size(screen->opaque, width, height);
+}
 
 /* False: there is no display adapter, or no text on it. */
 static inline bool screen_text(const struct screen *screen, struct screen_text *text)

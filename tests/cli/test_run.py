@@ -183,8 +183,13 @@ class Errors(Run):
             self.assert_error(2, "^doppel: %s is not supported: " % option, "run", option)
 
     def test_none_only(self):
-        for option in ("-display", "-vnc", "-parallel"):
+        for option in ("-vnc", "-parallel"):
             self.assert_error(2, "give none", "run", option, "gtk")
+
+    def test_display(self):
+        self.assert_error(2, "there are curses and none", "run", "-display", "gtk")
+        self.assert_error(2, "-display curses has the terminal", "run", "-display", "curses",
+                          "-serial", "stdio")
 
     def test_adapter(self):
         self.assert_error(2, "there are std and none", "run", "-vga", "qxl")
