@@ -183,7 +183,7 @@ const char *guest_compare(const struct guest *a, const struct guest *b, u64 igno
         return "x87 state";
     for (u64 at = 0; at < RAM_SIZE; at += PAGE_SIZE) {
         const u8 *p = guest_page((struct guest *)a, at), *q = guest_page((struct guest *)b, at);
-        for (unsigned i = 0; i < PAGE_SIZE; i++) {
+        for (unsigned i = 0; memcmp(p, q, PAGE_SIZE) && i < PAGE_SIZE; i++) {
             if (p[i] != q[i])
                 return differ(text, "memory", at + i, p[i], q[i]);
         }

@@ -45,6 +45,8 @@ struct snippet {
     X(loops, "xor %eax, %eax; mov $1000, %ecx; 1: add %rcx, %rax; loop 1b; mov $77, %ecx;"     \
              "2: lea 1(%rax), %rax; cmp $50, %ecx; loopne 2b; xor %ecx, %ecx; jrcxz 3f;"       \
              "ud2; 3: mov $100, %ecx; 4: imul $3, %rax; sub $1, %ecx; jnz 4b; hlt")            \
+    X(short_count, "mov $3, %eax; shl $32, %rax; lea (%rax), %rcx; jecxz 1f; ud2; 1: mov "     \
+                   "$2, %ecx; add %rax, %rcx; 2: inc %rdx; addr32 loop 2b; hlt")               \
     X(table_jump, "lea 5f(%rip), %rbx; xor %r12d, %r12d; 1: mov %r12d, %eax; and $1, %eax;"    \
                   "movslq (%rbx,%rax,4), %rax; add %rbx, %rax; jmp *%rax;"                     \
                   "2: add $3, %r13; jmp 4f; 3: xor $5, %r13; 4: inc %r12; cmp $9, %r12;"       \

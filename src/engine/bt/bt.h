@@ -127,14 +127,14 @@ struct site {
     u8 kind;        /* enum site_kind */
     u16 size;       /* ACCESS: bytes that the check covers; `write`: how they are accessed */
     bool write;
-    bool shared; /* ACCESS: beyond the operand, for other accesses too */
-    u8 guard;    /* from `host` to the field of the jump that a failed check takes */
-    u8 string;   /* CALLOUT: enum string_kind; `rep`: with the prefix */
-    bool rep;
-    u32 decoded;  /* CALLOUT: in bt->decoded; 0: the simulator decodes it */
-    bool vectors; /* CALLOUT: touches vector state, which must be home */
-    u16 mnemonic; /* ZydisMnemonic: the reason in the statistics */
-    s32 stack;    /* SITE_EXIT: by how much RSP was moved */
+    bool shared;    /* ACCESS: beyond the operand, for other accesses too */
+    u8 guard;       /* from `host` to the field of the jump that a failed check takes */
+    u8 string;      /* CALLOUT: enum string_kind, a repeated one with elements of `size` */
+    u8 seg, adsize; /* of its source; of its addresses */
+    u32 decoded;    /* CALLOUT: in bt->decoded; 0: the simulator decodes it */
+    bool vectors;   /* CALLOUT: touches vector state, which must be home */
+    u16 mnemonic;   /* ZydisMnemonic: the reason in the statistics */
+    s32 stack;      /* SITE_EXIT: by how much RSP was moved */
 };
 /* ACCESS: a check that failed or a copy that faulted; CALLOUT: an instruction that is always
  * simulated. */

@@ -152,11 +152,15 @@ static u8 vector_kind(const struct guest_decoder *d, const ZydisDecodedInstructi
     return special_kind((u16)z->mnemonic);
 }
 
+static bool is_repeated(const ZydisDecodedInstruction *z)
+{
+    return z->attributes &
+           (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE);
+}
+
 /* Forms of the integer group that the host would run otherwise than the guest's processor. */
 static bool host_differs(const ZydisDecodedInstruction *z)
 {
-    bool rep =
-        z->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE);
     switch (z->mnemonic) {
     case ZYDIS_MNEMONIC_BSF: /* F3 makes them TZCNT and LZCNT where the host has those */
     case ZYDIS_MNEMONIC_BSR:
@@ -164,7 +168,7 @@ static bool host_differs(const ZydisDecodedInstruction *z)
             if (z->raw.prefixes[i].value == 0xf3)
                 return true;
         }
-        return rep;
+        return is_repeated(z);
     default:
         return false;
     }
@@ -196,9 +200,17 @@ static bool stays_in_mode(u16 mnemonic)
     }
 }
 
+/* MOVSD and CMPSD are SSE2's too. */
+static bool is_string(const ZydisDecodedInstruction *z)
+{
+    return z->meta.category == ZYDIS_CATEGORY_STRINGOP;
+}
+
 static u8 classify(const struct guest_decoder *d, const ZydisDecodedInstruction *z)
 {
     const struct rule *rule = &rules[z->mnemonic];
+    if (is_string(z))
+        return is_repeated(z) ? GUEST_SIMULATE : GUEST_STRING;
     if (rule->group == GROUP_NONE)
         return vector_kind(d, z);
     if (!x86_has(d->model, (enum x86_feature)rule->feature) ||
@@ -206,8 +218,6 @@ static u8 classify(const struct guest_decoder *d, const ZydisDecodedInstruction 
         return GUEST_SYSTEM; /* #UD */
     if (rule->group == GROUP_SYSTEM)
         return stays_in_mode((u16)z->mnemonic) ? GUEST_SIMULATE : GUEST_SYSTEM;
-    if (z->meta.category == ZYDIS_CATEGORY_STRINGOP)
-        return GUEST_SIMULATE;
     if (z->meta.category == ZYDIS_CATEGORY_COND_BR &&
         special_kind((u16)z->mnemonic) == GUEST_COPY)
         return GUEST_JUMP_IF;
@@ -305,8 +315,7 @@ static u8 seg_of(ZydisRegister reg)
     return reg == ZYDIS_REGISTER_NONE ? SEG_DS : (u8)(ZydisRegisterGetId(reg));
 }
 
-static void add_memory(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *o,
-                       struct guest_insn *g)
+static void add_memory(const ZydisDecodedOperand *o, struct guest_insn *g)
 {
     g->memory = true;
     g->mem_write = o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
@@ -341,11 +350,28 @@ static bool find_operands(const ZydisDecodedInstruction *z, const ZydisDecodedOp
             g->imm = o->imm.is_relative ? branch_target(z, g, o->imm.value.u) : o->imm.value.u;
         } else if (o->type == ZYDIS_OPERAND_TYPE_MEMORY &&
                    o->visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN) {
-            add_memory(z, o, g);
+            add_memory(o, g);
             plain = o->mem.type == ZYDIS_MEMOP_TYPE_MEM && o->size >= 8 && o->size <= 512;
         }
     }
     return plain;
+}
+
+/* The segment that counts is that of the operand at RSI, which a prefix may change. */
+static void lower_string(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *operands,
+                         struct guest_insn *g)
+{
+    g->string = true;
+    g->memory = false;
+    g->seg = SEG_DS;
+    for (unsigned i = 0; i < z->operand_count; i++) {
+        const ZydisDecodedOperand *o = &operands[i];
+        if (o->type != ZYDIS_OPERAND_TYPE_MEMORY)
+            continue;
+        g->mem_size = (u8)(o->size / 8);
+        if (gpr_of(o->mem.base) == RSI)
+            g->seg = seg_of(o->mem.segment);
+    }
 }
 
 /* -- Shape --------------------------------------------------------------------------------- */
@@ -362,7 +388,8 @@ static bool needs_size_prefix(const ZydisDecodedInstruction *z,
             (code_size != 2 || z->raw.prefixes[i].type == ZYDIS_PREFIX_TYPE_MANDATORY))
             return true;
     }
-    if (code_size != 2 || rules[z->mnemonic].group != GROUP_INTEGER || z->operand_width != 16)
+    if (code_size != 2 || rules[z->mnemonic].group != GROUP_INTEGER ||
+        z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY || z->operand_width != 16)
         return false;
     for (unsigned i = 0; i < z->operand_count; i++) {
         if (operands[i].size == 16)
@@ -561,11 +588,13 @@ bool guest_decode(const struct guest_decoder *d, unsigned code_size, const u8 *b
     /* A source of zero leaves the destination, all 64 bits of it. */
     if (z.mnemonic == ZYDIS_MNEMONIC_BSF || z.mnemonic == ZYDIS_MNEMONIC_BSR)
         g->regs_partial |= g->regs_written;
-    if (z.mnemonic == ZYDIS_MNEMONIC_LEA)
+    if (is_string(&z))
+        lower_string(&z, operands, g);
+    else if (z.mnemonic == ZYDIS_MNEMONIC_LEA)
         lower_lea(g);
     else if (g->kind == GUEST_COPY && g->memory && (!plain || too_many_registers(g)))
         g->kind = GUEST_SIMULATE;
-    if (rules[z.mnemonic].group == GROUP_NONE)
+    if (rules[z.mnemonic].group == GROUP_NONE && !is_string(&z))
         g->unit = unit_of(&z);
     g->faults = may_fault(&z, rules[z.mnemonic].group);
     if (g->kind == GUEST_SIMULATE || g->kind == GUEST_SYSTEM) {

@@ -21,6 +21,7 @@ enum guest_kind {
     GUEST_PUSH,     /* of a register, an immediate or memory */
     GUEST_POP,      /* into a register */
     GUEST_LEAVE,
+    GUEST_STRING,  /* MOVS and its kind, not repeated */
     GUEST_JUMP,    /* direct */
     GUEST_JUMP_IF, /* Jcc */
     GUEST_LOOP,    /* LOOPcc, JrCXZ */
@@ -59,13 +60,15 @@ struct guest_insn {
     u8 tail;     /* immediates: bytes[tail, length) */
     bool size_prefix; /* 64-bit code needs the prefix 66 for the same operation */
 
-    /* Memory operand of the ModRM byte (or moffs). */
+    /* Memory operand of the ModRM byte (or moffs). String instructions: `seg` of the source,
+     * `mem_size` and `adsize` only. */
     bool memory, mem_write;
     u8 mem_size;                        /* 1..64 */
-    u8 seg, base, index, scale, adsize; /* as in struct x86_insn */
+    u8 seg, base, index, scale, adsize; /* as in struct x86_insn; `adsize` without one too */
     bool reg_field;                     /* ModRM.reg names a GPR */
     bool vvvv;                          /* VEX.vvvv names a GPR */
     bool faults; /* may raise #DE, #MF, #XM or an alignment #GP by itself */
+    bool string; /* MOVS, STOS, LODS, SCAS, CMPS, repeated or not */
     bool high8;  /* names AH, CH, DH or BH: no REX allowed */
     u8 opsize;   /* 2, 4, 8; 1 of byte forms */
     u8 segment;  /* PUSH: the segment register pushed, else SEG_COUNT */

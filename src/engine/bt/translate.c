@@ -215,41 +215,13 @@ struct host_mem gpr_home(const struct translation *t, unsigned reg)
     return bt_mem(t->bt, &bt_cpu(t->bt)->gpr[reg]);
 }
 
-/* MOVS and STOS with 64-bit addresses and plain segments have a way of their own. */
-static u8 string_kind(const struct guest_insn *g)
-{
-    if (g->code_size != 8)
-        return STRING_NONE;
-    for (unsigned i = 0; i < g->prefixes; i++) {
-        u8 prefix = g->bytes[i];
-        if (prefix == 0x67 || prefix == 0x64 || prefix == 0x65)
-            return STRING_NONE;
-    }
-    if (g->unit || g->vex || g->modrm)
-        return STRING_NONE;
-    u8 op = g->bytes[g->opcode];
-    if (op == 0xa4 || op == 0xa5)
-        return STRING_MOVS;
-    return op == 0xaa || op == 0xab ? STRING_STOS : STRING_NONE;
-}
-
-static bool has_rep(const struct guest_insn *g)
-{
-    for (unsigned i = 0; i < g->prefixes; i++) {
-        if (g->bytes[i] == 0xf2 || g->bytes[i] == 0xf3)
-            return true;
-    }
-    return false;
-}
-
 struct site *callout_site(struct translation *t)
 {
     const struct guest_insn *g = translation_insn(t);
     struct bt *bt = t->bt;
     struct site *site = site_here(t, SITE_CALLOUT);
-    site->string = string_kind(g);
-    site->rep = has_rep(g);
-    site->size = g->bytes[g->opcode] & 1 ? g->opsize : 1;
+    if (g->string)
+        string_site(site, g);
     /* Decoded once, here; vector instructions are left to the simulator's own cache, which
      * holds their host code. */
     if (!g->unit && bt->n_decoded < MAX_DECODED &&
@@ -289,6 +261,9 @@ static void translate_one(struct translation *t)
         break;
     case GUEST_LEAVE:
         translate_leave(t);
+        break;
+    case GUEST_STRING:
+        translate_string(t);
         break;
     case GUEST_INLINE:
         translate_system(t);

@@ -168,6 +168,9 @@ struct host_mem check_stack(struct translation *t, unsigned reg, s32 disp, unsig
 struct host_mem free_r11(struct translation *t, struct host_mem at);
 /* Adds to the stack pointer, within the stack's width; flags stay, r11 is lost. */
 void move_stack(struct translation *t, s32 by);
+/* The same for the address in a register, cut to `adsize`. */
+struct host_mem check_at(struct translation *t, unsigned seg, unsigned reg, unsigned adsize,
+                         unsigned size, bool write);
 void translate_copy(struct translation *t);
 void translate_address(struct translation *t);
 void translate_push(struct translation *t);
@@ -175,6 +178,11 @@ void translate_pop(struct translation *t);
 void translate_leave(struct translation *t);
 
 void translate_bit(struct translation *t);
+
+/* -- String instructions (translate_string.c) */
+void translate_string(struct translation *t);
+/* What string.c must know of a repeated one. */
+void string_site(struct site *site, const struct guest_insn *g);
 
 /* -- Privileged and sensitive instructions (translate_system.c) */
 bool system_in_line(const struct guest_insn *g, u32 mode);

@@ -321,6 +321,16 @@ struct host_mem check_stack(struct translation *t, unsigned reg, s32 disp, unsig
     return checked;
 }
 
+struct host_mem check_at(struct translation *t, unsigned seg, unsigned reg, unsigned adsize,
+                         unsigned size, bool write)
+{
+    flags_clobber(t);
+    t->held = 0;
+    put_sum(&t->e, mem_at(reg, 0), adsize);
+    put_check(t, seg, size, write, false);
+    return checked;
+}
+
 void move_stack(struct translation *t, s32 by)
 {
     unsigned width = mode_stack_size(t->tu->mode);
