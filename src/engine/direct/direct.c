@@ -65,24 +65,35 @@ static unsigned count_cells(const struct direct *d, struct space **oldest)
     return n;
 }
 
-/* A partner on another, idle processor costs 30-60 us a switch, one on the same 5. */
-static void pin(struct direct *d, pid_t task)
+/*
+ * A partner on another, idle processor costs 30-60 us a switch, one on the same 5: so the
+ * thread, its cells and their mappers share one while they run, each vCPU another. Without
+ * cells the thread goes where the host likes (notes_unpin).
+ */
+static void pin(struct direct *d)
 {
-    cpu_set_t allowed, one;
-    if (!d->pinned) {
-        if (sched_getaffinity(0, sizeof(allowed), &allowed))
-            return;
-        unsigned want = ((unsigned)getpid() + d->vcpu->index) % (unsigned)CPU_COUNT(&allowed);
-        int cpu = 0;
-        for (;; cpu++)
-            if (CPU_ISSET(cpu, &allowed) && !want--)
-                break;
-        CPU_ZERO(&one);
-        CPU_SET(cpu, &one);
-        d->pinned = !sched_setaffinity(0, sizeof(one), &one);
-    }
-    if (d->pinned && !sched_getaffinity(0, sizeof(one), &one))
-        sched_setaffinity(task, sizeof(one), &one);
+    cpu_set_t all, one;
+    int cpu = 0;
+    if (d->pin.on || sched_getaffinity(0, sizeof(all), &all))
+        return;
+    _Static_assert(sizeof(all) == sizeof(d->pin.allowed), "as the kernel wants it");
+    unsigned want = ((unsigned)getpid() + d->vcpu->index) % (unsigned)CPU_COUNT(&all);
+    while (!CPU_ISSET(cpu, &all) || want--)
+        cpu++;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    memcpy(d->pin.allowed, &all, sizeof(all));
+    d->pin.on = !sched_setaffinity(0, sizeof(one), &one);
+}
+
+/* The new cell's tasks stay with this thread. */
+static void pin_cell(const struct cell *cell)
+{
+    cpu_set_t one;
+    if (sched_getaffinity(0, sizeof(one), &one))
+        return;
+    sched_setaffinity(cell->pid, sizeof(one), &one);
+    sched_setaffinity(cell->mapper.pid, sizeof(one), &one);
 }
 
 static bool need_cell(struct direct *d, struct space *s)
@@ -101,8 +112,7 @@ static bool need_cell(struct direct *d, struct space *s)
     s->has_cell = true;
     s->generation = d->generation;
     d->stats.cells++;
-    pin(d, s->cell.pid);
-    pin(d, s->cell.mapper.pid);
+    pin_cell(&s->cell);
     return true;
 }
 
@@ -398,6 +408,7 @@ static void run_user(struct direct *d)
 {
     struct x86_cpu *c = d->world.cpu;
     unsigned in_a_row = 0;
+    pin(d);
     while (notes_wanted(d, c)) {
         u64 steps = d->stats.steps;
         if (!run_once(d, d->space))
@@ -408,6 +419,7 @@ static void run_user(struct direct *d)
     }
     d->stats.holds += d->hold;
     d->in_user = false;
+    d->pin.used = __rdtsc();
     d->calls_seen = d->hold_calls = *d->watch.calls;
     d->fault_seen = c->cr2;
 }
@@ -417,8 +429,10 @@ static enum engine_exit direct_enter(struct vcpu *vcpu)
     struct direct *d = direct_of(&vcpu->cpu);
     while (true) {
         enum engine_exit exit = bt_engine.enter(vcpu);
-        if (exit != EXIT_USER)
+        if (exit != EXIT_USER) {
+            notes_unpin(d, PIN_US);
             return exit;
+        }
         run_user(d);
     }
 }
@@ -533,6 +547,7 @@ static void direct_detach(struct vcpu *vcpu)
     struct direct *d = direct_of(&vcpu->cpu);
     for (unsigned i = 0; i < MAX_SPACES; i++)
         drop_cell(&d->spaces[i]);
+    notes_unpin(d, 0);
     zygote_destroy(&d->zygote);
     vcpu->cpu.ops = d->below;
     bt_engine.detach(vcpu);

@@ -91,7 +91,11 @@ struct direct {
     u64 generation;       /* counts what invalidates more than a page */
     struct notes notes;
     bool always; /* -accel direct,always=on */
-    bool pinned;
+    struct {
+        bool on;
+        u64 used;        /* when a cell ran last, TSC */
+        u64 allowed[16]; /* where the thread may run without, a cpu_set_t */
+    } pin;
     bool in_user;        /* user code ran when the translator asked last */
     bool hold;           /* until the next kernel entry user code stays with the translator */
     u32 hold_calls;      /* *watch.calls then */
@@ -132,5 +136,8 @@ void notes_code_watched(struct vcpu *vcpu, struct gfn frame);
 struct space *notes_space(struct direct *direct, const struct x86_cpu *c);
 /* The present space's policy changed: does the translator have to ask at each return to it? */
 void notes_watch(struct direct *direct);
+/* Lets the thread run where it likes again if no cell ran for `us`. */
+#define PIN_US 20000
+void notes_unpin(struct direct *direct, u64 us);
 /* policy_demote, counted. */
 void notes_demote(struct direct *direct, struct space *space);

@@ -277,6 +277,15 @@ static bool leaves(struct bt_watch *watch, struct x86_cpu *c)
     return notes_wanted(d, c);
 }
 
+void notes_unpin(struct direct *d, u64 us)
+{
+    u64 cycles = d->world.cpu->model->tsc_hz / 1000000 * us;
+    if (!d->pin.on || __rdtsc() - d->pin.used < cycles)
+        return;
+    syscall(SYS_sched_setaffinity, 0, sizeof(d->pin.allowed), d->pin.allowed);
+    d->pin.on = false;
+}
+
 /* Microseconds of processor time that this thread has used: on a loaded host much else runs
  * between two interrupts. */
 static u64 processor_time(void)
@@ -298,6 +307,7 @@ static void interrupted(struct bt_watch *watch, struct x86_cpu *c)
     bool same = s && s == d->sampled;
     d->sampled = s;
     d->sampled_tsc = tsc;
+    notes_unpin(d, PIN_US);
     d->sampled_at = now;
     if (!same || s->policy.promoted)
         return;
