@@ -1,0 +1,497 @@
+/*
+ * Shadows of guest address spaces in real cells: guest code sees what its page tables say, and
+ * no longer than until the TLB is told; the code that may run is what was scanned.
+ */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <cmocka.h>
+
+#include "base/ensure.h"
+#include "engine/access.h"
+#include "engine/direct/shadow.h"
+#include "engine/engine.h"
+#include "platform/board.h"
+#include "platform/vcpu.h"
+#include "x86/model.h"
+
+#define RAM_SIZE (512 * MiB)
+#define BASE     0x123456789000ull
+
+/* Frames: two sets of tables, code, data. */
+#define TABLES  0x10000ull /* PML4, PDPT, PD, then page tables */
+#define OTHERS  0x80000ull /* the same of the second address space */
+#define CODE_PA 0x100000ull
+#define DATA_PA 0x200000ull
+
+#define CODE 0x400000ull
+#define DATA 0x600000ull
+#define FAR  0x800000ull /* regions without a page table yet */
+
+/* In the code page. */
+#define LOAD  (CODE + 0x000) /* mov rax, [rdi]; int3 */
+#define STORE (CODE + 0x010) /* mov [rdi], rax; int3 */
+#define CALL  (CODE + 0x020) /* call rdi; int3 */
+
+struct guest {
+    struct board board;
+    struct log log;
+    struct x86_model model;
+    struct vcpu *vcpu;
+    struct zygote zygote;
+    struct cell cell;
+    struct shadow shadow;
+    struct shadow_world world;
+    struct stop stop;
+    enum shadow_answer answer; /* of the last fault */
+    u64 tables, free;          /* of the present address space: its root, its next free table */
+};
+
+#define USER  (PTE_P | PTE_W | PTE_U)
+#define CLEAN USER
+#define ALL   (USER | PTE_A | PTE_D)
+
+static u8 *at(struct guest *g, u64 pa)
+{
+    return (u8 *)pmap_page(g->board.pmap, gfn(pa >> PAGE_SHIFT)) + (pa & ~PAGE_MASK);
+}
+
+static u64 *entry_at(struct guest *g, u64 table, u64 va, unsigned shift)
+{
+    return (u64 *)at(g, table) + (va >> shift & 511);
+}
+
+/* The entry for `va` at a level, tables made as needed. */
+static u64 *entry(struct guest *g, u64 va, unsigned level_shift)
+{
+    u64 table = g->tables;
+    for (unsigned shift = 39; shift > level_shift; shift -= 9) {
+        u64 *e = entry_at(g, table, va, shift);
+        if (!(*e & PTE_P)) {
+            g->free += PAGE_SIZE;
+            *e = g->free | USER;
+        }
+        table = *e & PAGE_MASK & bits_low(52);
+    }
+    return entry_at(g, table, va, level_shift);
+}
+
+static void map(struct guest *g, u64 va, u64 pa_and_rights)
+{
+    *entry(g, va, 12) = pa_and_rights;
+}
+
+static void put_code(struct guest *g)
+{
+    static const u8 load[] = {0x48, 0x8b, 0x07, 0xcc}, store[] = {0x48, 0x89, 0x07, 0xcc},
+                    call[] = {0xff, 0xd7, 0xcc};
+    memcpy(at(g, CODE_PA + (LOAD - CODE)), load, sizeof(load));
+    memcpy(at(g, CODE_PA + (STORE - CODE)), store, sizeof(store));
+    memcpy(at(g, CODE_PA + (CALL - CODE)), call, sizeof(call));
+}
+
+static void use_space(struct guest *g, u64 root)
+{
+    g->tables = g->free = root;
+    g->vcpu->cpu.cr3 = root;
+    map(g, CODE, CODE_PA | ALL);
+    map(g, DATA, DATA_PA | ALL);
+}
+
+static int setup(void **state)
+{
+    struct error err;
+    struct guest *g = calloc(1, sizeof(*g));
+    board_init(&g->board, &g->log);
+    g->board.pmap = pmap_create(RAM_SIZE, &err);
+    ensure(g->board.pmap);
+    ensure(x86_model_init(&g->model, NULL, 1, 1000000000, &err));
+    g->vcpu = vcpu_create(&g->board, 0);
+    g->board.vcpus = &g->vcpu;
+    g->board.n_vcpus = 1;
+    struct x86_cpu *c = &g->vcpu->cpu;
+    c->model = &g->model;
+    c->log = &g->log;
+    x86_reset(c);
+    c->cr0 = CR0_PE | CR0_PG | CR0_WP | CR0_NE | CR0_MP | CR0_ET;
+    c->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE;
+    c->efer = EFER_LME | EFER_LMA | EFER_SCE | EFER_NXE;
+    c->xcr0 = XCR0_X87 | XCR0_SSE | XCR0_AVX;
+    c->seg[SEG_CS].attr |= SEG_L;
+    x86_derive(c);
+    c->code_size = 8;
+    c->cpl = 3;
+    c->rflags = FLAG_FIXED | FLAG_IF;
+    g->world = (struct shadow_world){.cpu = c,
+                                     .vcpu = g->vcpu,
+                                     .pmap = g->board.pmap,
+                                     .findings = calloc(RAM_SIZE >> PAGE_SHIFT, sizeof(u16)),
+                                     .writable = calloc(RAM_SIZE >> PAGE_SHIFT, 1)};
+    use_space(g, TABLES);
+    put_code(g);
+    if (!zygote_create(&g->zygote, pmap_file(g->board.pmap), &err) ||
+        !cell_create(&g->cell, &g->zygote, BASE, &err))
+        fail_msg("%s", err.text);
+    *state = g;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct guest *g = *state;
+    shadow_free(&g->shadow);
+    cell_destroy(&g->cell);
+    zygote_destroy(&g->zygote);
+    free(g->world.findings);
+    free(g->world.writable);
+    vcpu_destroy(g->vcpu);
+    pmap_destroy(g->board.pmap);
+    g->board.n_vcpus = 0;
+    board_destroy(&g->board);
+    free(g);
+    return 0;
+}
+
+/* -- Running ------------------------------------------------------------------------------- */
+
+/* As the engine does: false where a page fault is not for the shadow to serve. */
+static bool run(struct guest *g, u64 rip, u64 rdi, u64 rax)
+{
+    struct x86_cpu *c = &g->vcpu->cpu;
+    c->rip = rip;
+    c->gpr[RDI] = rdi;
+    c->gpr[RAX] = rax;
+    c->gpr[RSP] = DATA + PAGE_SIZE;
+    for (unsigned i = 0; i < 20; i++) {
+        assert_int_equal(mapper_run(&g->cell.mapper) >= 0, 1);
+        assert_int_equal(cell_run(&g->cell, c, &g->stop), CELL_STOPPED);
+        if (g->stop.signal != SIGSEGV || g->stop.trap != VEC_PF)
+            return true;
+        enum x86_access access = g->stop.error & PF_W   ? ACCESS_WRITE
+                                 : g->stop.error & PF_I ? ACCESS_EXEC
+                                                        : ACCESS_READ;
+        g->answer = shadow_fault(&g->shadow, &g->world, &g->cell, g->stop.cr2, access);
+        if (g->answer != SHADOW_MAPPED)
+            return false;
+    }
+    fail_msg("no end of faults at %llx", (unsigned long long)g->stop.cr2);
+    return false;
+}
+
+static void assert_loads(struct guest *g, u64 va, u64 value)
+{
+    assert_true(run(g, LOAD, va, 0));
+    assert_int_equal(g->stop.signal, SIGTRAP);
+    assert_int_equal(g->vcpu->cpu.gpr[RAX], value);
+}
+
+static void assert_refused(struct guest *g, u64 rip, u64 va, enum shadow_answer answer)
+{
+    assert_false(run(g, rip, va, ~0ull));
+    assert_int_equal(g->answer, answer);
+}
+
+static void invlpg(struct guest *g, u64 va)
+{
+    assert_true(cell_verify(&g->cell));
+    shadow_invalidate(&g->shadow, &g->world, &g->cell, va);
+}
+
+static void flush(struct guest *g)
+{
+    assert_true(cell_verify(&g->cell));
+    shadow_compare(&g->shadow, &g->world, &g->cell);
+}
+
+static void put(struct guest *g, u64 pa, u64 value)
+{
+    memcpy(at(g, pa), &value, sizeof(value));
+}
+
+/* -- Tables -------------------------------------------------------------------------------- */
+
+static void test_accessed_and_dirty(void **state)
+{
+    struct guest *g = *state;
+    put(g, DATA_PA + 0x1000, 77);
+    map(g, DATA + 0x1000, (DATA_PA + 0x1000) | CLEAN);
+    assert_loads(g, DATA + 0x1000, 77);
+    assert_int_equal(*entry(g, DATA + 0x1000, 12) & (PTE_A | PTE_D), PTE_A);
+    assert_true(run(g, STORE, DATA + 0x1000, 78));
+    assert_int_equal(*entry(g, DATA + 0x1000, 12) & (PTE_A | PTE_D), PTE_A | PTE_D);
+    assert_int_equal(*(u64 *)at(g, DATA_PA + 0x1000), 78);
+    /* The guest cleans the page: the next store must show again. */
+    for (unsigned i = 0; i < 2; i++) {
+        *entry(g, DATA + 0x1000, 12) &= ~(PTE_A | PTE_D);
+        if (i)
+            flush(g);
+        else
+            invlpg(g, DATA + 0x1000);
+        assert_true(run(g, STORE, DATA + 0x1000, 79 + i));
+        assert_int_equal(*entry(g, DATA + 0x1000, 12) & (PTE_A | PTE_D), PTE_A | PTE_D);
+    }
+}
+
+static void test_rights(void **state)
+{
+    struct guest *g = *state;
+    map(g, DATA + 0x1000, (DATA_PA + 0x1000) | (ALL & ~PTE_W));
+    map(g, DATA + 0x2000, (DATA_PA + 0x2000) | (ALL & ~PTE_U));
+    map(g, DATA + 0x3000, (DATA_PA + 0x3000) | ALL | PTE_NX);
+    map(g, DATA + 0x4000, (RAM_SIZE + 0x10000000) | ALL); /* no RAM */
+    assert_loads(g, DATA + 0x1000, 0);
+    assert_refused(g, STORE, DATA + 0x1000, SHADOW_FAULT);
+    assert_refused(g, LOAD, DATA + 0x2000, SHADOW_FAULT);
+    assert_refused(g, STORE, DATA + 0x2000, SHADOW_FAULT);
+    assert_loads(g, DATA + 0x3000, 0);
+    assert_refused(g, CALL, DATA + 0x3000, SHADOW_FAULT);
+    assert_refused(g, LOAD, DATA + 0x4000, SHADOW_STEP);
+    assert_refused(g, LOAD, DATA + 0x5000, SHADOW_FAULT);
+    assert_refused(g, LOAD, FAR, SHADOW_FAULT);
+}
+
+/* After INVLPG, a page that was freed cannot be reached, one that was moved is the new one. */
+static void test_invalidated(void **state)
+{
+    struct guest *g = *state;
+    const u64 va = DATA + 0x1000;
+    put(g, DATA_PA + 0x1000, 1);
+    put(g, DATA_PA + 0x2000, 2);
+    map(g, va, (DATA_PA + 0x1000) | ALL);
+    assert_true(run(g, STORE, va, 3));
+    map(g, va, (DATA_PA + 0x2000) | ALL);
+    invlpg(g, va);
+    assert_loads(g, va, 2);
+    map(g, va, 0);
+    invlpg(g, va);
+    assert_refused(g, LOAD, va, SHADOW_FAULT);
+    assert_refused(g, STORE, va, SHADOW_FAULT);
+    assert_int_equal(*(u64 *)at(g, DATA_PA + 0x1000), 3);
+    assert_int_equal(*(u64 *)at(g, DATA_PA + 0x2000), 2);
+}
+
+/* The same by a load of CR3: entries, and the tables above them. */
+static void test_flushed(void **state)
+{
+    struct guest *g = *state;
+    for (u64 page = 1; page < 40; page++) {
+        put(g, DATA_PA + page * PAGE_SIZE, page);
+        map(g, DATA + page * PAGE_SIZE, (DATA_PA + page * PAGE_SIZE) | ALL);
+        assert_loads(g, DATA + page * PAGE_SIZE, page);
+    }
+    for (u64 page = 1; page < 40; page += 2)
+        map(g, DATA + page * PAGE_SIZE, (DATA_PA + (page + 1) * PAGE_SIZE) | ALL);
+    map(g, DATA + 4 * PAGE_SIZE, (DATA_PA + 4 * PAGE_SIZE) | (ALL & ~PTE_W));
+    flush(g);
+    assert_loads(g, DATA + 3 * PAGE_SIZE, 4);
+    assert_loads(g, DATA + 2 * PAGE_SIZE, 2);
+    assert_refused(g, STORE, DATA + 4 * PAGE_SIZE, SHADOW_FAULT);
+    *entry(g, DATA, 21) = 0;
+    flush(g);
+    assert_refused(g, LOAD, DATA + 3 * PAGE_SIZE, SHADOW_FAULT);
+}
+
+/* Another address space takes over the cell of one whose CR3 it has got. */
+static void test_same_cr3(void **state)
+{
+    struct guest *g = *state;
+    put(g, DATA_PA + 0x1000, 1);
+    map(g, DATA + 0x1000, (DATA_PA + 0x1000) | ALL);
+    assert_loads(g, DATA + 0x1000, 1);
+    memset(at(g, TABLES), 0, PAGE_SIZE); /* as a kernel that makes a new PML4 there */
+    g->free = OTHERS;
+    map(g, CODE, CODE_PA | ALL);
+    map(g, DATA, DATA_PA | ALL);
+    map(g, DATA + 0x2000, (DATA_PA + 0x2000) | ALL);
+    flush(g);
+    assert_refused(g, LOAD, DATA + 0x1000, SHADOW_FAULT);
+    assert_loads(g, DATA + 0x2000, 0);
+}
+
+static void test_large_pages(void **state)
+{
+    struct guest *g = *state;
+    const u64 large = 0x1000000;
+    for (u64 page = 0; page < 512; page++)
+        put(g, large + page * PAGE_SIZE, page);
+    *entry(g, FAR, 21) = large | ALL | PTE_PS;
+    for (u64 page = 0; page < 512; page += 7)
+        assert_loads(g, FAR + page * PAGE_SIZE, page);
+    assert_true(g->world.stats.faults < 10);
+    /* INVLPG of one address drops all of it. */
+    *entry(g, FAR, 21) = 0;
+    invlpg(g, FAR + 0x5000);
+    for (u64 page = 0; page < 512; page += 7)
+        assert_refused(g, LOAD, FAR + page * PAGE_SIZE, SHADOW_FAULT);
+    /* 1 GiB: a fragment of it here and there. */
+    const u64 huge = 0x40000000;
+    *entry(g, huge, 30) = 0 | ALL | PTE_PS;
+    assert_loads(g, huge + large, 0);
+    assert_loads(g, huge + large + 0x200000, 0);
+    assert_loads(g, huge + large + 9 * PAGE_SIZE, 9);
+    *entry(g, huge, 30) = 0;
+    invlpg(g, huge);
+    assert_refused(g, LOAD, huge + large + 9 * PAGE_SIZE, SHADOW_FAULT);
+}
+
+/* Regions are dropped when the host's table of mappings is full, and come back. */
+static void test_eviction(void **state)
+{
+    struct guest *g = *state;
+    const u64 pages = 65000, first = 0x8000000, frames = first >> PAGE_SHIFT;
+    g->free = 0x2000000;
+    for (u64 page = 0; page < pages; page++) {
+        /* No two neighbours: each is a mapping of its own. */
+        u64 frame = frames + page * 7 % pages;
+        map(g, 0x10000000 + page * PAGE_SIZE, frame << PAGE_SHIFT | ALL);
+        put(g, frame << PAGE_SHIFT, page);
+    }
+    for (u64 page = 0; page < pages; page += 16)
+        assert_loads(g, 0x10000000 + page * PAGE_SIZE, page);
+    assert_true(g->shadow.pages <= 60000);
+    assert_true(g->world.stats.evicted > 0);
+    assert_loads(g, 0x10000000, 0);
+    assert_loads(g, 0x10000000 + (pages - 1) * PAGE_SIZE, pages - 1);
+}
+
+static void test_collides(void **state)
+{
+    struct guest *g = *state;
+    assert_false(shadow_collides(&g->world, &g->cell));
+    map(g, BASE + 3 * PAGE_SIZE, DATA_PA | ALL);
+    assert_true(shadow_collides(&g->world, &g->cell));
+}
+
+/* -- Code ---------------------------------------------------------------------------------- */
+
+#define OWN_CODE (DATA + 0x8000)
+#define OWN_PA   (DATA_PA + 0x8000)
+
+/* What the engine does when somebody writes to a page that was scanned. */
+static void rewrite(struct guest *g, u64 pa, const void *bytes, u64 size)
+{
+    u64 frame = pa >> PAGE_SHIFT;
+    memcpy(at(g, pa), bytes, size);
+    g->world.findings[frame] = 0;
+    pmap_set_flags(g->board.pmap, gfn(frame), 0, PMAP_CODE);
+    shadow_revoke(&g->shadow, &g->cell, frame, PROT_EXEC);
+}
+
+static void test_rewritten_code(void **state)
+{
+    static const u8 good[] = {0x90, 0x90, 0xc3}, bad[] = {0x0f, 0xa2, 0xc3};
+    struct guest *g = *state;
+    map(g, OWN_CODE, OWN_PA | ALL);
+    rewrite(g, OWN_PA, good, sizeof(good));
+    assert_true(run(g, CALL, OWN_CODE, 0));
+    assert_int_equal(g->stop.signal, SIGTRAP);
+    /* It is watched from now on, and the cell cannot write to it unseen. */
+    assert_true(pmap_flags(g->board.pmap, gfn(OWN_PA >> PAGE_SHIFT)) & PMAP_CODE);
+    assert_refused(g, STORE, OWN_CODE, SHADOW_STEP);
+    rewrite(g, OWN_PA, bad, sizeof(bad));
+    assert_refused(g, CALL, OWN_CODE, SHADOW_CODE);
+    assert_int_equal(g->world.stats.refused_code[FOUND_CPUID], 1);
+    assert_int_equal(g->vcpu->cpu.rip, OWN_CODE); /* nothing of it ran */
+}
+
+/* A page that was writable and turns out to be code loses that right before it is scanned. */
+static void test_written_then_run(void **state)
+{
+    struct guest *g = *state;
+    u64 code = 0xc39090; /* nop; nop; ret */
+    map(g, OWN_CODE, OWN_PA | ALL);
+    assert_true(run(g, STORE, OWN_CODE, code));
+    access_watch_code(g->vcpu, gfn(OWN_PA >> PAGE_SHIFT));
+    shadow_revoke(&g->shadow, &g->cell, OWN_PA >> PAGE_SHIFT, PROT_WRITE);
+    assert_true(run(g, CALL, OWN_CODE, 0));
+    assert_int_equal(g->stop.signal, SIGTRAP);
+    assert_refused(g, STORE, OWN_CODE, SHADOW_STEP);
+}
+
+/* CPUID across two pages is found whichever page comes first, is written or is mapped anew. */
+static void test_across(void **state)
+{
+    static const u8 ret = 0xc3, escape = 0x0f, nop = 0x90, cpuid[] = {0xa2, 0xc3};
+    struct guest *g = *state;
+    const u64 second = OWN_CODE + PAGE_SIZE, second_pa = OWN_PA + PAGE_SIZE;
+    map(g, OWN_CODE, OWN_PA | ALL);
+    for (unsigned order = 0; order < 4; order++) {
+        map(g, second, second_pa | ALL);
+        flush(g);
+        rewrite(g, OWN_PA, &ret, 1);
+        rewrite(g, OWN_PA + PAGE_SIZE - 1, &escape, 1);
+        memset(at(g, second_pa), nop, 8);
+        rewrite(g, second_pa, order < 2 ? cpuid : &ret, order < 2 ? 2 : 1);
+        rewrite(g, second_pa + 4, &ret, 1);
+        if (order == 0) {
+            assert_true(run(g, CALL, OWN_CODE, 0));
+            assert_refused(g, CALL, second + 4, SHADOW_CODE);
+        } else if (order == 1) {
+            assert_true(run(g, CALL, second + 4, 0));
+            assert_refused(g, CALL, OWN_CODE, SHADOW_CODE);
+        } else {
+            assert_true(run(g, CALL, OWN_CODE, 0));
+            assert_true(run(g, CALL, second + 4, 0));
+            if (order == 2) {
+                rewrite(g, second_pa, cpuid, 2);
+            } else {
+                memset(at(g, OWN_PA + 2 * PAGE_SIZE), nop, PAGE_SIZE);
+                rewrite(g, OWN_PA + 2 * PAGE_SIZE, cpuid, 2);
+                map(g, second, (second_pa + PAGE_SIZE) | ALL);
+                invlpg(g, second);
+            }
+            assert_refused(g, CALL, OWN_CODE + PAGE_SIZE - 1, SHADOW_CODE);
+            assert_int_equal(g->vcpu->cpu.rip, OWN_CODE + PAGE_SIZE - 1);
+        }
+    }
+}
+
+/* Neighbours that are mapped in one batch are judged beside each other. */
+static void test_across_prefetched(void **state)
+{
+    static const u8 ret = 0xc3, escape = 0x0f, cpuid[] = {0xa2, 0xc3};
+    struct guest *g = *state;
+    map(g, OWN_CODE, OWN_PA | ALL);
+    map(g, OWN_CODE + PAGE_SIZE, (OWN_PA + PAGE_SIZE) | ALL);
+    for (unsigned wanted = 0; wanted < 2; wanted++) {
+        rewrite(g, OWN_PA, &ret, 1);
+        rewrite(g, OWN_PA + PAGE_SIZE - 1, &escape, 1);
+        rewrite(g, OWN_PA + PAGE_SIZE, cpuid, 2);
+        rewrite(g, OWN_PA + PAGE_SIZE + 8, &ret, 1);
+        assert_true(run(g, CALL, wanted ? OWN_CODE + PAGE_SIZE + 8 : OWN_CODE, 0));
+        assert_false(run(g, CALL, OWN_CODE + PAGE_SIZE - 1, 0));
+        assert_int_equal(g->answer, SHADOW_CODE);
+    }
+}
+
+int main(void)
+{
+    struct error why;
+    if (!direct_engine.probe(&why)) {
+        printf("SKIP: %s\n", why.text);
+        return 77;
+    }
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        CASE(test_accessed_and_dirty),
+        CASE(test_rights),
+        CASE(test_invalidated),
+        CASE(test_flushed),
+        CASE(test_same_cr3),
+        CASE(test_large_pages),
+        CASE(test_eviction),
+        CASE(test_collides),
+        CASE(test_rewritten_code),
+        CASE(test_written_then_run),
+        CASE(test_across),
+        CASE(test_across_prefetched),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
