@@ -147,7 +147,8 @@ enum string_kind { STRING_NONE, STRING_MOVS, STRING_STOS };
 #define MAX_LINKS      (1u << 18)
 #define MAX_CELLS      (1u << 16)
 #define MAX_SITES      (1u << 20)
-#define TU_SLOTS       (1u << 15)
+#define TU_SLOT_BITS   17
+#define TU_SLOTS       (1u << TU_SLOT_BITS)
 #define PAGE_CHAINS    (1u << 12)
 #define CELL_SLOTS     (1u << 14)
 #define INDIRECT_BITS  13

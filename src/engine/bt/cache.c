@@ -84,8 +84,9 @@ void cache_flush(struct bt *bt)
 
 static unsigned tu_slot(const u8 *code, u64 rip)
 {
-    u64 hash = (u64)code ^ (u64)code >> 15 ^ rip >> 12;
-    return (unsigned)(hash & (TU_SLOTS - 1));
+    /* Fibonacci hashing: neighbouring pages at neighbouring addresses must not cancel out. */
+    u64 hash = ((u64)code ^ rip << 20) * 0x9e3779b97f4a7c15ull;
+    return (unsigned)(hash >> (64 - TU_SLOT_BITS));
 }
 
 static unsigned page_slot(const u8 *code)
