@@ -69,6 +69,8 @@ static void make_handlers(struct guest *g)
     }
     put64(g, GDT + 8, 0x00af9b000000ffffull);
     put64(g, GDT + 16, 0x00cf93000000ffffull);
+    put64(g, GDT + USER_SS - 3, 0x00cff3000000ffffull);
+    put64(g, GDT + USER_CS - 3, 0x00affb000000ffffull);
     put64(g, TSS + 4, STACK - 0x1000);
     put64(g, TSS + 36, STACK - 0x2000); /* IST1: faults of any RSP can be delivered */
 }
@@ -82,7 +84,7 @@ static void make_state(struct guest *g, u64 *seed)
     c->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE;
     c->xcr0 = XCR0_X87 | XCR0_SSE | XCR0_AVX;
     c->efer = EFER_LME | EFER_LMA | EFER_SCE | EFER_NXE;
-    c->gdtr = (struct x86_table){GDT, 23};
+    c->gdtr = (struct x86_table){GDT, 47};
     c->idtr = (struct x86_table){IDT, 32 * 16 - 1};
     for (unsigned s = SEG_ES; s <= SEG_GS; s++)
         c->seg[s] = (struct x86_seg){
@@ -161,6 +163,11 @@ static const char *differ(char *text, const char *what, u64 where, u64 a, u64 b)
     return text;
 }
 
+static bool same_segment(const struct x86_seg *a, const struct x86_seg *b)
+{
+    return a->sel == b->sel && a->attr == b->attr && a->limit == b->limit && a->base == b->base;
+}
+
 const char *guest_compare(const struct guest *a, const struct guest *b, u64 ignored)
 {
     static _Thread_local char text[200];
@@ -175,6 +182,14 @@ const char *guest_compare(const struct guest *a, const struct guest *b, u64 igno
         return differ(text, "rflags", 0, x->rflags, y->rflags);
     if (x->cr2 != y->cr2)
         return differ(text, "cr2", 0, x->cr2, y->cr2);
+    for (unsigned s = SEG_ES; s <= SEG_GS; s++) {
+        if (!same_segment(&x->seg[s], &y->seg[s]) || x->flat_base[s] != y->flat_base[s])
+            return differ(text, "segment", s, x->seg[s].sel, y->seg[s].sel);
+    }
+    if (x->cpl != y->cpl || x->tlb_index != y->tlb_index)
+        return differ(text, "level", 0, x->cpl, y->cpl);
+    if (x->kernel_gs_base != y->kernel_gs_base)
+        return differ(text, "gs base", 0, x->kernel_gs_base, y->kernel_gs_base);
     if (memcmp(x->fpu.xmm, y->fpu.xmm, sizeof(x->fpu.xmm)) ||
         memcmp(x->fpu.ymm_hi, y->fpu.ymm_hi, sizeof(x->fpu.ymm_hi)))
         return "vector registers";

@@ -19,6 +19,10 @@
 #define HOLE     0x400000ull /* one page */
 #define KERNEL   0xffffffff80000000ull
 
+/* Selectors beside the kernel's 8 and 16. */
+#define USER_SS 0x23
+#define USER_CS 0x2b
+
 struct guest {
     struct board board;
     struct vcpu *vcpu;

@@ -17,6 +17,30 @@ struct snippet {
     const u8 *start, *end;
 };
 
+/* SYSCALL at level 3 leads to label 9 with `mask` cleared; SYSRET comes back. */
+#define SET_SYSCALL(mask)                                                                      \
+    "mov $0xc0000081, %ecx; xor %eax, %eax; mov $0x00180008, %edx; wrmsr; inc %ecx;"           \
+    "lea 9f(%rip), %rax; mov %rax, %rdx; shr $32, %rdx; wrmsr; mov $0xc0000084, %ecx;"         \
+    "mov $" #mask ", %eax; xor %edx, %edx; wrmsr;"
+#define USER_DATA "mov $0x23, %eax; mov %eax, %ds; mov %eax, %es; mov %eax, %fs; mov %eax, %gs;"
+/* IRETQ to label 1 at level 3, with these flags. */
+#define TO_USER(flags)                                                                         \
+    "mov %rsp, %rbp; push $0x23; push %rbp; push $" #flags                                     \
+    "; push $0x2b; lea 1f(%rip), %rax; push %rax; iretq; 1: "
+/* Three system calls, in each of which the kernel ORs `flags` into R11; the last two run from
+ * what the first one left in the tables. */
+#define CALLS(flags, mask, kernel)                                                             \
+    SET_SYSCALL(mask)                                                                          \
+    USER_DATA TO_USER(0x202) "stc; mov $3, %ebx; 2: syscall; pushfq; dec %ebx; jnz 2b; hlt;"   \
+                             "9: pushfq; pop %r12; add %r11, %r13; mov %cs, %r14d;"            \
+                             "mov %ss, %r15d; add %rcx, %rdi; or $" #flags ", %r11; " kernel   \
+                             "; sysretq"
+/* IRETQ within level 0, twice, with these flags. */
+#define STAY(flags, ss)                                                                        \
+    "mov $2, %ebx; 2: mov %rsp, %rbp; push $" #ss "; push %rbp; push $" #flags                 \
+    "; push $8; lea 1f(%rip), %rax; push %rax; iretq; nop; 1: pushfq; mov %ss, %edx;"          \
+    "dec %ebx; jnz 2b; hlt"
+
 #define SNIPPETS(X)                                                                            \
     X(registers, "mov $5, %eax; add %rcx, %rax; lea 3(%rax,%rdx,4), %rdi; imul $7, %rdi, %r8;" \
                  "xchg %r8, %r10; add %r11, %r10; bswap %r11; shl $3, %r9; setc %r11b;"        \
@@ -117,6 +141,76 @@ struct snippet {
     X(undefined_flags, "stc; sbb %eax, %eax; cmp $3, %ecx; imul (%rbx), %rdx; pushfq; "        \
                        "add %eax, %eax; mul %ecx; mov (%rsi), %rdi; pushfq; hlt")              \
     X(prefetch_register, ".byte 0x0f, 0x0d, 0xc9; hlt")                                        \
+    X(calls_plain, CALLS(0, 0x47700, "nop"))                                                   \
+    X(calls_flags_kept, CALLS(0, 0, "nop"))                                                    \
+    X(calls_all_masked, CALLS(0, 0x257fd5, "nop"))                                             \
+    X(calls_ac, CALLS(0x40000, 0x700, "nop"))                                                  \
+    X(calls_df, CALLS(0x400, 0x700, "nop"))                                                    \
+    X(calls_tf, CALLS(0x100, 0x700, "nop"))                                                    \
+    X(calls_nt, CALLS(0x4000, 0x700, "nop"))                                                   \
+    X(calls_iopl, CALLS(0x3000, 0x700, "nop"))                                                 \
+    X(calls_id_rf_vm, CALLS(0x230000, 0x700, "nop"))                                           \
+    X(calls_no_if, CALLS(0, 0x700, "btr $9, %r11"))                                            \
+    X(calls_high, CALLS(0, 0x700, "mov $-4096, %rcx"))                                         \
+    X(calls_hole, CALLS(0, 0x700, "bts $47, %rcx"))                                            \
+    X(calls_unmapped, CALLS(0, 0x700, "mov $0x400010, %ecx"))                                  \
+    X(calls_iretq, CALLS(0, 0x700,                                                             \
+                         "push $0x23; lea 8(%rsp), %rax; push %rax; push %r11;"                \
+                         "push $0x2b; push %rcx; iretq"))                                      \
+    X(calls_off, CALLS(0, 0x700, "mov $0xc0000080, %ecx; rdmsr; btr $0, %eax; wrmsr"))         \
+    X(calls_off_user,                                                                          \
+      SET_SYSCALL(0x700) "mov $0xc0000080, %ecx; rdmsr; btr $0, %eax; wrmsr;" TO_USER(         \
+          0x202) "syscall; hlt; 9: hlt")                                                       \
+    X(user_drops_segments,                                                                     \
+      TO_USER(0x246) "mov %ds, %eax; mov %es, %ecx; mov %fs, %edx; mov %gs, %ebx; hlt")        \
+    X(user_ac, USER_DATA TO_USER(0x40246) "pushfq; pop %rax; hlt")                             \
+    X(user_privileged, USER_DATA TO_USER(0x202) "nop; mov %cr3, %rax; hlt")                    \
+    X(user_swapgs, USER_DATA TO_USER(0x202) "nop; swapgs; hlt")                                \
+    X(user_stac, USER_DATA TO_USER(0x202) "nop; stac; hlt")                                    \
+    X(user_iretq, USER_DATA TO_USER(0x202) "mov %rsp, %rbp; push $0x23; push %rbp; pushfq;"    \
+                                           "push $0x2b; lea 3f(%rip), %rax; push %rax; iretq;" \
+                                           "3: mov $5, %edx; hlt")                             \
+    X(stay_plain, STAY(0x8d7, 0x10))                                                           \
+    X(stay_ac, STAY(0x40002, 0x10))                                                            \
+    X(stay_df, STAY(0x402, 0x10))                                                              \
+    X(stay_tf, STAY(0x102, 0x10))                                                              \
+    X(stay_nt, STAY(0x4002, 0x10))                                                             \
+    X(stay_rf, STAY(0x10002, 0x10))                                                            \
+    X(stay_wide, STAY(0x203002, 0x10))                                                         \
+    X(stay_null_ss, STAY(0x2, 0))                                                              \
+    X(stay_user_ss, STAY(0x2, 0x23))                                                           \
+    X(stay_bad_ss, STAY(0x2, 0x28))                                                            \
+    X(return_nt, "pushfq; btsq $14, (%rsp); popfq; " STAY(0x2, 0x10))                          \
+    X(return_far, "mov %rsp, %rbp; push $16; push %rbp; push $2; push $8; mov $1, %eax;"       \
+                  "shl $50, %rax; push %rax; iretq; hlt")                                      \
+    X(return_bad_cs, "mov %rsp, %rbp; push $16; push %rbp; push $2; push $16;"                 \
+                     "lea 1f(%rip), %rax; push %rax; iretq; 1: hlt")                           \
+    X(return_null_cs, "mov %rsp, %rbp; push $16; push %rbp; push $2; push $0;"                 \
+                      "lea 1f(%rip), %rax; push %rax; iretq; 1: hlt")                          \
+    X(return_beyond_gdt, "mov %rsp, %rbp; push $16; push %rbp; push $2; push $0x38;"           \
+                         "lea 1f(%rip), %rax; push %rax; iretq; 1: hlt")                       \
+    X(return_no_frame, "mov $0x400ff0, %esp; iretq; hlt")                                      \
+    X(return_edge, "mov $0x400ff8, %esp; iretq; hlt")                                          \
+    X(access_flag, "cmp %rax, %rcx; stac; setb %dl; pushfq; mov (%rbx), %rax; clac; pushfq;"   \
+                   "mov $2, %ecx; 1: stac; add %rcx, 8(%rbx); clac; loop 1b; pushfq; hlt")     \
+    X(bases, "cmp %rcx, %rdx; rdfsbase %rax; rdgsbase %r10d; lea 0x2080(%rax), %r11;"          \
+             "wrfsbase %r11; mov %fs:8, %rcx; wrgsbase %ebx; mov %gs:16, %r11; rdgsbase %r11;" \
+             "pushfq; bts $47, %rbx; wrgsbase %rbx; hlt")                                      \
+    X(bases_off, "mov %cr4, %rax; btr $16, %rax; mov %rax, %cr4; cmp %rcx, %rdx; rdfsbase "    \
+                 "%rax; hlt")                                                                  \
+    X(system_moves, "mov %cr0, %r10; mov %cr3, %rax; mov %cr4, %r11; mov %cr2, %r9;"           \
+                    "mov %ds, %r10d; mov %cs, %r8; mov %ss, %ecx; mov %gs, %r11; mov %es, "    \
+                    "%dx; cmp %rcx, %rdx; mov %fs, %esi; pushfq; hlt")                         \
+    X(verify, "cmp %rcx, %rdx; movw $0x10, (%rbx); verw (%rbx); pushfq; movw $8, (%rbx);"      \
+              "verw (%rbx); pushfq; mov $0x23, %r10d; verw %r10w; pushfq; mov $0x13, %eax;"    \
+              "verw %ax; pushfq; xor %eax, %eax; verw %ax; pushfq; mov $0x100, %ecx;"          \
+              "verw %cx; pushfq; mov $0x14, %ecx; verw %cx; pushfq; hlt")                      \
+    X(verify_fault, "mov $0x400010, %ecx; cmp %rcx, %rdx; verw (%rcx); hlt")                   \
+    X(shadow, "mov $3, %ecx; 1: cli; sti; loop 1b; call 2f; cli; sti; jmp 3f; 2: sti; ret;"    \
+              "3: sti; pushfq; cli; sti; hlt")                                                 \
+    X(time_stamp,                                                                              \
+      "cmp %rcx, %rdx; mov $0xc0000103, %ecx; mov $77, %eax; xor %edx, %edx;"                  \
+      "wrmsr; rdtscp; mov %ecx, %ebx; pushfq; xor %eax, %eax; xor %edx, %edx; hlt")            \
     X(exchange, "mov %rax, %r12; mov %rdx, %r13; mov (%rbx), %rax; mov 8(%rbx), %rdx;"         \
                 "and $-16, %rbx; lock cmpxchg16b (%rbx); cmpxchg8b (%rsi); hlt")               \
     X(shared_checks,                                                                           \

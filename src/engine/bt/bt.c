@@ -52,6 +52,7 @@ static bool bt_make(struct vcpu *vcpu, struct error *err)
     bt->code_limit[0] = UINT32_MAX;
     bt->code_limit[1] = UINT16_MAX;
     bt->n_code_limits = 2;
+    bt->indirect_entered = MODE_NONE;
     ops_make(&bt->ops);
     bt->trap.handle = fault_handle;
     vcpu->engine_state = bt;
@@ -165,6 +166,7 @@ static unsigned bt_counters(struct vcpu *vcpu, struct engine_counter *counters, 
         {"steps", bt->stats.steps},
         {"host_faults", bt->stats.host_faults},
         {"callouts", bt->stats.callouts},
+        {"quick_callouts", bt->stats.quick_callouts},
     };
     unsigned n = 0;
     for (; n < ARRAY_LEN(all) && n < max; n++)

@@ -9,6 +9,7 @@
  *   cache.c      where TUs live and how they are found and forgotten
  *   link.c       TU to TU: patched jumps, cells, the indirect target cache
  *   dispatch.c   callouts: what happens outside translations
+ *   quick.c      the frequent callouts' fast ways
  *   string.c     MOVS and STOS page by page
  *   crossing.c   instructions on two pages
  *   ops.c        guest memory and the outside world for the simulator's semantics
@@ -169,6 +170,7 @@ struct bt_hot {
     u64 host_rsp;    /* the monitor's stack while in the guest */
     u64 resume;      /* where the return stub jumps */
     u64 address;     /* what r10 holds on the way back */
+    u64 argument;    /* r11 of the callout in progress */
     u64 exit_site;   /* the indirect branch taken last: it may turn out to fault */
     u8 *replaced_at; /* host address of what an indirect call pushed, */
     u64 replaced;    /* and what was there */
@@ -192,6 +194,10 @@ struct stubs {
     const void *simulate[2]; /* r11 = site: the simulator runs its instruction */
     const void *stop[2];     /* r11 = site: look for attention before its instruction */
     const void *exit_indirect; /* r10 = target; flags saved */
+    /* These do what they can and leave the rest to `simulate`; r11 = site, flags saved. */
+    const void *string;
+    const void *verw; /* r10 = selector */
+    const void *iretq;
 };
 
 struct bt {
@@ -221,17 +227,18 @@ struct bt {
     struct {
         u32 n;
         bool overflow;
-        u32 entry[MAX_LIVE]; /* LIVE_CELL | cell, or set << INDIRECT_BITS | slot */
-    } live[2];               /* [0] goes with CR3, [1] is global */
-    u64 live_pages[64];      /* pages that have entries, hashed: a filter for INVLPG */
-    u32 indirect_mode[MODE_TABLES];
+        u32 entry[MAX_LIVE];        /* LIVE_CELL | cell, or set << INDIRECT_BITS | slot */
+    } live[2];                      /* [0] goes with CR3, [1] is global */
+    u64 live_pages[64];             /* pages that have entries, hashed: a filter for INVLPG */
+    u32 indirect_mode[MODE_TABLES]; /* of the TUs in each */
+    u32 indirect_entered;           /* the mode of 64-bit code entered last by dispatch */
     u32 code_limit[CODE_LIMITS], n_code_limits;
 
     struct {
         u64 tus[3]; /* of 16-, 32-, 64-bit code */
         u64 insns, guest_bytes, host_bytes;
         u64 flushes, page_drops, link_misses, cell_misses, indirect_misses, steps;
-        u64 fills, slow_accesses, careful, callouts, stops, host_faults;
+        u64 fills, slow_accesses, careful, callouts, quick_callouts, stops, host_faults;
         u64 reasons[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* callouts by instruction */
     } stats;
 };
@@ -340,6 +347,8 @@ void link_drop_incoming(struct bt *bt, struct tu *tu);
 u32 cell_get(struct bt *bt, u64 rip, u32 mode, bool saved);
 void cell_set(struct bt *bt, u32 cell, const struct tu *tu, bool global);
 void indirect_set(struct bt *bt, const struct tu *tu, bool global);
+/* Before translations of `mode` are entered from C code: makes the table of each set hold only
+ * what translated code may reach from there. */
 void indirect_enter_mode(struct bt *bt, u32 mode);
 /* Forgets what depends on address translations: those that go with CR3, or all. */
 void links_forget(struct bt *bt, bool global_too);
@@ -356,6 +365,21 @@ const void *dispatch_indirect(struct bt *bt, u64 unused, u64 target);
 const void *dispatch_access(struct bt *bt, u64 site, u64 la);
 const void *dispatch_simulate(struct bt *bt, u64 site);
 const void *dispatch_stop(struct bt *bt, u64 site);
+
+/*
+ * -- quick.c: the same for the frequent cases: what the stub's registers hold, and where to go
+ * on with flags saved and r10 = hot->address; NULL: the dispatch function decides, nothing was
+ * changed (a string operation may have advanced). RBX, RBP and R12 to R15 are not in cpu.gpr,
+ * cpu.rip and the arithmetic flags of cpu.rflags are stale, and nothing may be called that
+ * raises or leaves the guest's vector state.
+ */
+const void *quick_link(struct bt *bt, u64 link);
+const void *quick_cell(struct bt *bt, u64 cell);
+const void *quick_indirect(struct bt *bt, u64 unused, u64 target);
+const void *quick_access(struct bt *bt, u64 site, u64 la);
+const void *quick_string(struct bt *bt, u64 site);
+const void *quick_verw(struct bt *bt, u64 site, u64 selector);
+const void *quick_iretq(struct bt *bt, u64 site);
 
 /* Sends the guest's vector state to cpu.fpu, if it is in the registers, and gives C code its
  * own. */

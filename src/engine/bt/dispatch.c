@@ -237,11 +237,25 @@ static void step_untranslated(struct bt *bt, u32 mode)
         sim_step(bt->vcpu);
 }
 
+/* Is there nothing to attend to but what a look at the vCPU's own state tells, and interrupts
+ * that it does not take? */
+static bool attended(struct bt *bt)
+{
+    struct x86_cpu *c = bt_cpu(bt);
+    if (likely(!attention(bt)))
+        return true;
+    if (pending(bt, ~(u32)(ATTN_STATE | ATTN_INTR)) || c->activity != CPU_RUNNING ||
+        (pending(bt, ATTN_INTR) && (c->rflags & FLAG_IF)))
+        return false;
+    atomic_fetch_and_explicit(&c->attention, ~(u32)ATTN_STATE, memory_order_relaxed);
+    return true;
+}
+
 const void *dispatch(struct bt *bt)
 {
     struct x86_cpu *c = bt_cpu(bt);
     while (true) {
-        if (attention(bt)) {
+        if (!attended(bt)) {
             vectors_home(bt);
             /* First the poll, then the look: a kick in between only costs another look. */
             __atomic_store_n(&bt->hot->poll, &bt->hot->poll_word, __ATOMIC_SEQ_CST);
@@ -360,6 +374,7 @@ const void *dispatch_indirect(struct bt *bt, u64 unused, u64 target)
     struct tu *tu = follow(bt, target, mode);
     if (!tu || attention(bt))
         return dispatch(bt);
+    indirect_enter_mode(bt, mode);
     indirect_set(bt, tu, is_global(bt, mode));
     return go(bt, tu->entry);
 }
@@ -388,8 +403,6 @@ const void *dispatch_simulate(struct bt *bt, u64 number)
     const struct site *site = &bt->sites[number];
     bt->stats.callouts++;
     bt->stats.reasons[site->mnemonic]++;
-    if (site->string && string_run(bt, site))
-        return bt_exec(bt, site->resume);
     return simulate(bt, site);
 }
 

@@ -165,6 +165,37 @@ void emit_compare_memory(struct emit *e, unsigned size, struct host_mem mem, u32
     emit_bytes(e, &value, size);
 }
 
+void emit_store16(struct emit *e, struct host_mem mem, unsigned reg)
+{
+    emit_byte(e, 0x66);
+    emit_rm(e, 4, 0x89, reg, mem);
+}
+
+void emit_store8(struct emit *e, struct host_mem mem, unsigned reg)
+{
+    ensure(reg < RSP || reg > RDI);
+    emit_rm(e, 4, 0x88, reg, mem);
+}
+
+void emit_store8_imm(struct emit *e, struct host_mem mem, u8 value)
+{
+    emit_rm(e, 4, 0xc6, 0, mem);
+    emit_byte(e, value);
+}
+
+void emit_shift(struct emit *e, unsigned size, enum host_shift kind, unsigned reg,
+                unsigned count)
+{
+    emit_rr(e, size, 0xc1, kind, reg);
+    emit_byte(e, (u8)count);
+}
+
+void emit_test_imm(struct emit *e, unsigned reg, u32 value)
+{
+    emit_rr(e, 4, 0xf7, 0, reg);
+    emit_u32(e, value);
+}
+
 void emit_compare_imm(struct emit *e, unsigned reg, s32 value)
 {
     bool small = value == (s8)value;

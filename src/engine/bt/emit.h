@@ -26,6 +26,9 @@ struct host_mem {
     s32 disp;
 };
 
+/* The /n of the shift group. */
+enum host_shift { SHIFT_LEFT = 4, SHIFT_RIGHT = 5 };
+
 /* Condition codes as in Jcc and SETcc (SDM vol. 2, B.1.4.7). */
 enum host_condition { CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A };
 
@@ -111,6 +114,12 @@ void emit_store_imm(struct emit *e, unsigned size, struct host_mem mem, s32 valu
 void emit_compare_mem_imm(struct emit *e, unsigned size, struct host_mem mem, s32 value);
 /* `size` bytes, 1, 2 or 4. */
 void emit_compare_memory(struct emit *e, unsigned size, struct host_mem mem, u32 value);
+void emit_store16(struct emit *e, struct host_mem mem, unsigned reg);
+void emit_store8(struct emit *e, struct host_mem mem, unsigned reg); /* not of RSP to RDI */
+void emit_store8_imm(struct emit *e, struct host_mem mem, u8 value);
+void emit_shift(struct emit *e, unsigned size, enum host_shift kind, unsigned reg,
+                unsigned count);
+void emit_test_imm(struct emit *e, unsigned reg, u32 value); /* 32-bit */
 void emit_compare_imm(struct emit *e, unsigned reg, s32 value);
 /* `count` bits of `from` from bit `first` on, of its lower 32; sets flags. Needs BMI1: one
  * cycle where a shift and a mask take two. */

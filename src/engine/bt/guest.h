@@ -29,6 +29,7 @@ enum guest_kind {
     GUEST_JUMP_TO, /* indirect: register or memory */
     GUEST_CALL_TO,
     GUEST_RETURN,
+    GUEST_GATE, /* to another mode, in line (translate_gate.c) */
 };
 
 /* Which state an instruction touches beside the GPRs: it runs in place only where the guest has

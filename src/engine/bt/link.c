@@ -97,7 +97,7 @@ static void forget_entry(struct bt *bt, u32 entry)
     }
 }
 
-static void forget_set(struct bt *bt, unsigned set)
+static void forget_table(struct bt *bt, unsigned set)
 {
     for (unsigned slot = 0; slot < INDIRECT_SLOTS; slot++)
         bt->hot->indirect[set][slot] = bt->stubs.exit_indirect;
@@ -107,7 +107,7 @@ static void forget_everything(struct bt *bt)
 {
     for (unsigned set = 0; set < MODE_TABLES; set++) {
         if (bt->indirect_mode[set]) /* else it was never used */
-            forget_set(bt, set);
+            forget_table(bt, set);
     }
     for (u32 cell = 0; cell < bt->n_cells; cell++)
         bt->hot->cell[cell] = bt->stubs.exit_cell[bt->cells[cell].saved];
@@ -194,11 +194,32 @@ void indirect_set(struct bt *bt, const struct tu *tu, bool global)
     note_live(bt, set << INDIRECT_BITS | slot, place_linear(tu->mode, tu->rip), global);
 }
 
+/* The mode of 64-bit code that translated code enters through `set` from `mode`
+ * (translate_gate.c). */
+static u32 gate_mode(u32 mode, unsigned set)
+{
+    if (set == (mode & MODE_SET_MASK))
+        return mode;
+    mode &= ~(MODE_SET_MASK | MODE_CPL(3));
+    return mode | MODE_SET(set) | MODE_CPL(set == TLB_USER ? 3 : 0);
+}
+
+static void give_table(struct bt *bt, unsigned table, u32 mode)
+{
+    if (bt->indirect_mode[table] != mode)
+        forget_table(bt, table);
+    bt->indirect_mode[table] = mode;
+}
+
 void indirect_enter_mode(struct bt *bt, u32 mode)
 {
-    unsigned set = MODE_TABLE(mode);
-    if (likely(bt->indirect_mode[set] == mode))
+    if (!mode_is_64bit(mode)) {
+        give_table(bt, MODE_TABLE(mode), mode);
         return;
-    forget_set(bt, set);
-    bt->indirect_mode[set] = mode;
+    }
+    if (likely(bt->indirect_entered == mode))
+        return;
+    bt->indirect_entered = mode;
+    for (unsigned set = 0; set < TLB_SETS; set++)
+        give_table(bt, MODE_TABLE(MODE_SET(set)), gate_mode(mode, set));
 }

@@ -3,6 +3,9 @@
  * and the guest's registers, and the callouts. A callout stores the guest's registers, calls a
  * dispatch function on the monitor's stack, and goes on where that says; vector state stays in
  * its registers unless the function sent it home (dispatch.c).
+ *
+ * Most callouts try a quick function first (quick.c), before which only the registers that C
+ * code may change are stored: half of them, and no flags are restored after it.
  */
 #include "engine/bt/bt.h"
 
@@ -21,6 +24,12 @@ static struct host_mem home(const struct bt *bt, unsigned reg)
 static bool in_register(unsigned reg)
 {
     return reg != R10 && reg != R11;
+}
+
+/* RSP is not among them: callouts run on another stack. */
+static bool is_callee_saved(unsigned reg)
+{
+    return reg == RBX || reg == RBP || reg >= R12;
 }
 
 /* From C: void enter(void). */
@@ -85,25 +94,60 @@ static void make_back(struct bt *bt, struct emit *e)
     make_leave(e);
 }
 
-/* const void *function(bt, r11, r10) */
-static const void *make_callout(struct bt *bt, struct emit *e, const void *back,
-                                const void *function, bool flags_saved)
+static void save_registers(struct bt *bt, struct emit *e, bool callee)
 {
-    const void *start = emit_here(e);
     for (unsigned reg = 0; reg < 16; reg++) {
-        if (in_register(reg))
+        if (in_register(reg) && is_callee_saved(reg) == callee)
             emit_store(e, home(bt, reg), reg);
     }
-    if (!flags_saved) {
-        emit_flags_to_ax(e);
-        emit_store32(e, bt_mem(bt, &bt->hot->flags), RAX);
-    }
+}
+
+/* RAX := function(bt, r11, r10), on the monitor's stack. */
+static void call_function(struct bt *bt, struct emit *e, const void *function)
+{
     emit_load(e, RSP, bt_mem(bt, &bt->hot->host_rsp));
     emit_const(e, RDI, (u64)bt);
     emit_move(e, RSI, R11);
     emit_move(e, RDX, R10);
     emit_const(e, RAX, (u64)function);
     emit_rr(e, 4, 0xff, 2, RAX);
+}
+
+/* To RAX, when a quick function gave it: with what that function did not preserve. */
+static void go_quickly(struct bt *bt, struct emit *e)
+{
+    emit_move(e, R11, RAX);
+    for (unsigned reg = 0; reg < 16; reg++) {
+        if (in_register(reg) && !is_callee_saved(reg))
+            emit_load(e, reg, home(bt, reg));
+    }
+    emit_load(e, R10, bt_mem(bt, &bt->hot->address));
+    emit_rr(e, 4, 0xff, 4, R11);
+}
+
+/* A callout to a dispatch function, after the quick one, if any, that may spare it. */
+static const void *make_callout(struct bt *bt, struct emit *e, const void *back,
+                                const void *quick, const void *function, bool flags_saved)
+{
+    const void *start = emit_here(e);
+    save_registers(bt, e, false);
+    if (!flags_saved) {
+        emit_flags_to_ax(e);
+        emit_store32(e, bt_mem(bt, &bt->hot->flags), RAX);
+    }
+    if (quick) {
+        emit_store(e, bt_mem(bt, &bt->hot->argument), R11);
+        emit_store(e, bt_mem(bt, &bt->hot->address), R10);
+        call_function(bt, e, quick);
+        emit_rr(e, 8, 0x85, RAX, RAX);
+        u8 *not_quick = emit_jump_if_later(e, CC_E);
+        go_quickly(bt, e);
+        emit_bind(e, not_quick, emit_here(e));
+        emit_load(e, R11, bt_mem(bt, &bt->hot->argument));
+        emit_load(e, R10, bt_mem(bt, &bt->hot->address));
+    }
+    save_registers(bt, e, true);
+    call_function(bt, e, function);
     emit_jump(e, back);
     return start;
 }
@@ -122,13 +166,16 @@ bool stubs_make(struct bt *bt)
     memcpy(&s->enter, &enter, sizeof(enter));
     make_enter(bt, &e, back);
     for (unsigned saved = 0; saved < 2; saved++) {
-        s->exit_link[saved] = make_callout(bt, &e, back, dispatch_link, saved);
-        s->exit_cell[saved] = make_callout(bt, &e, back, dispatch_cell, saved);
-        s->simulate[saved] = make_callout(bt, &e, back, dispatch_simulate, saved);
-        s->stop[saved] = make_callout(bt, &e, back, dispatch_stop, saved);
+        s->exit_link[saved] = make_callout(bt, &e, back, quick_link, dispatch_link, saved);
+        s->exit_cell[saved] = make_callout(bt, &e, back, quick_cell, dispatch_cell, saved);
+        s->simulate[saved] = make_callout(bt, &e, back, NULL, dispatch_simulate, saved);
+        s->stop[saved] = make_callout(bt, &e, back, NULL, dispatch_stop, saved);
     }
-    s->access = make_callout(bt, &e, back, dispatch_access, true);
-    s->exit_indirect = make_callout(bt, &e, back, dispatch_indirect, true);
+    s->access = make_callout(bt, &e, back, quick_access, dispatch_access, true);
+    s->exit_indirect = make_callout(bt, &e, back, quick_indirect, dispatch_indirect, true);
+    s->string = make_callout(bt, &e, back, quick_string, dispatch_simulate, true);
+    s->verw = make_callout(bt, &e, back, quick_verw, dispatch_simulate, true);
+    s->iretq = make_callout(bt, &e, back, quick_iretq, dispatch_simulate, true);
     ensure(!e.full);
     bt->stubs_end = bt_offset(bt, emit_here(&e));
     return true;

@@ -236,9 +236,9 @@ void translate_simulate(struct translation *t)
     flags_save(t, R11);
     struct site *site = callout_site(t);
     emit_const(&t->e, R11, (u64)(site - t->bt->sites));
-    emit_jump(&t->e, t->bt->stubs.simulate[1]);
-    /* The callout comes back with the flags in both places. */
-    t->flags = FLAGS_BOTH;
+    emit_jump(&t->e, site->string ? t->bt->stubs.string : t->bt->stubs.simulate[1]);
+    /* The simulator comes back with the flags in both places, a quick callout does not. */
+    t->flags = site->string ? FLAGS_SAVED : FLAGS_BOTH;
 }
 
 static void translate_one(struct translation *t)
@@ -276,6 +276,10 @@ static void translate_one(struct translation *t)
         break;
     case GUEST_SYSTEM:
         translate_simulate(t);
+        t->ended = true;
+        break;
+    case GUEST_GATE:
+        translate_gate(t);
         t->ended = true;
         break;
     default:
@@ -328,11 +332,39 @@ static bool unit_enabled(const struct guest_insn *g, u32 mode)
     return !g->unit || (mode & needs[g->unit]);
 }
 
-static void make_inline(struct guest_insn *g)
+/* Flags of a system instruction that is done in line. */
+static void set_flags(struct guest_insn *g, u16 read, u16 kill)
 {
-    g->kind = GUEST_INLINE;
-    g->flags_read = g->mnemonic == ZYDIS_MNEMONIC_PUSHFQ ? FLAGS_STATUS : 0;
-    g->flags_write = g->flags_kill = g->mnemonic == ZYDIS_MNEMONIC_POPFQ ? FLAGS_STATUS : 0;
+    g->flags_read = read;
+    g->flags_write = g->flags_kill = kill;
+}
+
+static void make_inline(struct translation *t, struct guest_insn *g)
+{
+    if (g->kind != GUEST_SYSTEM)
+        return;
+    if (gate_in_line(t->bt, g, t->tu->mode)) {
+        g->kind = GUEST_GATE;
+        bool keeps = g->mnemonic == ZYDIS_MNEMONIC_STAC || g->mnemonic == ZYDIS_MNEMONIC_CLAC;
+        set_flags(g, keeps ? 0 : FLAGS_STATUS, keeps ? 0 : FLAGS_STATUS);
+    } else if (system_in_line(t->bt, g, t->tu->mode)) {
+        g->kind = GUEST_INLINE;
+        if (g->mnemonic == ZYDIS_MNEMONIC_POPFQ)
+            set_flags(g, 0, FLAGS_STATUS);
+        else if (g->mnemonic == ZYDIS_MNEMONIC_VERW)
+            set_flags(g, FLAGS_STATUS, FLAG_ZF);
+        else
+            set_flags(g, g->mnemonic == ZYDIS_MNEMONIC_PUSHFQ ? FLAGS_STATUS : 0, 0);
+    }
+}
+
+/* What follows STI belongs to the same TU, see there. */
+static void end_shadow(struct guest_insn *last)
+{
+    if (last->kind != GUEST_INLINE || last->mnemonic != ZYDIS_MNEMONIC_STI)
+        return;
+    last->kind = GUEST_SYSTEM;
+    set_flags(last, FLAGS_STATUS, FLAGS_STATUS);
 }
 
 static bool contains(const struct translation *t, u64 rip)
@@ -380,8 +412,7 @@ static void find_run(struct translation *t)
             if (!t->crosses)
                 break;
         }
-        if (g->kind == GUEST_SYSTEM && system_in_line(g, t->tu->mode))
-            make_inline(g);
+        make_inline(t, g);
         if (!unit_enabled(g, t->tu->mode)) {
             g->kind = GUEST_SYSTEM;
             g->flags_read = FLAGS_STATUS;
@@ -397,6 +428,8 @@ static void find_run(struct translation *t)
         if (!goes_on(t, g, &rip))
             break;
     }
+    if (t->n)
+        end_shadow(&t->insn[t->n - 1]);
     t->next = rip;
     t->tu->insns = (u16)t->n;
 }

@@ -185,8 +185,21 @@ void translate_string(struct translation *t);
 void string_site(struct site *site, const struct guest_insn *g);
 
 /* -- Privileged and sensitive instructions (translate_system.c) */
-bool system_in_line(const struct guest_insn *g, u32 mode);
+bool system_in_line(const struct bt *bt, const struct guest_insn *g, u32 mode);
 void translate_system(struct translation *t);
+/* Host instructions on a 32-bit field of the vCPU or of bt->hot. */
+void system_or_mem(struct translation *t, const volatile void *field, u32 value);
+void system_and_mem(struct translation *t, const volatile void *field, u32 value);
+void system_test_mem(struct translation *t, const volatile void *field, u32 value);
+/* The simulator takes the instruction over when the host's condition holds; flags are saved. */
+void system_leave_if(struct translation *t, unsigned condition, const struct site *site);
+void system_leave_if_attention(struct translation *t, const struct site *site);
+/* `to` := RFLAGS without RF and VM; flags are saved. */
+void system_rflags(struct translation *t, unsigned to, unsigned scratch);
+
+/* -- Changes of mode (translate_gate.c) */
+bool gate_in_line(const struct bt *bt, const struct guest_insn *g, u32 mode);
+void translate_gate(struct translation *t);
 
 /* -- Control flow (translate_flow.c) */
 void translate_flow(struct translation *t);

@@ -12,8 +12,17 @@
 
 #include "base/ensure.h"
 
+/* Nothing is looked for behind an STI, which looked itself: its shadow. */
+static bool in_shadow(const struct translation *t)
+{
+    const struct guest_insn *before = translation_insn(t) - 1;
+    return t->now && before->kind == GUEST_INLINE && before->mnemonic == ZYDIS_MNEMONIC_STI;
+}
+
 static void put_poll(struct translation *t)
 {
+    if (in_shadow(t))
+        return;
     emit_load(&t->e, R11, bt_mem(t->bt, &t->bt->hot->poll));
     site_here(t, SITE_POLL);
     emit_load32(&t->e, R11, mem_at(R11, 0));

@@ -1,0 +1,215 @@
+/*
+ * The fast ways of the frequent callouts. The stub that calls them has stored only what C code
+ * may change, so they read and write no other guest register, deliver no fault and call nothing
+ * that could use vector registers; where more is needed they answer NULL before anything was
+ * changed, and the dispatch function does it all (bt.h has the contract).
+ */
+#include "engine/bt/bt.h"
+#include "x86/segment.h"
+
+static bool attention(const struct bt *bt)
+{
+    return unlikely(atomic_load_explicit(&bt->vcpu->cpu.attention, memory_order_relaxed));
+}
+
+/* -- Control flow -------------------------------------------------------------------------- */
+
+/* The TU at `place` if it exists and nothing stands against entering it; *global: its page's
+ * translation survives CR3 loads. */
+static struct tu *find_ready(struct bt *bt, u64 place, u32 mode, bool *global)
+{
+    const struct x86_cpu *c = bt_cpu(bt);
+    const struct x86_tlb *tlb = &c->tlb[c->tlb_index];
+    u64 la = place_linear(mode, place);
+    unsigned slot = tlb_slot(la);
+    u64 offset = la ^ tlb->exec[slot];
+    if (attention(bt) || offset >= PAGE_SIZE)
+        return NULL;
+    *global = c->tlb_use.global[c->tlb_index][slot / 64] >> (slot % 64) & 1;
+    return cache_find(bt, (const u8 *)tlb->page[slot] + offset, place, mode);
+}
+
+const void *quick_link(struct bt *bt, u64 number)
+{
+    struct link *link = &bt->links[number];
+    const struct tu *from = &bt->tus[link->from];
+    bool global;
+    struct tu *tu = find_ready(bt, link->rip, from->mode, &global);
+    if (!tu || from->dead)
+        return NULL;
+    bt->stats.link_misses++;
+    link_set(bt, link, tu);
+    return bt_exec(bt, tu->entry_saved);
+}
+
+const void *quick_cell(struct bt *bt, u64 number)
+{
+    const struct cell *cell = &bt->cells[number];
+    bool global;
+    struct tu *tu = find_ready(bt, cell->rip, cell->mode, &global);
+    if (!tu)
+        return NULL;
+    bt->stats.cell_misses++;
+    cell_set(bt, (u32)number, tu, global);
+    return bt_exec(bt, tu->entry_saved);
+}
+
+const void *quick_indirect(struct bt *bt, u64 unused, u64 target)
+{
+    (void)unused;
+    const struct x86_cpu *c = bt_cpu(bt);
+    u32 mode = bt->indirect_mode[MODE_SIZE(c->code_size) | MODE_SET(c->tlb_index)];
+    bool global;
+    if (!bt_may_jump(bt, mode, place_rip(mode, target)))
+        return NULL;
+    struct tu *tu = find_ready(bt, target, mode, &global);
+    if (!tu)
+        return NULL;
+    bt->stats.indirect_misses++;
+    indirect_set(bt, tu, global);
+    return bt_exec(bt, tu->entry_saved);
+}
+
+/* -- Memory -------------------------------------------------------------------------------- */
+
+const void *quick_access(struct bt *bt, u64 number, u64 la)
+{
+    const struct site *site = &bt->sites[number];
+    if (page_left(la) < site->size ||
+        !bt_fill(bt, gva(la), site->write ? ACCESS_WRITE : ACCESS_READ))
+        return NULL;
+    bt->stats.fills++;
+    return bt_exec(bt, site->retry);
+}
+
+/* A callout that stayed a quick one. */
+static const void *done(struct bt *bt, const struct site *site)
+{
+    bt->stats.quick_callouts++;
+    bt->stats.reasons[site->mnemonic]++;
+    return bt_exec(bt, site->resume);
+}
+
+const void *quick_string(struct bt *bt, u64 number)
+{
+    const struct site *site = &bt->sites[number];
+    return string_run(bt, site) ? done(bt, site) : NULL;
+}
+
+/* -- Descriptors --------------------------------------------------------------------------- */
+
+/* A GDT descriptor that can be read without a walk. */
+static bool read_descriptor(struct x86_cpu *c, u16 sel, u64 *low)
+{
+    if (selector_is_null(sel) || (sel & 4) || (sel | 7) > c->gdtr.limit)
+        return false;
+    const void *at = x86_tlb_read_as(c, gva(c->gdtr.base + (sel & ~7u)), 8, AS_SUPERVISOR);
+    if (!at)
+        return false;
+    *low = host_load(at, 8);
+    return true;
+}
+
+#define HOT_ZF (FLAG_ZF << 8)
+
+const void *quick_verw(struct bt *bt, u64 number, u64 selector)
+{
+    struct x86_cpu *c = bt_cpu(bt);
+    u16 sel = (u16)selector;
+    u64 low = 0;
+    if (!selector_is_null(sel) && !read_descriptor(c, sel, &low))
+        return NULL;
+    unsigned dpl = descriptor_dpl(low);
+    bool good = descriptor_is_writable_data(low) && c->cpl <= dpl && selector_rpl(sel) <= dpl;
+    bt->hot->flags = (bt->hot->flags & ~HOT_ZF) | (good ? HOT_ZF : 0);
+    return done(bt, &bt->sites[number]);
+}
+
+/* -- IRETQ --------------------------------------------------------------------------------- */
+
+/* The frame of 64-bit mode, in its order in memory. */
+struct frame {
+    u64 rip, cs, flags, rsp, ss;
+};
+
+/* Flags that may be set in the frame; RF may too, but is dropped: it would hold back
+ * breakpoints, which make the guest run on the simulator. */
+#define PLAIN_FLAGS (FLAGS_STATUS | FLAG_FIXED | FLAG_IF | FLAG_IOPL | FLAG_ID | FLAG_RF)
+#define ALL_FLAGS   (PLAIN_FLAGS | FLAG_TF | FLAG_DF | FLAG_NT | FLAG_AC | FLAG_VIF | FLAG_VIP)
+
+static bool plain_flags(u64 flags, unsigned cpl)
+{
+    return !(flags & ALL_FLAGS & ~PLAIN_FLAGS & ~(cpl ? 0 : FLAG_AC));
+}
+
+/* Plain 64-bit code of level `cpl`, present and accessed. */
+static bool plain_code(u64 low, unsigned cpl)
+{
+    const u32 set = SEG_S | SEG_P | SEG_CODE | SEG_L | SEG_ACCESSED;
+    return (descriptor_attr(low) & (set | SEG_CONFORM | SEG_DB)) == set &&
+           descriptor_dpl(low) == cpl;
+}
+
+static bool plain_stack(u64 low, unsigned cpl)
+{
+    const u32 set = SEG_P | SEG_ACCESSED;
+    return descriptor_is_writable_data(low) && (descriptor_attr(low) & set) == set &&
+           descriptor_dpl(low) == cpl;
+}
+
+/* Would a return to CPL 3 take a segment register away? */
+static bool drops_segments(const struct x86_cpu *c)
+{
+    bool drops = false;
+    for (unsigned seg = SEG_ES; seg <= SEG_GS; seg++) {
+        if (seg != SEG_CS && seg != SEG_SS)
+            drops |= !(c->seg[seg].attr & SEG_NULL) && SEG_DPL(c->seg[seg].attr) < 3;
+    }
+    return drops;
+}
+
+static void load_segment(struct x86_seg *seg, u16 sel, u64 low)
+{
+    *seg = (struct x86_seg){sel, descriptor_attr(low), descriptor_limit(low),
+                            descriptor_base(low)};
+}
+
+/* The state after the frame, whose descriptors are those; returns the new set. */
+static unsigned commit_frame(struct bt *bt, const struct frame *f, u64 cs, u64 ss)
+{
+    struct x86_cpu *c = bt_cpu(bt);
+    u64 flags = f->flags & ALL_FLAGS & ~FLAG_RF;
+    load_segment(&c->seg[SEG_CS], (u16)f->cs, cs);
+    load_segment(&c->seg[SEG_SS], (u16)f->ss, ss);
+    c->cpl = (u8)selector_rpl((u16)f->cs);
+    if (c->cpl)
+        c->tlb_index = TLB_USER;
+    else
+        c->tlb_index = (c->cr4 & CR4_SMAP) && !(flags & FLAG_AC) ? TLB_KERNEL : TLB_KERNEL_AC;
+    c->rflags = flags | FLAG_FIXED;
+    bt->hot->flags = (flags & 0xff) << 8 | (flags & FLAG_OF ? 1 : 0);
+    c->gpr[RSP] = f->rsp;
+    c->nmi_blocked = false;
+    return c->tlb_index;
+}
+
+const void *quick_iretq(struct bt *bt, u64 number)
+{
+    struct x86_cpu *c = bt_cpu(bt);
+    u64 cs, ss;
+    const struct frame *at = x86_tlb_read(c, gva(c->gpr[RSP]), sizeof(*at));
+    if (!at || attention(bt) || (c->rflags & FLAG_NT))
+        return NULL;
+    struct frame f = *at;
+    unsigned cpl = selector_rpl((u16)f.cs);
+    if (cpl != selector_rpl((u16)f.ss) || !bt_canonical(f.rip) || !plain_flags(f.flags, cpl) ||
+        !read_descriptor(c, (u16)f.cs, &cs) || !plain_code(cs, cpl) ||
+        !read_descriptor(c, (u16)f.ss, &ss) || !plain_stack(ss, cpl))
+        return NULL;
+    if (cpl && (cpl != 3 || bt->hot->returns || drops_segments(c)))
+        return NULL;
+    unsigned set = commit_frame(bt, &f, cs, ss);
+    done(bt, &bt->sites[number]);
+    bt->hot->address = f.rip;
+    return bt->hot->indirect[set][f.rip & (INDIRECT_SLOTS - 1)];
+}
