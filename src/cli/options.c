@@ -14,6 +14,7 @@
 
 #define DEFAULT_MEMORY   (512 * MiB)
 #define DEFAULT_FIRMWARE "/usr/share/seabios/bios-256k.bin"
+#define DEFAULT_NET_ROM  "/usr/lib/ipxe/qemu/efi-virtio.rom"
 #define DEFAULT_VGA_ROM  "/usr/share/seabios/vgabios-stdvga.bin"
 #define HELP_WIDTH       96
 #define HELP_COLUMN      26
@@ -604,6 +605,19 @@ static void screen_finish(struct run_options *options)
         vm->vga_rom = DEFAULT_VGA_ROM;
 }
 
+/* A machine that may start from the network has iPXE in its cards. */
+static void net_finish(struct run_options *options)
+{
+    struct vm_config *vm = &options->vm;
+    bool by_net = vm->boot_order && strchr(vm->boot_order, 'n');
+    for (unsigned i = 0; i < vm->plugs.n_devices && vm->firmware; i++) {
+        struct plug_config *plug = &vm->plugs.devices[i];
+        if (plug->kind == PLUG_NET && !plug->rom_given && (by_net || plug->boot_index >= 0) &&
+            !access(DEFAULT_NET_ROM, R_OK))
+            strcpy(plug->rom, DEFAULT_NET_ROM);
+    }
+}
+
 bool options_finish(struct run_options *options, struct error *err)
 {
     struct vm_config *vm = &options->vm;
@@ -611,15 +625,18 @@ bool options_finish(struct run_options *options, struct error *err)
         return error_set(err, "-initrd needs a -kernel; the default guest has its own");
     if (vm->firmware && vm->kernel)
         return error_set(err, "-bios and -kernel: give one; a kernel starts without firmware");
-    if (!vm->kernel && !vm->firmware && plugs_have_disk(&vm->plugs)) {
+    bool from_net = vm->boot_order && strchr(vm->boot_order, 'n');
+    if (!vm->kernel && !vm->firmware && (from_net || plugs_have_disk(&vm->plugs))) {
         vm->firmware = DEFAULT_FIRMWARE;
         if (access(vm->firmware, R_OK))
-            return error_set(err,
-                             "no -kernel given, and no firmware to start the disk in '%s'; "
-                             "install the package seabios or give -bios FILE",
-                             vm->firmware);
+            return error_set(
+                err,
+                "no -kernel given, and no firmware to start disk or network in '%s'; "
+                "install the package seabios or give -bios FILE",
+                vm->firmware);
     }
     screen_finish(options);
+    net_finish(options);
     return lines_finish(options, err) && drives_finish(options, err);
 }
 

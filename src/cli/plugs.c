@@ -89,6 +89,10 @@ static bool net_property(struct run_options *o, struct plug_config *plug,
         return net_netdev(o, plug, word->value, err);
     if (!strcmp(word->key, "mac"))
         return net_mac(plug, word->value, err);
+    if (!strcmp(word->key, "romfile")) {
+        plug->rom_given = true;
+        return words_copy("-device romfile", word->value, plug->rom, sizeof(plug->rom), err);
+    }
     if (strcmp(word->key, "host_mtu"))
         return error_set(err, "-device virtio-net-pci: no property '%s'", word->key);
     if (!words_number("-device host_mtu", word->value, 68, 65521, &mtu, err))

@@ -13,9 +13,12 @@
 #include "device/virtio/blk.h"
 #include "device/virtio/console.h"
 #include "device/virtio/net.h"
+#include "device/virtio/pci.h"
 #include "device/virtio/rng.h"
 #include "host/block/back.h"
 #include "host/entropy.h"
+#include "host/file.h"
+#include "machine/firmware.h"
 
 /* A queue for each vCPU lets each submit without the others; beyond a few nobody gains. */
 #define BLK_MAX_AUTO_QUEUES 4
@@ -43,6 +46,35 @@ static void disk_failed(void *opaque, const struct block_failure *what)
         failure->plugs->disk_failed(failure->plugs->opaque);
 }
 
+/*
+ * One ROM serves several cards, so the ids in its PCI data structure (PCI Firmware
+ * Specification 3.0, 5.1) become this one's, and the first byte that is free makes up for it in
+ * the checksum.
+ */
+static void patch_rom(u8 *rom, u64 size, u16 vendor, u16 device)
+{
+    const u8 ids[4] = {(u8)vendor, (u8)(vendor >> 8), (u8)device, (u8)(device >> 8)};
+    u32 data = size > 0x1a ? rom[0x18] | rom[0x19] << 8 : 0;
+    if (!data || data + 8 > size || memcmp(rom + data, "PCIR", 4) != 0)
+        return;
+    for (unsigned i = 0; i < 4; i++) {
+        rom[6] = (u8)(rom[6] + rom[data + 4 + i] - ids[i]);
+        rom[data + 4 + i] = ids[i];
+    }
+}
+
+static bool open_rom(struct plugs *plugs, unsigned i, const struct plug_config *device,
+                     struct error *err)
+{
+    if (!device->rom[0])
+        return true;
+    if (!firmware_read_rom(device->rom, "romfile", &plugs->rom[i], &plugs->rom_size[i], err))
+        return false;
+    patch_rom(plugs->rom[i], plugs->rom_size[i], VIRTIO_PCI_VENDOR,
+              VIRTIO_PCI_DEVICE(VIRTIO_NET_TYPE));
+    return true;
+}
+
 bool plugs_open(struct plugs *plugs, const struct plugs_config *config, struct board *board,
                 struct loop *loop, struct error *err)
 {
@@ -62,11 +94,17 @@ bool plugs_open(struct plugs *plugs, const struct plugs_config *config, struct b
         if (!plugs->nets[i])
             return false;
     }
+    for (unsigned i = 0; i < config->n_devices; i++)
+        if (!open_rom(plugs, i, &config->devices[i], err))
+            return false;
     return true;
 }
 
 void plugs_close(struct plugs *plugs)
 {
+    for (unsigned i = 0; i < PLUGS_MAX_DEVICES; i++)
+        if (plugs->rom[i])
+            file_release(plugs->rom[i], plugs->rom_size[i]);
     for (unsigned i = 0; i < PLUGS_MAX_DISKS; i++)
         block_back_destroy(plugs->disks[i]);
     for (unsigned i = 0; i < PLUGS_MAX_NETS; i++)
@@ -104,11 +142,14 @@ static bool create_blk(struct plugs *plugs, const struct plugs_config *config,
     return virtio_blk_create(board, pci, &blk);
 }
 
-static bool create_net(struct plugs *plugs, const struct plug_config *device,
+static bool create_net(struct plugs *plugs, const struct plug_config *device, unsigned i,
                        struct board *board, struct pci_host *pci)
 {
-    struct virtio_net_config net = {
-        .port = &plugs->nets[device->net]->port, .mtu = device->mtu, .slot = device->slot};
+    struct virtio_net_config net = {.port = &plugs->nets[device->net]->port,
+                                    .mtu = device->mtu,
+                                    .slot = device->slot,
+                                    .rom = plugs->rom[i],
+                                    .rom_size = (u32)plugs->rom_size[i]};
     memcpy(net.mac, device->mac, sizeof(net.mac));
     return virtio_net_create(board, pci, &net);
 }
@@ -189,7 +230,7 @@ bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct
             plugged = create_blk(plugs, config, device, board, pci);
             break;
         case PLUG_NET:
-            plugged = create_net(plugs, device, board, pci);
+            plugged = create_net(plugs, device, i, board, pci);
             break;
         case PLUG_RNG:
             plugged = virtio_rng_create(board, pci, host_entropy(), device->slot);

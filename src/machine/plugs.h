@@ -70,6 +70,8 @@ struct plug_config {
     unsigned net;    /* PLUG_NET: which of the networks */
     u16 port;        /* PLUG_DEBUG */
     u8 mac[6];       /* PLUG_NET */
+    char rom[256];   /* PLUG_NET: an option ROM to start from; "": none */
+    bool rom_given;  /* by the user, even if none */
     unsigned line;   /* PLUG_CONSOLE, PLUG_DEBUG: which of the character back ends */
     bool deflate_on_oom, free_page_reporting; /* PLUG_BALLOON */
     u16 mtu;                                  /* PLUG_NET; 0: the driver chooses */
@@ -104,6 +106,8 @@ struct plugs {
     struct char_back *lines[PLUGS_MAX_LINES];
     struct virtio_balloon *balloon; /* or NULL */
     int slot[PLUGS_MAX_DEVICES];    /* on the PCI bus, of those that are there */
+    u8 *rom[PLUGS_MAX_DEVICES];     /* as read, or NULL */
+    u64 rom_size[PLUGS_MAX_DEVICES];
 };
 
 /* Opens the lines; the disks and networks. False: *err says why; plugs_close takes what there

@@ -292,7 +292,7 @@ static bool net_stop(void *device)
 
 static const struct virtio_class net_class = {
     .name = "virtio-net",
-    .type = 1,
+    .type = VIRTIO_NET_TYPE,
     .pci_class = 0x020000,
     .notify = net_notify,
     .start = net_start,
@@ -367,5 +367,7 @@ struct virtio_net *virtio_net_create(struct board *board, struct pci_host *host,
     net->port->can_receive = net_can_take;
     net->port->receive = net_take;
     net->port->front = net;
+    net->pci.rom = config->rom;
+    net->pci.rom_size = config->rom_size;
     return virtio_pci_plug(&net->pci, &net->virtio, host, config->slot) ? net : NULL;
 }

@@ -6,11 +6,15 @@
 
 struct virtio_net;
 
+#define VIRTIO_NET_TYPE 1 /* 5.1.1 */
+
 struct virtio_net_config {
     struct net_port *port; /* must outlive the device */
     u8 mac[6];
-    u16 mtu;  /* told to the driver; 0: nothing is */
-    int slot; /* of the bus, or -1 */
+    u16 mtu;         /* told to the driver; 0: nothing is */
+    int slot;        /* of the bus, or -1 */
+    const void *rom; /* expansion ROM, for firmware; NULL: none */
+    u32 rom_size;
 };
 
 /* NULL: the slot is taken or the bus is full. */

@@ -377,8 +377,8 @@ bool virtio_pci_plug(struct virtio_pci *transport, struct virtio *virtio, struct
                      int slot)
 {
     const struct pci_ids ids = {
-        .vendor = 0x1af4,
-        .device = 0x1040 + virtio->class->type,
+        .vendor = VIRTIO_PCI_VENDOR,
+        .device = VIRTIO_PCI_DEVICE(virtio->class->type),
         .subsystem_vendor = 0x1af4,
         .subsystem = 0x1100,
         .class = virtio->class->pci_class,
@@ -391,6 +391,8 @@ bool virtio_pci_plug(struct virtio_pci *transport, struct virtio *virtio, struct
     transport->pci.config[PCI_INTERRUPT_PIN] = 1; /* INTA# */
     pci_add_bar(&transport->pci, VIRTIO_PCI_BAR, PCI_BAR_MEM64, VIRTIO_PCI_PARTS * PART_SIZE,
                 &bar_ops, transport, 8);
+    if (transport->rom)
+        pci_add_rom(&transport->pci, transport->rom, transport->rom_size);
     /* One for the configuration, one for each queue. */
     pci_add_msix(&transport->pci, VIRTIO_PCI_MSIX_BAR, virtio->n_queues + 1);
     add_capabilities(transport);

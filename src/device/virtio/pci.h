@@ -13,6 +13,10 @@ enum virtio_pci_part {
     VIRTIO_PCI_PARTS,
 };
 
+/* PCI ids (4.1.2). */
+#define VIRTIO_PCI_VENDOR       0x1af4
+#define VIRTIO_PCI_DEVICE(type) (0x1040 + (type))
+
 #define VIRTIO_PCI_BAR       4
 #define VIRTIO_PCI_MSIX_BAR  1
 #define VIRTIO_PCI_NOTIFY_BY 4 /* bytes between the notification registers of two queues */
@@ -21,6 +25,8 @@ enum virtio_pci_part {
 struct virtio_pci {
     struct virtio *virtio;
     struct pci_device pci;
+    const void *rom; /* for firmware, set before plugging; NULL: none */
+    u32 rom_size;
     struct device device; /* what follows is its state */
     u32 device_feature_select, driver_feature_select;
     u16 queue_select;

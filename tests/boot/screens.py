@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""Starts what has only a screen and a keyboard, by -display curses in a terminal of our own.
+
+usage: tests/boot/screens.py CASE ENGINE [--doppel PATH] [--timeout S]
+
+CASE: floppy (our own, floppy.S), grub (a rescue CD), memtest (a pass of Memtest86+), ipxe (the
+network card's ROM). Skipped (77) without the packages.
+"""
+import argparse
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import terminal  # noqa: E402
+
+SKIPPED = 77
+BIOS = "/usr/share/seabios/bios-256k.bin"
+VGA_BIOS = "/usr/share/seabios/vgabios-stdvga.bin"
+GRUB = "/usr/lib/grub/i386-pc"
+MEMTEST = "/boot/memtest86+x64.bin"
+ROM = "/usr/lib/ipxe/qemu/efi-virtio.rom"
+SECTOR, TRACK = 512, 18 * 512
+WORD = 0x44495343
+
+
+class Wrong(Exception):
+    """What is not on the screen."""
+
+
+def expect(term, pattern, seconds):
+    if not term.wait(pattern, seconds):
+        raise Wrong("no line matches '%s'" % pattern)
+
+
+def make_floppy(directory):
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "floppy.S")
+    objects, image = os.path.join(directory, "floppy.o"), os.path.join(directory, "floppy.img")
+    subprocess.run(["as", "--32", "-o", objects, source], check=True)
+    subprocess.run(["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", "-o",
+                    image, objects], check=True)
+    os.truncate(image, 1440 * 1024)
+    with open(image, "r+b") as file:
+        file.seek((79 * 2 + 1) * TRACK)
+        file.write(struct.pack("<I", WORD))
+    return image
+
+
+def make_cd(directory, config, *files):
+    root = os.path.join(directory, "root")
+    os.makedirs(os.path.join(root, "boot/grub"))
+    for file in files:
+        shutil.copy(file, os.path.join(root, "boot"))
+    if config:
+        with open(os.path.join(root, "boot/grub/grub.cfg"), "w") as file:
+            file.write(config)
+    image = os.path.join(directory, "cd.iso")
+    subprocess.run(["grub-mkrescue", "-d", GRUB, "-o", image, root], check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return image
+
+
+def floppy(run, directory, timeout):
+    image = make_floppy(directory)
+    term = run("-m", "16M", "-fda", image, "-boot", "a")
+    for line in ("^boot sector$", "^far track$", "^written$", "^type:", "^straight into the memory$"):
+        expect(term, line, timeout)
+    term.type("Dir A:\\*.* /w\r")
+    expect(term, r"^type: Dir A:\\\*\.\* /w$", timeout)
+    expect(term, "^thank you$", timeout)
+    expect(term, "^V86$", timeout)
+    expect(term, "^DONE$", timeout)
+    with open(image, "rb") as file:
+        file.seek(40 * 2 * TRACK)
+        if struct.unpack("<I", file.read(4))[0] != WORD ^ 0xffffffff:
+            raise Wrong("what was written is not in the image")
+    return term
+
+
+def grub(run, directory, timeout):
+    term = run("-m", "128M", "-cdrom", make_cd(directory, None))
+    expect(term, "^grub>", timeout)
+    term.type("ls\r")
+    expect(term, r"^\(cd\)", timeout)
+    term.type("echo \"It_{is} [ME]+\"; halt\b\b\b\b\b\b\r")
+    expect(term, r"^It_{is} \[ME\]\+$", timeout)
+    return term
+
+
+def memtest(run, directory, timeout):
+    config = "set timeout=0\nmenuentry memtest {\n linux /boot/%s\n}\n" % os.path.basename(MEMTEST)
+    term = run("-m", "16M", "-cdrom", make_cd(directory, config, MEMTEST))
+    expect(term, "Memtest86", timeout)
+    expect(term, r"Testing: .*MB", timeout)
+    expect(term, r"Pass:\s+[1-9].*Errors: 0", timeout)
+    return term
+
+
+def ipxe(run, directory, timeout):
+    term = run("-m", "64M", "-nic", "user,restrict=on", "-boot", "n")
+    expect(term, "^iPXE [0-9].*Open Source Network Boot Firmware", timeout)
+    expect(term, "^net0: 52:54:00:12:34:56 using virtio-net", timeout)
+    return term
+
+
+CASES = {"floppy": (floppy, ("as", "ld"), ()),
+         "grub": (grub, ("grub-mkrescue", "xorriso", "mformat"), (GRUB,)),
+         "memtest": (memtest, ("grub-mkrescue", "xorriso", "mformat"), (GRUB, MEMTEST)),
+         "ipxe": (ipxe, (), (ROM,))}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("case", choices=sorted(CASES))
+    parser.add_argument("engine")
+    parser.add_argument("--doppel", default="build/doppel")
+    parser.add_argument("--timeout", type=float, default=60)
+    args = parser.parse_args()
+    test, programs, files = CASES[args.case]
+    missing = [name for name in programs if not shutil.which(name)]
+    missing += [name for name in (BIOS, VGA_BIOS) + files if not os.path.exists(name)]
+    if missing:
+        print("SKIP: there is no " + ", ".join(missing))
+        return SKIPPED
+    terms = []
+
+    def run(*words):
+        terms.append(terminal.Terminal([args.doppel, "run", "-accel", args.engine, "-no-reboot",
+                                        "-display", "curses", *words]))
+        return terms[-1]
+
+    start, wrong = time.monotonic(), None
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            term = test(run, directory, args.timeout)
+            term.type("\x01x")
+        except Wrong as why:
+            wrong = str(why)
+        shown = terms[-1].screen.lines()
+        status = terms[-1].end()
+    if not wrong and status != 0:
+        wrong = "exit status %s" % status
+    if wrong:
+        print(re.sub(r"\n\n+", "\n\n", "\n".join(shown)))
+        print("not ok - " + wrong)
+    print("%s %s, engine %s: %.1f s" % ("not ok -" if wrong else "ok -", args.case, args.engine,
+                                        time.monotonic() - start))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
