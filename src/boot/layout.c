@@ -93,9 +93,11 @@ bool layout_module(const struct boot_config *config, const struct boot_image *mo
     return true;
 }
 
-bool layout_command_line(const struct boot_config *config, u64 max, struct error *err)
+bool layout_command_line(const struct boot_config *config, const char *name, u64 max,
+                         struct error *err)
 {
-    u64 length = strlen(config->command_line);
+    u64 before = name ? strlen(name) + 1 : 0;
+    u64 length = before + strlen(config->command_line);
     if (max > COMMAND_MAX - 1)
         max = COMMAND_MAX - 1;
     if (length > max)
@@ -104,7 +106,12 @@ bool layout_command_line(const struct boot_config *config, u64 max, struct error
             "the kernel command line is %llu bytes long; kernel '%s' takes at most "
             "%llu (-append)",
             (unsigned long long)length, config->kernel.name, (unsigned long long)max);
-    layout_write(config->board, LOW_COMMAND, config->command_line, length + 1);
+    if (name) {
+        layout_write(config->board, LOW_COMMAND, name, before - 1);
+        layout_write(config->board, LOW_COMMAND + before - 1, " ", 1);
+    }
+    layout_write(config->board, LOW_COMMAND + before, config->command_line,
+                 length - before + 1);
     return true;
 }
 

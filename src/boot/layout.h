@@ -106,8 +106,12 @@ bool layout_load(const struct boot_config *config, const struct load_part *part,
 bool layout_module(const struct boot_config *config, const struct boot_image *module, u64 floor,
                    u64 limit, u64 *addr, struct error *err);
 
-/* The command line with its zero at LOW_COMMAND; false: longer than `max` bytes without it. */
-bool layout_command_line(const struct boot_config *config, u64 max, struct error *err);
+/*
+ * The command line with its zero at LOW_COMMAND, behind `name` and a space unless that is NULL.
+ * False: it is longer than `max` bytes without the zero.
+ */
+bool layout_command_line(const struct boot_config *config, const char *name, u64 max,
+                         struct error *err);
 
 /* -- Entry states ----------------------------------------------------------------------------
  */

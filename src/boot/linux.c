@@ -173,7 +173,7 @@ bool linux_load(const struct boot_config *config, struct x86_cpu *cpu, struct er
     if (!parse(kernel, &bz, layout_ram_end(config->board), err))
         return false;
     u64 command_max = field(kernel, HDR_CMDLINE_SIZE, 4, 0x206);
-    if (!layout_command_line(config, command_max ? command_max : 255, err))
+    if (!layout_command_line(config, NULL, command_max ? command_max : 255, err))
         return false;
     const struct load_part payload = {
         .what = "protected-mode part",

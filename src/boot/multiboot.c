@@ -184,7 +184,8 @@ bool multiboot_load(const struct boot_config *config, struct x86_cpu *cpu, struc
     struct board *board = config->board;
     u64 entry = 0;
     u64 end = 0;
-    if (!layout_command_line(config, COMMAND_MAX - 1, err) ||
+    /* The kernel's file name is the first word, as with other loaders: Xen drops it unseen. */
+    if (!layout_command_line(config, config->kernel.name, COMMAND_MAX - 1, err) ||
         !load_kernel(config, &entry, &end, err) || !load_modules(config, end, err))
         return false;
     struct multiboot_info info = {

@@ -89,7 +89,7 @@ bool pvh_load(const struct boot_config *config, struct x86_cpu *cpu, struct erro
     if (config->n_modules > 1)
         return error_set(err, "a PVH kernel takes one initial RAM disk, not %u (-initrd)",
                          config->n_modules);
-    if (!layout_command_line(config, COMMAND_MAX - 1, err) ||
+    if (!layout_command_line(config, NULL, COMMAND_MAX - 1, err) ||
         !elf_load(&elf, config, &end, err))
         return false;
     if (config->n_modules) {

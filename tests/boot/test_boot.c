@@ -343,7 +343,7 @@ static void test_multiboot_elf(void **state)
     assert_int_equal(peek(f, info, 4), 1 << 0 | 1 << 2 | 1 << 3 | 1 << 6 | 1 << 9);
     assert_int_equal(peek(f, info + 4, 4), 639);
     assert_int_equal(peek(f, info + 8, 4), 63 * 1024);
-    assert_string(f, peek(f, info + 16, 4), COMMAND_LINE);
+    assert_string(f, peek(f, info + 16, 4), "test " COMMAND_LINE);
     assert_int_equal(peek(f, info + 20, 4), 2);
     u64 modules = peek(f, info + 24, 4);
     u64 start = peek(f, modules, 4);
