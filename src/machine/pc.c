@@ -19,6 +19,7 @@
 #include "device/reset.h"
 #include "device/vga.h"
 #include "machine/acpi.h"
+#include "machine/bios_rest.h"
 #include "machine/mp.h"
 #include "memory/pmap.h"
 #include "platform/ram.h"
@@ -143,17 +144,6 @@ static void write_mp(struct board *board, const struct acpi_config *acpi)
     ram_write(board, gpa(PC_MP_TABLES), tables, size);
 }
 
-/* The words of the BIOS data area by which systems find the tables: the segment of the extended
- * one, whose first byte is its size in KiB, and the KiB below it. */
-static void write_bios_data(struct board *board)
-{
-    const u16 ebda_segment = 0x9fc0, base_kib = 639;
-    const u8 ebda_kib = 1;
-    ram_write(board, gpa(0x40e), &ebda_segment, sizeof(ebda_segment));
-    ram_write(board, gpa(0x413), &base_kib, sizeof(base_kib));
-    ram_write(board, gpa((u64)ebda_segment << 4), &ebda_kib, sizeof(ebda_kib));
-}
-
 u64 pc_write_tables(const struct pc *pc, struct board *board, const struct vm_config *config)
 {
     u8 tables[ACPI_MAX_SIZE];
@@ -161,6 +151,6 @@ u64 pc_write_tables(const struct pc *pc, struct board *board, const struct vm_co
     size_t size = acpi_build(&acpi, PC_ACPI_TABLES, tables);
     ram_write(board, gpa(PC_ACPI_TABLES), tables, size);
     write_mp(board, &acpi);
-    write_bios_data(board);
+    bios_rest_write(board);
     return PC_ACPI_TABLES;
 }

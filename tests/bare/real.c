@@ -18,6 +18,7 @@ struct real {
 
 static volatile struct real *const state = (volatile struct real *)0x8e00;
 static volatile u32 *const ivt = (volatile u32 *)0;
+static u32 left[256]; /* the vectors as they were */
 static const char *code_start, *code_at, *code_end;
 
 /* Copied to 0x8000: the switch to real mode and back. */
@@ -116,6 +117,8 @@ static void set_up(void)
 
     for (const char *p = real_begin; p < real_end; p++)
         *to++ = *p;
+    for (unsigned v = 0; v < 256; v++)
+        left[v] = ivt[v];
     for (unsigned v = 0; v < 256; v++)
         ivt[v] = 0x800u << 16 | (u32)(real_vectors - real_begin + 6 * v);
     *(volatile u32 *)0x8f90 = KDATA16;
@@ -278,9 +281,29 @@ static void short_table(void)
     check_equal("IP", state->ip & 0xffff, code_at - code_start);
 }
 
+/* What a BIOS left answers: a service that it has, and one that nobody has. */
+static void bios(void)
+{
+    u32 ours[256];
+    for (unsigned v = 0; v < 256; v++) {
+        ours[v] = ivt[v];
+        if (v != VECTOR_END)
+            ivt[v] = left[v];
+    }
+    done("memory size", REAL("int 0x12"));
+    check("is near 640", (state->ax & 0xffff) > 600 && (state->ax & 0xffff) <= 640);
+    done("unknown service", REAL("mov ax, 0xee00; clc; int 0x15; setc bl"));
+    check_equal("carry", state->bx & 0xff, 1);
+    check_equal("AH", state->ax >> 8 & 0xff, 0x86);
+    done("interrupts", REAL("int 0x08; int 0x70; sti; nop; cli"));
+    for (unsigned v = 0; v < 256; v++)
+        ivt[v] = ours[v];
+}
+
 void test(void)
 {
     set_up();
+    bios();
     basics();
     faults();
     soft();

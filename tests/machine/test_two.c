@@ -18,10 +18,11 @@
 #define LOAD  0x200000
 #define LOOPS 200000
 
-/* A multiboot image that adds its command line's first letter to a counter in memory LOOPS
- * times and gives the sum, modulo 128, to the debug exit. */
+/* A multiboot image that adds the first letter behind its name in the command line to a counter
+ * in memory LOOPS times and gives the sum, modulo 128, to the debug exit. */
 static const u8 code[] = {
     0x8b, 0x73, 0x10,                         /* mov 16(%ebx),%esi: the command line */
+    0xac, 0x3c, 0x20, 0x75, 0xfb,             /* lodsb; cmp $' ',%al; jne: its name's end */
     0x0f, 0xb6, 0x06,                         /* movzbl (%esi),%eax */
     0xb9, 0x40, 0x0d, 0x03, 0x00,             /* mov $LOOPS,%ecx */
     0x01, 0x05, 0x00, 0x00, 0x30, 0x00,       /* add %eax,0x300000 */

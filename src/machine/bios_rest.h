@@ -1,0 +1,13 @@
+/*
+ * What a BIOS would have left in low memory where a kernel is started without one: the data
+ * area's words by which systems find tables, and interrupt vectors. Kernels with a real-mode
+ * past call the BIOS before they set up their own world (Xen asks for disks, video modes,
+ * memory); here each service refuses as BIOSes refuse what they do not know, and hardware
+ * interrupts are dismissed.
+ */
+#pragma once
+
+#include "platform/board.h"
+
+/* After each reset, before the kernel is loaded. */
+void bios_rest_write(struct board *board);
