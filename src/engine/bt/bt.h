@@ -58,16 +58,18 @@
 #define MODE_PROTECTED       BIT(10) /* neither real nor virtual-8086 mode */
 #define MODE_FLAT            BIT(11) /* ES, SS, DS reach all 4 GiB for reading and writing */
 #define MODE_STACK16         BIT(12) /* SP is the stack pointer */
-#define MODE_DOWN            BIT(13) /* a data segment expands down */
+#define MODE_DOWN            BIT(13) /* ES, SS or DS expands down */
 /* Bits 23:16: limit of CS, a number in bt->code_limit. */
 #define MODE_LIMIT(number)  ((u32)(number) << 16)
 #define MODE_LIMIT_OF(mode) ((mode) >> 16 & 0xff)
 #define MODE_CAREFUL        BIT(24) /* of a TU: each access is checked by itself */
 #define MODE_NONE           (~0u)   /* no translation: the simulator steps */
 
-/* Tables that are looked into by translated code exist for each pair of set and size. */
-#define MODE_TABLE(mode) ((mode) & (MODE_SIZE_MASK | MODE_SET_MASK))
-#define MODE_TABLES      12
+/* Tables that are looked into by translated code exist for each set and size, with flat and
+ * with other segments, so that guests which go to and fro do not empty them. */
+#define MODE_TABLE(mode)                                                                       \
+    (((mode) & (MODE_SIZE_MASK | MODE_SET_MASK)) | ((mode)&MODE_FLAT ? 0 : 16u))
+#define MODE_TABLES 28
 
 /* Limits of CS seen, numbered; the first two are always there: none, and that of real mode. */
 #define CODE_LIMITS 256

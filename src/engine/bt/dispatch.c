@@ -101,8 +101,8 @@ static u32 mode_of_segments(const struct x86_cpu *c)
                (c->stack_size == 2 ? (u32)MODE_STACK16 : 0);
     if ((c->flat[SEG_DS] & c->flat[SEG_ES] & c->flat[SEG_SS]) == (FLAT_READ | FLAT_WRITE))
         mode |= MODE_FLAT;
-    for (unsigned seg = SEG_ES; seg <= SEG_GS; seg++)
-        mode |= c->reach[seg].first ? (u32)MODE_DOWN : 0;
+    if (c->reach[SEG_DS].first | c->reach[SEG_ES].first | c->reach[SEG_SS].first)
+        mode |= MODE_DOWN;
     return mode;
 }
 

@@ -204,8 +204,9 @@ static u32 gate_mode(u32 mode, unsigned set)
     return mode | MODE_SET(set) | MODE_CPL(set == TLB_USER ? 3 : 0);
 }
 
-static void give_table(struct bt *bt, unsigned table, u32 mode)
+static void give_table(struct bt *bt, u32 mode)
 {
+    unsigned table = MODE_TABLE(mode);
     if (bt->indirect_mode[table] != mode)
         forget_table(bt, table);
     bt->indirect_mode[table] = mode;
@@ -214,12 +215,12 @@ static void give_table(struct bt *bt, unsigned table, u32 mode)
 void indirect_enter_mode(struct bt *bt, u32 mode)
 {
     if (!mode_is_64bit(mode)) {
-        give_table(bt, MODE_TABLE(mode), mode);
+        give_table(bt, mode);
         return;
     }
     if (likely(bt->indirect_entered == mode))
         return;
     bt->indirect_entered = mode;
     for (unsigned set = 0; set < TLB_SETS; set++)
-        give_table(bt, MODE_TABLE(MODE_SET(set)), gate_mode(mode, set));
+        give_table(bt, gate_mode(mode, set));
 }

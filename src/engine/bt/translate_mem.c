@@ -135,7 +135,7 @@ static unsigned put_segment(struct translation *t, unsigned seg, unsigned size, 
     if (!segment_is_checked(mode, seg))
         return 0;
     const struct x86_reach *reach = &c->reach[seg];
-    if (mode & MODE_DOWN) {
+    if ((mode & MODE_DOWN) || seg >= SEG_FS) {
         emit_rm(e, 8, CMP_REG_MEM, R10, bt_mem(t->bt, &reach->first));
         slow[n++] = emit_jump_if_later(e, CC_B);
     }

@@ -1,0 +1,327 @@
+/*
+ * A 32-bit program for guests, freestanding so that no 32-bit library is needed: computes, uses
+ * the string instructions, a thread pointer in GS, x87, and segments of its own in the LDT
+ * (with base and limit, expanding down, 16-bit code). Prints a line `NAME CHECKSUM` for each
+ * part, the same on every machine; with an argument also the milliseconds that it took.
+ */
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+/* -- System ------------------------------------------------------------------------------- */
+
+static int call(int number, u32 a, u32 b, u32 c, u32 d)
+{
+    int result;
+    __asm__ volatile("int $0x80"
+                     : "=a"(result)
+                     : "a"(number), "b"(a), "c"(b), "d"(c), "S"(d)
+                     : "memory");
+    return result;
+}
+enum { EXIT = 1, FORK = 2, WRITE = 4, WAITPID = 7, MODIFY_LDT = 123, SET_THREAD_AREA = 243 };
+enum { CLOCK_GETTIME = 265, SIGSEGV = 11 };
+
+static void print(const char *text)
+{
+    u32 n = 0;
+    while (text[n])
+        n++;
+    call(WRITE, 1, (u32)text, n, 0);
+}
+
+static void print_number(u32 value, u32 base, u32 digits)
+{
+    char text[12], *at = text + sizeof(text) - 1;
+    *at = 0;
+    for (u32 n = 0; value || n < digits; n++, value /= base)
+        *--at = "0123456789abcdef"[value % base];
+    print(at);
+}
+
+static u32 milliseconds(void)
+{
+    struct {
+        u32 s, ns;
+    } now;
+    call(CLOCK_GETTIME, 1, (u32)&now, 0, 0);
+    return now.s * 1000 + now.ns / 1000000;
+}
+
+static u32 random_state = 12345;
+
+static u32 next_random(void)
+{
+    random_state = random_state * 1664525 + 1013904223;
+    return random_state ^ random_state >> 15;
+}
+
+/* -- Computing ----------------------------------------------------------------------------- */
+
+#define NUMBERS 40000
+static u32 numbers[NUMBERS];
+
+static void sort(u32 *from, u32 *to)
+{
+    while (from < to) {
+        u32 pivot = from[(to - from) / 2], *low = from, *high = to;
+        while (low <= high) {
+            while (*low < pivot)
+                low++;
+            while (*high > pivot)
+                high--;
+            if (low <= high) {
+                u32 other = *low;
+                *low++ = *high;
+                *high-- = other;
+            }
+        }
+        sort(from, high);
+        from = low;
+    }
+}
+
+static u32 quicksort(void)
+{
+    u32 sum = 0;
+    for (u32 i = 0; i < NUMBERS; i++)
+        numbers[i] = next_random();
+    sort(numbers, numbers + NUMBERS - 1);
+    for (u32 i = 0; i < NUMBERS; i++)
+        sum = sum * 31 + numbers[i];
+    return sum;
+}
+
+/* A machine of one accumulator: its program counts down and mixes. */
+static u32 interpreter(void)
+{
+    static const u8 program[] = {0, 1, 2, 3, 1, 4, 5};
+    u32 accumulator = 1, count = 300000, at = 0;
+    while (1) {
+        switch (program[at++]) {
+        case 0:
+            accumulator += count;
+            break;
+        case 1:
+            accumulator ^= accumulator << 7;
+            break;
+        case 2:
+            accumulator = accumulator >> 3 | accumulator << 29;
+            break;
+        case 3:
+            accumulator -= 0x1234567;
+            break;
+        case 4:
+            at = --count ? 0 : at;
+            break;
+        default:
+            return accumulator;
+        }
+    }
+}
+
+static u32 wide(void)
+{
+    u64 x = 88172645463325252ull, sum = 0;
+    for (u32 i = 0; i < 400000; i++) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        sum += x * 2685821657736338717ull;
+    }
+    return (u32)(sum ^ sum >> 32);
+}
+
+#define SIDE 48
+static double left[SIDE][SIDE], right[SIDE][SIDE];
+
+static u32 matrix(void)
+{
+    double sum = 0;
+    for (u32 i = 0; i < SIDE; i++) {
+        for (u32 k = 0; k < SIDE; k++) {
+            left[i][k] = (int)(i * k % 7);
+            right[i][k] = (int)(i + k);
+        }
+    }
+    for (u32 times = 0; times < 8; times++) {
+        for (u32 i = 0; i < SIDE; i++) {
+            for (u32 j = 0; j < SIDE; j++) {
+                for (u32 k = 0; k < SIDE; k++)
+                    sum += left[i][k] * right[k][j];
+            }
+        }
+    }
+    return (u32)(int)(sum / 1024);
+}
+
+static char text[4096], copy[4096];
+
+static u32 strings(void)
+{
+    u32 sum = 0;
+    for (u32 times = 0; times < 400; times++) {
+        u32 n = 100 + next_random() % 3000, length, same;
+        void *to = text;
+        __asm__ volatile("rep stosb" : "+D"(to), "+c"(n) : "a"('a' + times % 20) : "memory");
+        __asm__ volatile("stosb" : "+D"(to) : "a"(0) : "memory");
+        const char *from = text;
+        to = copy;
+        __asm__ volatile("1: lodsb; stosb; test %%al, %%al; jnz 1b"
+                         : "+S"(from), "+D"(to)
+                         :
+                         : "eax", "memory", "cc");
+        to = copy;
+        length = ~0u;
+        __asm__ volatile("repne scasb" : "+D"(to), "+c"(length) : "a"(0) : "memory", "cc");
+        from = text;
+        to = copy;
+        n = ~length;
+        __asm__ volatile("repe cmpsb; sete %b0"
+                         : "=q"(same), "+S"(from), "+D"(to), "+c"(n)
+                         :
+                         : "memory", "cc");
+        sum = sum * 33 + ~length + (same & 1);
+    }
+    return sum;
+}
+
+/* -- Segments ------------------------------------------------------------------------------ */
+
+struct user_desc { /* as set_thread_area(2) has it */
+    u32 entry, base, limit, flags;
+};
+enum { SEG_32 = 1, CONTENTS_DOWN = 1 << 1, CONTENTS_CODE = 2 << 1, LIMIT_PAGES = 1 << 4 };
+enum { USEABLE = 1 << 6 };
+
+static u32 thread_block[64];
+
+/* What C programs do for each thread-local variable, errno among them. */
+static u32 thread_pointer(void)
+{
+    static u32 selector;
+    struct user_desc desc = {~0u, (u32)(thread_block + 32), 0xfffff,
+                             SEG_32 | LIMIT_PAGES | USEABLE};
+    if (!selector && call(SET_THREAD_AREA, (u32)&desc, 0, 0, 0) == 0)
+        selector = desc.entry << 3 | 3;
+    u32 sum = 0;
+    __asm__ volatile("mov %0, %%gs" : : "r"(selector));
+    for (u32 i = 0; i < 500000; i++) {
+        u32 value;
+        __asm__ volatile("addl %1, %%gs:-8\n\tmov %%gs:-8, %0\n\tmov %0, %%gs:4"
+                         : "=&r"(value)
+                         : "r"(i)
+                         : "memory");
+        sum += value ^ thread_block[33];
+    }
+    return sum + thread_block[30];
+}
+
+/* 0: this kernel has no such segments (16-bit ones are an option). */
+static u32 set_ldt(u32 entry, u32 base, u32 limit, u32 flags)
+{
+    struct user_desc desc = {entry, base, limit, flags | USEABLE};
+    return call(MODIFY_LDT, 0x11, (u32)&desc, sizeof(desc), 0) ? 0 : entry << 3 | 7;
+}
+
+static u32 load_through(u32 selector, u32 offset)
+{
+    u32 value;
+    __asm__ volatile("mov %1, %%fs\n\tmov %%fs:(%2), %0"
+                     : "=r"(value)
+                     : "r"(selector), "r"(offset));
+    return value;
+}
+
+/* The signal that ends a child which loads from there; 0: none. */
+static u32 load_fault(u32 selector, u32 offset)
+{
+    int child = call(FORK, 0, 0, 0, 0), status = 0;
+    if (!child) {
+        load_through(selector, offset);
+        call(EXIT, 0, 0, 0, 0);
+    }
+    call(WAITPID, (u32)child, (u32)&status, 0, 0);
+    return (u32)status & 0x7f;
+}
+
+static u32 segments(void)
+{
+    u32 up = set_ldt(1, (u32)numbers, 0xfff, SEG_32);
+    u32 down = set_ldt(2, (u32)numbers, 0xfff, SEG_32 | CONTENTS_DOWN);
+    u32 sum = 0;
+    for (u32 i = 0; i < 20000; i++)
+        sum = sum * 5 + load_through(i & 1 ? up : down, (i & 1 ? 0 : 0x1000) + i % 1000 * 4);
+    return sum + load_fault(up, 0xffc) + 3 * load_fault(up, 0xffd) +
+           5 * load_fault(up, 0x1000) + 7 * load_fault(down, 0x1000) +
+           11 * load_fault(down, 0xffc) + 13 * load_fault(down, 0xfff);
+}
+
+/* 16-bit code, called by a far pointer; it ends with a far return of the 32-bit kind. Counts CX
+ * down, in place of which 64-bit code has nothing. */
+extern const u8 code16[], code16_end[];
+__asm__(".code16\ncode16:\n\tpush %bp\n\tmov %sp, %bp\n\txor %ax, %ax\n1:\tadd %cx, %ax\n\t"
+        "rol $3, %ax\n\tinc %dx\n\tloop 1b\n\tadd %dx, %ax\n\tpop %bp\n\tlretl\ncode16_end:\n"
+        ".code32");
+
+static u32 small_code(void)
+{
+    struct __attribute__((packed)) {
+        u32 offset;
+        u16 selector;
+    } target = {0, (u16)set_ldt(3, (u32)code16, (u32)(code16_end - code16) - 1, CONTENTS_CODE)};
+    u32 sum = 0;
+    if (!target.selector)
+        return 0;
+    for (u32 i = 1; i < 3000; i++) {
+        u32 result = 0, count = i % 100 + 1, steps = i;
+        __asm__ volatile("lcall *%3"
+                         : "+a"(result), "+c"(count), "+d"(steps)
+                         : "m"(target)
+                         : "memory", "cc");
+        sum = sum * 7 + (result & 0xffff) + (steps & 0xffff);
+    }
+    return sum;
+}
+
+/* -- All ----------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    u32 (*run)(void);
+} parts[] = {
+    {"quicksort", quicksort},
+    {"interpreter", interpreter},
+    {"wide", wide},
+    {"matrix", matrix},
+    {"strings", strings},
+    {"segments", segments},
+    {"thread_pointer", thread_pointer},
+    {"small_code", small_code},
+};
+
+void start(u32 arguments);
+void start(u32 arguments)
+{
+    for (u32 i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        u32 before = milliseconds(), sum = 0;
+        for (u32 times = 0; times < (arguments > 1 ? 20 : 1); times++)
+            sum += parts[i].run();
+        print("part ");
+        print(parts[i].name);
+        print(" ");
+        print_number(sum, 16, 8);
+        if (arguments > 1) {
+            print(" ");
+            print_number(milliseconds() - before, 10, 1);
+            print(" ms");
+        }
+        print("\n");
+    }
+    print("program32 done\n");
+    call(EXIT, 0, 0, 0, 0);
+}
+
+__asm__(".globl _start\n_start:\n\tmov (%esp), %eax\n\tand $-16, %esp\n\tsub $12, %esp\n\t"
+        "push %eax\n\tcall start");
