@@ -318,7 +318,9 @@ static struct tu *follow(struct bt *bt, u64 place, u32 mode)
 {
     flags_in(bt);
     bt_cpu(bt)->rip = place_rip(mode, place);
-    return attention(bt) ? NULL : find_tu(bt, mode);
+    if (attention(bt) || (bt->watch && bt->watch->everywhere))
+        return NULL;
+    return find_tu(bt, mode);
 }
 
 const void *dispatch_link(struct bt *bt, u64 number)

@@ -12,6 +12,8 @@ struct bt_watch {
     bool (*leaves)(struct bt_watch *watch, struct x86_cpu *c);
     /* Something wants the vCPU's attention; asked before it is served. */
     void (*interrupted)(struct bt_watch *watch, struct x86_cpu *c);
+    /* Asked at the end of each TU too: none is linked to another. Slow: for tests. */
+    bool everywhere;
     /* Set by bt_set_watch, in memory of the translator's: */
     bool *returns; /* the watch wants to be asked at each return to user code, and sets it;
                       else translated code may do that by itself */

@@ -1,0 +1,576 @@
+/* See lockstep.h. */
+#include "lockstep.h"
+
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/ensure.h"
+#include "engine/bt/bt.h"
+#include "engine/bt/translate.h"
+#include "memory/tlb.h"
+#include "memory/walk.h"
+#include "x86/print.h"
+
+/* A TU whose shared check fails goes on in its careful twin. */
+#define MAX_STEPS  (2 * TU_INSNS + 8)
+#define MAX_WRITES 512
+
+/* The state before each instruction of a trial, and after the last. */
+struct step {
+    u64 gpr[16];
+    u64 rip, rflags, cr2;
+    u8 cpl;
+    struct x86_seg seg[SEG_COUNT];
+    struct x86_fpu fpu;
+    unsigned writes; /* of those before it */
+    u64 faults;      /* delivered before it */
+    const u8 *code;  /* hva of the instruction; NULL: not in RAM */
+};
+
+struct write {
+    u8 *at; /* hva */
+    unsigned size;
+    unsigned step;
+    u8 before[64], after[64];
+};
+
+struct lockstep {
+    struct vcpu *vcpu;
+    struct x86_ops ops;
+    const struct x86_ops *inner;
+    struct bt_watch watch;
+    unsigned asked;
+    pthread_t thread;
+    jmp_buf stop; /* a trial goes no further */
+    bool trial;
+    bool whole; /* the trial did all its steps */
+    struct x86_cpu *saved;
+    struct step step[MAX_STEPS + 1];
+    unsigned n;
+    struct write write[MAX_WRITES];
+    unsigned n_writes;
+    struct gfn watched[MAX_STEPS]; /* pages whose code a trial was the first to decode */
+    unsigned n_watched;
+    struct guest_decoder decoder;
+    struct lockstep_counts counts;
+};
+
+static struct lockstep *lockstep_of(struct x86_cpu *c)
+{
+    return container_of(c->ops, struct lockstep, ops);
+}
+
+const struct lockstep_counts *lockstep_counts(struct vcpu *vcpu)
+{
+    return &lockstep_of(&vcpu->cpu)->counts;
+}
+
+/* -- What a trial may do ------------------------------------------------------------------- */
+
+/* Devices' timers ask for the processor's time too, from another thread. */
+static void end_trial(struct x86_cpu *c)
+{
+    struct lockstep *l = lockstep_of(c);
+    if (pthread_equal(pthread_self(), l->thread) && l->trial)
+        longjmp(l->stop, 1);
+}
+
+/* No write may be missed: those that the TLB allows come here too. */
+static void hide(struct x86_cpu *c, u64 la)
+{
+    if (!lockstep_of(c)->trial)
+        return;
+    for (unsigned set = 0; set < TLB_SETS; set++)
+        c->tlb[set].write[tlb_slot(la)] = tlb_invalid(tlb_slot(la));
+}
+
+static void note_write(struct x86_cpu *c, u8 *at, unsigned size)
+{
+    struct lockstep *l = lockstep_of(c);
+    if (l->n_writes == MAX_WRITES)
+        end_trial(c);
+    ensure(size <= sizeof(l->write[0].before));
+    struct write *w = &l->write[l->n_writes++];
+    *w = (struct write){.at = at, .size = size, .step = l->n};
+    memcpy(w->before, at, size);
+}
+
+/* RAM that may be written without anybody noticing; else the trial ends. */
+static u8 *plain_ram(struct x86_cpu *c, u64 la)
+{
+    struct pmap *pmap = lockstep_of(c)->vcpu->board->pmap;
+    struct gpa where;
+    if (!walk_peek(c, pmap, gva(la), &where))
+        end_trial(c);
+    u64 flags = pmap_flags(pmap, gpa_to_gfn(where));
+    u8 *page = pmap_page(pmap, gpa_to_gfn(where));
+    if (!page || (flags & (PMAP_CODE | PMAP_ROM)))
+        end_trial(c);
+    return page + (where.v & ~PAGE_MASK);
+}
+
+static void op_write(struct x86_cpu *c, struct gva la, const void *buf, unsigned size,
+                     enum x86_privilege as)
+{
+    struct lockstep *l = lockstep_of(c);
+    if (!l->trial) {
+        l->inner->write(c, la, buf, size, as);
+        return;
+    }
+    unsigned left = (unsigned)page_left(la.v), first = left < size ? left : size;
+    l->inner->probe(c, la, size, ACCESS_WRITE, as);
+    hide(c, la.v);
+    hide(c, la.v + size - 1);
+    u8 *at = plain_ram(c, la.v), *rest = first < size ? plain_ram(c, la.v + first) : NULL;
+    note_write(c, at, first);
+    memcpy(at, buf, first);
+    if (rest) {
+        note_write(c, rest, size - first);
+        memcpy(rest, (const u8 *)buf + first, size - first);
+    }
+}
+
+static void op_read(struct x86_cpu *c, struct gva la, void *buf, unsigned size,
+                    enum x86_privilege as)
+{
+    struct lockstep *l = lockstep_of(c);
+    if (l->trial) {
+        struct gpa where;
+        l->inner->probe(c, la, size, ACCESS_READ, as);
+        for (unsigned k = 0; k < size; k += size - 1 ? size - 1 : 1) {
+            if (!walk_peek(c, l->vcpu->board->pmap, gva(la.v + k), &where) ||
+                !pmap_page(l->vcpu->board->pmap, gpa_to_gfn(where)))
+                end_trial(c); /* a device */
+        }
+    }
+    l->inner->read(c, la, buf, size, as);
+    hide(c, la.v);
+    hide(c, la.v + size - 1);
+}
+
+static void op_probe(struct x86_cpu *c, struct gva la, unsigned size, enum x86_access access,
+                     enum x86_privilege as)
+{
+    lockstep_of(c)->inner->probe(c, la, size, access, as);
+    hide(c, la.v);
+    hide(c, la.v + size - 1);
+}
+
+static void *op_atomic(struct x86_cpu *c, struct gva la, unsigned size)
+{
+    struct lockstep *l = lockstep_of(c);
+    void *at = l->inner->atomic(c, la, size);
+    hide(c, la.v);
+    if (l->trial && at) {
+        plain_ram(c, la.v);
+        note_write(c, at, size);
+    }
+    return at;
+}
+
+static void op_atomic_done(struct x86_cpu *c, struct gva la, unsigned size)
+{
+    lockstep_of(c)->inner->atomic_done(c, la, size);
+    hide(c, la.v);
+}
+
+/* Everything else that reaches beyond registers and RAM ends a trial. */
+#define OUTSIDE(result, name, parameters, ...)                                                 \
+    static result op_##name parameters                                                         \
+    {                                                                                          \
+        end_trial(c);                                                                          \
+        return lockstep_of(c)->inner->name(__VA_ARGS__);                                       \
+    }
+OUTSIDE(u32, in, (struct x86_cpu * c, u16 port, unsigned size), c, port, size)
+OUTSIDE(void, out, (struct x86_cpu * c, u16 port, unsigned size, u32 value), c, port, size,
+        value)
+OUTSIDE(bool, rdmsr, (struct x86_cpu * c, u32 index, u64 *value), c, index, value)
+OUTSIDE(bool, wrmsr, (struct x86_cpu * c, u32 index, u64 value), c, index, value)
+OUTSIDE(u64, read_cr8, (struct x86_cpu * c), c)
+OUTSIDE(void, write_cr8, (struct x86_cpu * c, u64 value), c, value)
+OUTSIDE(u64, tsc, (struct x86_cpu * c), c)
+OUTSIDE(void, invlpg, (struct x86_cpu * c, struct gva la), c, la)
+OUTSIDE(void, invpcid, (struct x86_cpu * c, u16 pcid, struct gva la), c, pcid, la)
+OUTSIDE(void, flush, (struct x86_cpu * c, enum x86_flush what, u16 pcid), c, what, pcid)
+OUTSIDE(void, cr3_loaded, (struct x86_cpu * c, bool keep), c, keep)
+OUTSIDE(void, paging_changed, (struct x86_cpu * c), c)
+OUTSIDE(void, ferr, (struct x86_cpu * c, bool level), c, level)
+OUTSIDE(bool, hypercall, (struct x86_cpu * c), c)
+
+static void make_ops(struct lockstep *l)
+{
+    l->ops = *l->inner;
+    l->ops.read = op_read;
+    l->ops.write = op_write;
+    l->ops.probe = op_probe;
+    l->ops.atomic = op_atomic;
+    l->ops.atomic_done = op_atomic_done;
+    l->ops.in = op_in;
+    l->ops.out = op_out;
+    l->ops.rdmsr = op_rdmsr;
+    l->ops.wrmsr = op_wrmsr;
+    l->ops.read_cr8 = op_read_cr8;
+    l->ops.write_cr8 = op_write_cr8;
+    l->ops.tsc = op_tsc;
+    l->ops.invlpg = op_invlpg;
+    l->ops.invpcid = op_invpcid;
+    l->ops.flush = op_flush;
+    l->ops.cr3_loaded = op_cr3_loaded;
+    l->ops.paging_changed = op_paging_changed;
+    l->ops.ferr = op_ferr;
+    l->ops.hypercall = op_hypercall;
+}
+
+/* -- Trials -------------------------------------------------------------------------------- */
+
+/* All of the state but what other threads write. */
+static void copy_state(struct x86_cpu *to, const struct x86_cpu *from)
+{
+    const size_t word = offsetof(struct x86_cpu, attention), end = word + sizeof(to->attention);
+    memcpy(to, from, word);
+    memcpy((u8 *)to + end, (const u8 *)from + end, sizeof(*to) - end);
+}
+
+static const u8 *code_now(struct lockstep *l)
+{
+    struct x86_cpu *c = &l->vcpu->cpu;
+    struct pmap *pmap = l->vcpu->board->pmap;
+    struct gpa where;
+    u64 la = c->code_size == 8 ? c->rip : (u32)(c->seg[SEG_CS].base + c->rip);
+    if (!walk_peek(c, pmap, gva(la), &where))
+        return NULL;
+    const u8 *page = pmap_page(pmap, gpa_to_gfn(where));
+    return page ? page + (where.v & ~PAGE_MASK) : NULL;
+}
+
+/* RDRAND and RDSEED, without prefixes but REX or 66. */
+static bool is_random(const u8 *code)
+{
+    if (!code || page_left((u64)code) < 5)
+        return false;
+    while (*code == 0x66 || (*code & 0xf0) == 0x40)
+        code++;
+    return code[0] == 0x0f && code[1] == 0xc7 && code[2] >= 0xf0;
+}
+
+static void take_step(struct lockstep *l)
+{
+    const struct x86_cpu *c = &l->vcpu->cpu;
+    struct step *s = &l->step[l->n];
+    memcpy(s->gpr, c->gpr, sizeof(s->gpr));
+    memcpy(s->seg, c->seg, sizeof(s->seg));
+    s->rip = c->rip;
+    s->rflags = c->rflags;
+    s->cr2 = c->cr2;
+    s->cpl = c->cpl;
+    s->fpu = c->fpu;
+    s->writes = l->n_writes;
+    s->faults = l->vcpu->sim->faults;
+    s->code = code_now(l);
+}
+
+static void note_results(struct lockstep *l)
+{
+    for (unsigned k = l->n_writes; k-- && l->write[k].step == l->n;)
+        memcpy(l->write[k].after, l->write[k].at, l->write[k].size);
+}
+
+static void take_back(struct lockstep *l)
+{
+    for (unsigned k = l->n_writes; k--;)
+        memcpy(l->write[k].at, l->write[k].before, l->write[k].size);
+}
+
+static bool pending_own(const struct x86_cpu *c)
+{
+    return atomic_load(&c->attention) & ATTN_STATE;
+}
+
+static void run_trial(struct lockstep *l)
+{
+    struct x86_cpu *c = &l->vcpu->cpu;
+    l->n = l->n_writes = l->n_watched = 0;
+    l->whole = false;
+    if (c->activity != CPU_RUNNING || pending_own(c) || l->counts.failures)
+        return;
+    copy_state(l->saved, c);
+    for (unsigned set = 0; set < TLB_SETS; set++)
+        for (unsigned slot = 0; slot < TLB_SIZE; slot++)
+            c->tlb[set].write[slot] = tlb_invalid(slot);
+    l->trial = true;
+    take_step(l);
+    /* The first half of an instruction that ends the trial is taken back with the rest. */
+    if (!setjmp(l->stop)) {
+        while (l->n < MAX_STEPS && !pending_own(c) && !is_random(l->step[l->n].code)) {
+            sim_step(l->vcpu);
+            note_results(l);
+            l->n++;
+            take_step(l);
+        }
+        /* With something pending, a REP does one round in a step. */
+        l->whole = l->n == MAX_STEPS && l->step[l->n].rip != l->step[l->n - 1].rip;
+    }
+    l->trial = false;
+    take_back(l);
+    copy_state(c, l->saved);
+    for (unsigned k = 0; k < l->n_watched; k++)
+        tlb_watch(c, pmap_page(l->vcpu->board->pmap, l->watched[k]));
+    atomic_fetch_and(&c->attention, ~(u32)ATTN_STATE);
+}
+
+/* -- Comparing ----------------------------------------------------------------------------- */
+
+/* Flags that the trial overwrote unread from step `k` on; what it did not come to counts too.
+ */
+static u32 dead_flags(const struct lockstep *l, unsigned k)
+{
+    u32 open = FLAGS_STATUS, dead = 0;
+    /* An exception was delivered just now: which flags were dead depends on code that the trial
+     * did not come to. */
+    if (k && l->step[k].faults != l->step[k - 1].faults)
+        return FLAGS_STATUS;
+    for (; k < l->n && open; k++) {
+        const struct step *s = &l->step[k];
+        struct guest_insn g;
+        unsigned code_size = s->seg[SEG_CS].attr & SEG_L ? 8 : l->saved->code_size;
+        if (!s->code || !guest_decode(&l->decoder, code_size, s->code,
+                                      (unsigned)page_left((u64)s->code), s->rip, &g))
+            break;
+        bool opaque = g.kind == GUEST_SIMULATE || g.kind == GUEST_SYSTEM;
+        open &= opaque ? 0 : ~(u32)g.flags_read;
+        dead |= open & g.flags_kill;
+        open &= ~dead;
+    }
+    if (k < l->n)
+        return dead;
+    return dead | open;
+}
+
+static bool same_place(const struct step *s, const struct x86_cpu *c)
+{
+    return s->rip == c->rip && s->cpl == c->cpl && !memcmp(s->gpr, c->gpr, sizeof(s->gpr));
+}
+
+static bool same_vectors(const struct x86_fpu *a, const struct x86_fpu *b)
+{
+    bool same = a->fcw == b->fcw && a->fsw == b->fsw && a->ftw == b->ftw &&
+                a->mxcsr == b->mxcsr && !memcmp(a->xmm, b->xmm, sizeof(a->xmm)) &&
+                !memcmp(a->ymm_hi, b->ymm_hi, sizeof(a->ymm_hi));
+    for (unsigned k = 0; k < 8; k++)
+        same &= !memcmp(a->st[k], b->st[k], 10);
+    return same;
+}
+
+static bool same_segments(const struct step *s, const struct x86_cpu *c)
+{
+    for (unsigned k = 0; k < SEG_COUNT; k++) {
+        const struct x86_seg *a = &s->seg[k], *b = &c->seg[k];
+        if (a->sel != b->sel || a->base != b->base || a->attr != b->attr ||
+            a->limit != b->limit)
+            return false;
+    }
+    return true;
+}
+
+/* Is it a pushed RFLAGS image that differs in arithmetic flags only, which may have been dead?
+ */
+static bool is_flags_image(const struct write *w)
+{
+    u64 pushed = 0, present = 0;
+    if (w->size != 8 && w->size != 4)
+        return false;
+    memcpy(&pushed, w->after, w->size);
+    memcpy(&present, w->at, w->size);
+    return (pushed & FLAG_FIXED) && pushed < BIT(22) &&
+           !((pushed ^ present) & ~(u64)FLAGS_STATUS);
+}
+
+/* The first byte that the steps before `k` wrote and that is not so now, or NULL. */
+static const u8 *wrong_byte(const struct lockstep *l, unsigned k)
+{
+    for (unsigned i = 0; i < l->step[k].writes; i++) {
+        const struct write *w = &l->write[i];
+        for (unsigned byte = 0; byte < w->size; byte++) {
+            const u8 *at = w->at + byte;
+            bool later = false;
+            for (unsigned j = i + 1; j < l->step[k].writes && !later; j++)
+                later = at >= l->write[j].at && at < l->write[j].at + l->write[j].size;
+            if (!later && *at != w->after[byte] && !is_flags_image(w))
+                return at;
+        }
+    }
+    return NULL;
+}
+
+static const char *difference(const struct lockstep *l, unsigned k)
+{
+    const struct x86_cpu *c = &l->vcpu->cpu;
+    const struct step *s = &l->step[k];
+    u64 flags = (s->rflags ^ c->rflags) & ~(u64)FLAG_RF;
+    if (flags && flags & ~(u64)dead_flags(l, k))
+        return "flags";
+    if (s->cr2 != c->cr2)
+        return "CR2";
+    if (!same_segments(s, c))
+        return "segments";
+    if (!same_vectors(&s->fpu, &c->fpu))
+        return "vector state";
+    return wrong_byte(l, k) ? "memory" : NULL;
+}
+
+static void print_registers(const char *who, const u64 gpr[16], u64 rip, u64 rflags)
+{
+    fprintf(stderr, "%s: rip %016llx rflags %llx", who, (unsigned long long)rip,
+            (unsigned long long)rflags);
+    for (unsigned k = 0; k < 16; k++)
+        fprintf(stderr, "%s%2u %016llx", k % 4 ? " " : "\n  ", k, (unsigned long long)gpr[k]);
+    fprintf(stderr, "\n");
+}
+
+static void fail(struct lockstep *l, const char *what, unsigned k)
+{
+    const struct x86_cpu *c = &l->vcpu->cpu;
+    if (l->counts.failures++)
+        return;
+    fprintf(stderr, "lockstep: %s differ(s) after %u of %u instructions of a TU\n", what, k,
+            l->n);
+    for (unsigned i = 0; i < (what[0] == 'p' ? l->n : k); i++) {
+        char text[96] = "?";
+        const u8 *code = l->step[i].code;
+        if (code)
+            x86_print_insn(code, (unsigned)page_left((u64)code), l->saved->code_size,
+                           l->step[i].rip, text, sizeof(text));
+        fprintf(stderr, "  %016llx: %s\n", (unsigned long long)l->step[i].rip, text);
+    }
+    print_registers("before", l->saved->gpr, l->saved->rip, l->saved->rflags);
+    print_registers("sim", l->step[k].gpr, l->step[k].rip, l->step[k].rflags);
+    print_registers("bt", c->gpr, c->rip, c->rflags);
+}
+
+/* The translator stopped somewhere on the way of the trial. */
+static void compare(struct lockstep *l)
+{
+    const char *what = "place";
+    unsigned last = 0;
+    for (unsigned k = 0; k <= l->n; k++) {
+        if (!same_place(&l->step[k], &l->vcpu->cpu))
+            continue;
+        last = k;
+        what = difference(l, k);
+        if (!what) {
+            l->counts.compared++;
+            l->counts.insns += k;
+            return;
+        }
+    }
+    if (what[0] == 'p' && !l->whole)
+        l->counts.skipped++;
+    else
+        fail(l, what, last);
+}
+
+/* -- The engine ---------------------------------------------------------------------------- */
+
+/* What else than one TU, or less, may have run. */
+struct others {
+    u64 interrupts, steps;
+};
+
+static struct others others_now(struct vcpu *vcpu)
+{
+    return (struct others){vcpu->sim->interrupts, bt_of(vcpu)->stats.steps};
+}
+
+static enum engine_exit lockstep_enter(struct vcpu *vcpu)
+{
+    struct lockstep *l = lockstep_of(&vcpu->cpu);
+    while (true) {
+        run_trial(l);
+        struct others before = others_now(vcpu);
+        l->asked = 0;
+        enum engine_exit exit = bt_engine.enter(vcpu);
+        struct others after = others_now(vcpu);
+        if (!l->n || exit != EXIT_USER || memcmp(&before, &after, sizeof(before)))
+            l->counts.skipped++;
+        else if (!l->counts.failures)
+            compare(l);
+        if (exit != EXIT_USER)
+            return exit;
+    }
+}
+
+/* Once before the TU, and then after it. The guest's vectors are in the registers here. */
+__attribute__((target("general-regs-only"))) static bool leaves(struct bt_watch *watch,
+                                                                struct x86_cpu *c)
+{
+    return container_of(watch, struct lockstep, watch)->asked++ > 0;
+}
+
+static void interrupted(struct bt_watch *watch, struct x86_cpu *c) {}
+
+static bool lockstep_probe(struct error *why)
+{
+    return bt_engine.probe(why);
+}
+
+static bool lockstep_attach(struct vcpu *vcpu, struct error *err)
+{
+    if (!bt_engine.attach(vcpu, err))
+        return false;
+    struct lockstep *l = aligned_alloc(64, align_up(sizeof(*l), 64));
+    ensure(l);
+    memset(l, 0, sizeof(*l));
+    l->saved = aligned_alloc(64, align_up(sizeof(*l->saved), 64));
+    ensure(l->saved);
+    l->vcpu = vcpu;
+    l->thread = pthread_self();
+    l->inner = vcpu->cpu.ops;
+    make_ops(l);
+    vcpu->cpu.ops = &l->ops;
+    guest_decoder_init(&l->decoder, vcpu->cpu.model);
+    l->watch =
+        (struct bt_watch){.leaves = leaves, .interrupted = interrupted, .everywhere = true};
+    bt_set_watch(vcpu, &l->watch);
+    return true;
+}
+
+static void lockstep_detach(struct vcpu *vcpu)
+{
+    struct lockstep *l = lockstep_of(&vcpu->cpu);
+    bt_engine.detach(vcpu);
+    free(l->saved);
+    free(l);
+}
+
+static void lockstep_code_written(struct vcpu *vcpu, struct gfn frame)
+{
+    bt_engine.code_written(vcpu, frame);
+}
+
+static void lockstep_code_watched(struct vcpu *vcpu, struct gfn frame)
+{
+    struct lockstep *l = lockstep_of(&vcpu->cpu);
+    if (l->trial) {
+        ensure(l->n_watched < MAX_STEPS);
+        l->watched[l->n_watched++] = frame;
+    }
+}
+
+static unsigned lockstep_counters(struct vcpu *vcpu, struct engine_counter *counters,
+                                  unsigned max)
+{
+    return bt_engine.counters(vcpu, counters, max);
+}
+
+const struct engine lockstep_engine = {
+    .name = "lockstep",
+    .probe = lockstep_probe,
+    .attach = lockstep_attach,
+    .detach = lockstep_detach,
+    .enter = lockstep_enter,
+    .code_written = lockstep_code_written,
+    .code_watched = lockstep_code_watched,
+    .counters = lockstep_counters,
+};
