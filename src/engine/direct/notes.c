@@ -243,13 +243,14 @@ bool notes_wanted(struct direct *d, const struct x86_cpu *c)
 
 /* -- What the translator asks -------------------------------------------------------------- */
 
-/* The kernel was entered: charged to the address space for what it would cost in a cell. Page
- * faults show in CR2; what translated code did by itself it has counted. */
-static void note_entry(struct direct *d, const struct x86_cpu *c)
+/* The kernel was entered, `seen` times here: charged to the address space for what it would
+ * cost in a cell. Page faults show in CR2; what translated code did by itself it has counted.
+ */
+static void note_entries(struct direct *d, const struct x86_cpu *c, unsigned seen)
 {
     struct space *s = d->space;
     u32 calls = *d->watch.calls;
-    unsigned n = calls - d->calls_seen + d->in_user;
+    unsigned n = calls - d->calls_seen + seen;
     bool fault = c->cr2 != d->fault_seen;
     d->calls_seen = calls;
     d->fault_seen = c->cr2;
@@ -269,7 +270,7 @@ static bool leaves(struct bt_watch *watch, struct x86_cpu *c)
         d->excursions = 0;
     }
     if (c->cpl != 3) {
-        note_entry(d, c);
+        note_entries(d, c, d->in_user);
         d->in_user = false;
         return false;
     }
@@ -304,6 +305,7 @@ static void interrupted(struct bt_watch *watch, struct x86_cpu *c)
         return;
     u64 now = processor_time(), us = now - d->sampled_at;
     struct space *s = notes_space(d, c);
+    note_entries(d, c, 0);
     bool same = s && s == d->sampled;
     d->sampled = s;
     d->sampled_tsc = tsc;
