@@ -9,6 +9,7 @@
 #include "cli/drives.h"
 #include "cli/lines.h"
 #include "cli/plugs.h"
+#include "cli/shares.h"
 #include "cli/words.h"
 #include "memory/pmap.h"
 
@@ -477,6 +478,8 @@ static const struct option table[] = {
     {"netdev", "stream,id=ID", plugs_add_netdev, "to another machine: addr.type=unix,addr.path=P or addr.type=inet,addr.host=H,addr.port=N; server=on"},
     {"netdev", "tap,id=ID", plugs_add_netdev, "a tap device of the host: ifname=NAME,script=no"},
     {"net", "none", plugs_add_nic, NULL},
+    {"virtfs", "local,path=DIR", shares_add_virtfs, "a host directory that a Linux guest mounts (mount -t 9p -o trans=virtio TAG /mnt): mount_tag=TAG,security_model=none|mapped-xattr[,readonly=on]"},
+    {"fsdev", "local,id=ID", shares_add_fsdev, "the same in two parts, with -device virtio-9p-pci,fsdev=ID,mount_tag=TAG"},
     {"device", "DEVICE", add_device, "virtio-rng-pci; virtio-balloon-pci[,free-page-reporting=on][,deflate-on-oom=on]"},
     {"device", "DEVICE", add_device, "isa-debugcon,chardev=ID[,iobase=0xe9]: a port that guests print to; SeaBIOS's is 0x402"},
     {"device", "DEVICE", add_device, "pc-testdev: scratch registers and interrupt wires that conformance suites use"},
@@ -529,7 +532,6 @@ static const struct {
     {"incoming", "there is no migration yet"},
     {"icount", "there is no record and replay yet"},
     {"fw_cfg", "firmware gets what it needs without it"},
-    {"virtfs", "there are no shared directories yet"},
 };
 
 /* -- Parsing ---------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 
 #include "cli/drives.h"
 #include "cli/lines.h"
+#include "cli/shares.h"
 #include "cli/words.h"
 #include "device/virtio/virtio.h"
 
@@ -198,6 +199,7 @@ static const struct device_kind {
     {"rng", PLUG_RNG, rng_property, NULL},
     {"balloon", PLUG_BALLOON, balloon_property, balloon_check},
     {"console", PLUG_CONSOLE, console_property, console_check},
+    {"9p", PLUG_P9, shares_property, shares_check},
 };
 
 /* Those whose names say all. */
@@ -264,6 +266,7 @@ bool plugs_add_device(struct run_options *o, const char *name, const char *list,
         return false;
     plug->disk = PLUGS_MAX_DISKS;
     plug->net = PLUGS_MAX_NETS;
+    plug->share = PLUGS_MAX_SHARES;
     plug->line = PLUGS_MAX_LINES;
     while (words_next(&list, &word))
         if (!device_property(o, kind, plug, &word, err))

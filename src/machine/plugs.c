@@ -97,6 +97,11 @@ bool plugs_open(struct plugs *plugs, const struct plugs_config *config, struct b
     for (unsigned i = 0; i < config->n_devices; i++)
         if (!open_rom(plugs, i, &config->devices[i], err))
             return false;
+    for (unsigned i = 0; i < config->n_shares; i++) {
+        plugs->shares[i] = share_create(&config->shares[i].p9, board, err);
+        if (!plugs->shares[i])
+            return false;
+    }
     return true;
 }
 
@@ -109,6 +114,8 @@ void plugs_close(struct plugs *plugs)
         block_back_destroy(plugs->disks[i]);
     for (unsigned i = 0; i < PLUGS_MAX_NETS; i++)
         net_destroy(plugs->nets[i]);
+    for (unsigned i = 0; i < PLUGS_MAX_SHARES; i++)
+        share_destroy(plugs->shares[i]);
     for (unsigned i = 0; i < PLUGS_MAX_LINES; i++)
         char_destroy(plugs->lines[i]);
 }
@@ -123,6 +130,9 @@ void plugs_drain(struct plugs *plugs)
     for (unsigned i = 0; i < PLUGS_MAX_DISKS; i++)
         if (plugs->disks[i])
             block_back_settle(plugs->disks[i]);
+    for (unsigned i = 0; i < PLUGS_MAX_SHARES; i++)
+        if (plugs->shares[i])
+            share_share(plugs->shares[i])->drain(share_share(plugs->shares[i])->back);
 }
 
 static bool create_blk(struct plugs *plugs, const struct plugs_config *config,
@@ -152,6 +162,18 @@ static bool create_net(struct plugs *plugs, const struct plug_config *device, un
                                     .rom_size = (u32)plugs->rom_size[i]};
     memcpy(net.mac, device->mac, sizeof(net.mac));
     return virtio_net_create(board, pci, &net);
+}
+
+static bool create_p9(struct plugs *plugs, const struct plugs_config *config,
+                      const struct plug_config *device, struct board *board,
+                      struct pci_host *pci)
+{
+    const struct virtio_p9_config p9 = {
+        .share = share_share(plugs->shares[device->share]),
+        .tag = config->shares[device->share].tag,
+        .slot = device->slot,
+    };
+    return virtio_p9_create(board, pci, &p9);
 }
 
 static bool create_balloon(struct plugs *plugs, const struct plug_config *device,
@@ -231,6 +253,9 @@ bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct
             break;
         case PLUG_NET:
             plugged = create_net(plugs, device, i, board, pci);
+            break;
+        case PLUG_P9:
+            plugged = create_p9(plugs, config, device, board, pci);
             break;
         case PLUG_RNG:
             plugged = virtio_rng_create(board, pci, host_entropy(), device->slot);

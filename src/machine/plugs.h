@@ -9,10 +9,12 @@
 #include "device/gsi.h"
 #include "device/isa_dma.h"
 #include "device/pci.h"
+#include "device/virtio/p9.h"
 #include "host/block/back.h"
 #include "host/char/char.h"
 #include "host/loop.h"
 #include "host/net/net.h"
+#include "host/share/share.h"
 #include "platform/board.h"
 
 #define PLUGS_MAX_DISKS   16
@@ -21,6 +23,7 @@
 #define PLUGS_FLOPPIES    2
 #define PLUGS_ANY_UNIT    ~0u
 #define PLUGS_MAX_LINES   16
+#define PLUGS_MAX_SHARES  8
 #define PLUGS_MAX_DEVICES 26 /* what a bus of 32 slots has room for, with some left */
 
 /* A -drive: an image, which a device may use. Strings must live as long as the VM. */
@@ -46,12 +49,22 @@ struct line_config {
     unsigned users; /* one, or CHAR_MAX_PORTS of a mux */
 };
 
+/* A -fsdev, or what -virtfs makes: a directory that a device may show to the guest. */
+struct share_config {
+    char id[64];
+    char path[4096];
+    char tag[VIRTIO_P9_MAX_TAG + 1];
+    struct p9_config p9;
+    bool used; /* a device has it */
+};
+
 enum plug_kind {
     PLUG_BLK,
     PLUG_IDE,
     PLUG_IDE_CD,
     PLUG_FLOPPY,
     PLUG_NET,
+    PLUG_P9,
     PLUG_RNG,
     PLUG_BALLOON,
     PLUG_CONSOLE,
@@ -68,6 +81,7 @@ struct plug_config {
     unsigned disk;   /* of a disk: which; PLUGS_MAX_DISKS: a CD drive without a disc */
     unsigned queues; /* PLUG_BLK; 0: as many as is good */
     unsigned net;    /* PLUG_NET: which of the networks */
+    unsigned share;  /* PLUG_P9: which of the shares */
     u16 port;        /* PLUG_DEBUG */
     u8 mac[6];       /* PLUG_NET */
     char rom[256];   /* PLUG_NET: an option ROM to start from; "": none */
@@ -84,6 +98,8 @@ struct plugs_config {
     unsigned n_nets;
     struct line_config lines[PLUGS_MAX_LINES];
     unsigned n_lines;
+    struct share_config shares[PLUGS_MAX_SHARES];
+    unsigned n_shares;
     unsigned n_cards; /* PLUG_NETs with an address of our choice */
     struct plug_config devices[PLUGS_MAX_DEVICES];
     unsigned n_devices;
@@ -104,6 +120,7 @@ struct plugs {
     struct block_back *disks[PLUGS_MAX_DISKS];
     struct net_back *nets[PLUGS_MAX_NETS];
     struct char_back *lines[PLUGS_MAX_LINES];
+    struct share_back *shares[PLUGS_MAX_SHARES];
     struct virtio_balloon *balloon; /* or NULL */
     int slot[PLUGS_MAX_DEVICES];    /* on the PCI bus, of those that are there */
     u8 *rom[PLUGS_MAX_DEVICES];     /* as read, or NULL */

@@ -74,6 +74,19 @@ class Plugs(unittest.TestCase):
             image.write(b"QFI\xfb")
         self.refused(2, "is a qcow2 image", "-hdb", self.disk)
 
+    def test_shares(self):
+        for text, words in (
+                ("'proxy' is not supported", ["-virtfs", "proxy,path=/tmp"]),
+                ("no path=DIR", ["-virtfs", "local,mount_tag=t"]),
+                ("no mount_tag=TAG", ["-virtfs", "local,path=/tmp"]),
+                ("security_model=lax", ["-virtfs", "local,path=/tmp,mount_tag=t,security_model=lax"]),
+                ("'frob' is not supported", ["-virtfs", "local,path=/tmp,mount_tag=t,frob=1"]),
+                ("no id=ID", ["-fsdev", "local,path=/tmp"]),
+                ("no free -fsdev with id=x", ["-device", "virtio-9p-pci,fsdev=x,mount_tag=t"]),
+                ("no fsdev=ID", ["-device", "virtio-9p-pci"])):
+            with self.subTest(words=words):
+                self.refused(2, text, *words)
+
     def test_network(self):
         for text, words in (
                 ("'bridge' is not supported", "bridge"),
