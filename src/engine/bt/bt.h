@@ -249,6 +249,11 @@ static inline struct bt *bt_of(struct vcpu *vcpu)
 {
     return vcpu->engine_state;
 }
+/* Is no TU to reach another one without the watch being asked? */
+static inline bool bt_watched_everywhere(const struct bt *bt)
+{
+    return unlikely(bt->watch) && bt->watch->everywhere;
+}
 static inline struct x86_cpu *bt_cpu(struct bt *bt)
 {
     return &bt->vcpu->cpu;

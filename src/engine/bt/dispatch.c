@@ -318,7 +318,7 @@ static struct tu *follow(struct bt *bt, u64 place, u32 mode)
 {
     flags_in(bt);
     bt_cpu(bt)->rip = place_rip(mode, place);
-    if (attention(bt) || (bt->watch && bt->watch->everywhere))
+    if (attention(bt) || bt_watched_everywhere(bt))
         return NULL;
     return find_tu(bt, mode);
 }

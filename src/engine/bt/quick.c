@@ -23,7 +23,7 @@ static struct tu *find_ready(struct bt *bt, u64 place, u32 mode, bool *global)
     u64 la = place_linear(mode, place);
     unsigned slot = tlb_slot(la);
     u64 offset = la ^ tlb->exec[slot];
-    if (attention(bt) || offset >= PAGE_SIZE)
+    if (attention(bt) || bt_watched_everywhere(bt) || offset >= PAGE_SIZE)
         return NULL;
     *global = c->tlb_use.global[c->tlb_index][slot / 64] >> (slot % 64) & 1;
     return cache_find(bt, (const u8 *)tlb->page[slot] + offset, place, mode);
