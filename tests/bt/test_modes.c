@@ -91,6 +91,14 @@ static const struct setting settings_16[] = {
      .ss = {0x5000, ATTR_DATA, 0xffff, REAL_STACK},
      .fs = {0x3100, ATTR_DATA, 0xffff, REAL_DATA + 0x1000},
      .gs = {0x3200, ATTR_DATA, 0xffff, REAL_DATA + 0x2000}},
+    {.name = "unreal", /* flat until a segment register is loaded */
+     .real = true,
+     .cs = {0x1fe0, ATTR_DATA | SEG_CODE, 0xffff, REAL_CODE - 0x200},
+     .ds = WHOLE_SEG(ATTR_DATA, 0),
+     .es = WHOLE_SEG(ATTR_DATA, 0),
+     .ss = {0, ATTR_DATA | SEG_G, 0xffffffff, 0},
+     .fs = WHOLE_SEG(ATTR_DATA, 0),
+     .gs = WHOLE_SEG(ATTR_DATA, 0)},
 };
 
 struct piece {
@@ -208,6 +216,10 @@ struct piece {
       "mov $0xfff0, %di; mov $0x20, %cx; rep stosb; mov $0xfff1, %si; mov $0x40, "             \
       "%di; mov $0x20, %cx; rep movsw; hlt")                                                   \
     X(segments, "mov %ds, %ax; mov %ax, %es; mov %es, (%bx); push %ds; mov %cs, %cx; hlt")     \
+    X(flat_no_more, /* the same indirect target, before and after a load of DS */              \
+      "call 1f; 1: pop %bp; add $(3f-1b), %bp; mov $3, %cx; movb $7, (%bx); 2: call *%bp;"     \
+      "loop 2b; mov %ds, %di; mov $0x3000, %ax; mov %ax, %ds; movb $9, (%bx); mov $3, %cx;"    \
+      "4: call *%bp; loop 4b; mov %di, %ds; call *%bp; hlt; 3: add (%bx), %dl; ret")           \
     X(edge, "mov $0xffff, %di; mov (%di), %al; mov (%di), %ax; hlt")                           \
     X(edge_stack, "mov $0, %sp; push %ax; pop %cx; mov $1, %sp; push %ax; hlt")                \
     X(edge_add, "mov $0xfff8, %di; mov 0x10(%bx,%di), %al; mov $0x10000, %ebx; mov (%ebx), "   \

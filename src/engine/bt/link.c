@@ -214,13 +214,13 @@ static void give_table(struct bt *bt, u32 mode)
 
 void indirect_enter_mode(struct bt *bt, u32 mode)
 {
+    if (likely(bt->indirect_entered == mode))
+        return;
+    bt->indirect_entered = mode;
     if (!mode_is_64bit(mode)) {
         give_table(bt, mode);
         return;
     }
-    if (likely(bt->indirect_entered == mode))
-        return;
-    bt->indirect_entered = mode;
     for (unsigned set = 0; set < TLB_SETS; set++)
         give_table(bt, gate_mode(mode, set));
 }

@@ -58,7 +58,10 @@ const void *quick_indirect(struct bt *bt, u64 unused, u64 target)
 {
     (void)unused;
     const struct x86_cpu *c = bt_cpu(bt);
-    u32 mode = bt->indirect_mode[MODE_SIZE(c->code_size) | MODE_SET(c->tlb_index)];
+    /* Only 64-bit code goes to another mode without C code. */
+    u32 mode = bt->indirect_entered;
+    if (mode_is_64bit(mode))
+        mode = bt->indirect_mode[MODE_SET(c->tlb_index)];
     bool global;
     if (!bt_may_jump(bt, mode, place_rip(mode, target)))
         return NULL;
