@@ -38,6 +38,10 @@ guest:
 guests: guest
 	@tools/guest.sh $(GUESTS) cloud generic i386
 
+# Systems that are no Linux, and firmware.
+others: guest
+	@tools/guest.sh $(GUESTS) xen mach uboot ovmf installer
+
 # A whole Debian system on a disk, with a boot loader.
 disk:
 	@tools/setup.sh disk
@@ -46,7 +50,7 @@ disk:
 check: test-setup guests disk
 	@tools/check.py $(BUILD)
 
-check-long: test-setup guests disk
+check-long: test-setup guests disk others
 	@tools/check.py --long $(BUILD)
 
 test-setup:
@@ -70,4 +74,4 @@ install: build guest
 clean:
 	rm -rf build build-*
 
-.PHONY: all build program run guest guests disk check check-long test-setup bench format install clean
+.PHONY: all build program run guest guests others disk check check-long test-setup bench format install clean

@@ -6,8 +6,10 @@
 #   cloud    Debian's cloud kernel, amd64: the default guest of `doppel run`
 #   generic  Debian's generic kernel, amd64
 #   i386     Debian's 686-pae kernel and an i386 busybox
+#   xen mach uboot ovmf installer
+#            other systems, as they are in their packages
 #
-# Each guest becomes DIR/GUEST/vmlinuz and DIR/GUEST/initrd. A guest that is there already is left
+# A Linux guest becomes DIR/GUEST/vmlinuz and DIR/GUEST/initrd. A guest that is there already is left
 # alone. Nothing is installed: packages are fetched with apt-get download (from wherever this
 # system gets its packages) and unpacked. For i386 apt works in a state directory of its own, so
 # that the system's architectures and package lists stay as they are.
@@ -15,7 +17,7 @@ set -eu
 
 here=$(cd "$(dirname "$0")/.." && pwd)
 [ $# -ge 2 ] || {
-    echo "usage: tools/guest.sh DIR cloud|generic|i386..." >&2
+    echo "usage: tools/guest.sh DIR cloud|generic|i386|xen|mach|uboot|ovmf|installer..." >&2
     exit 2
 }
 dir=$1
@@ -118,13 +120,46 @@ make_guest() {
     cp "$work/root/usr/share/doc/$package/copyright" "$dir/$1/copyright" 2>/dev/null || true
 }
 
+# make_files NAME PACKAGE PATH...: a package's files into DIR/NAME, those named *.gz also unpacked.
+make_files() {
+    name=$1
+    package=$2
+    shift 2
+    if [ -f "$dir/$name/copyright" ]; then
+        return
+    fi
+    echo "guest.sh: getting guest '$name' from Debian's $package" >&2
+    rm -rf "$work/root" "$dir/$name.new"
+    apt_state amd64
+    unpack "$package"
+    mkdir -p "$dir/$name.new"
+    for path in "$@"; do
+        cp "$work/root/$path" "$dir/$name.new/${path##*/}"
+        case $path in
+        *initrd.gz) ;; # the kernel's work
+        *.gz) gunzip "$dir/$name.new/${path##*/}" ;;
+        esac
+    done
+    cp "$work/root/usr/share/doc/$package/copyright" "$dir/$name.new/"
+    rm -rf "${dir:?}/$name"
+    mv "$dir/$name.new" "$dir/$name"
+}
+
+netboot=usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64
 for guest in "$@"; do
     case $guest in
     cloud) make_guest cloud amd64 linux-image-cloud-amd64 ;;
     generic) make_guest generic amd64 linux-image-amd64 ;;
     i386) make_guest i386 i386 linux-image-686-pae ;;
+    xen) make_files xen xen-hypervisor-4.17-amd64 boot/xen-4.17-amd64.gz ;;
+    mach) make_files mach gnumach-image-1.8-486 boot/gnumach-1.8-486.gz ;;
+    ovmf) make_files ovmf ovmf usr/share/ovmf/OVMF.fd ;;
+    uboot) make_files uboot u-boot-qemu usr/lib/u-boot/qemu-x86/u-boot.rom ;;
+    installer)
+        make_files installer debian-installer-12-netboot-amd64 "$netboot/linux" "$netboot/initrd.gz"
+        ;;
     *)
-        echo "guest.sh: unknown guest '$guest' (cloud, generic, i386)" >&2
+        echo "guest.sh: unknown guest '$guest'" >&2
         exit 2
         ;;
     esac

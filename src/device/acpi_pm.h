@@ -17,7 +17,7 @@
 #define ACPI_PM1_CNT     (ACPI_PM_BASE + 4)  /* 2 bytes */
 #define ACPI_PM_TMR      (ACPI_PM_BASE + 8)  /* 4 bytes */
 #define ACPI_GPE0        (ACPI_PM_BASE + 12) /* 4 bytes: 16 status bits, 16 enable bits */
-#define ACPI_SLP_TYP_S5  5
+#define ACPI_SLP_TYP_S5  0 /* PIIX4's SUS_TYP of soft off: firmware does not read the DSDT */
 #define ACPI_PM_TIMER_HZ 3579545
 #define ACPI_SCI_IRQ     9
 

@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""Boots systems that are no Linux, or not only: hypervisors, firmware, an installer.
+
+usage: tests/boot/others.py ENGINE SYSTEM [--cpus N] [--doppel PATH] [--guests DIR] [--timeout S]
+
+A system is a row of SYSTEMS: its files (tools/guest.sh fetches them), options, and a dialogue on the
+serial line: what must appear, and what is typed then. ENGINE is one of Doppel's, or qemu. Skipped
+(77) when a file is not there.
+"""
+import argparse
+import os
+import re
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import machine  # noqa: E402
+
+SKIPPED = 77
+END = "end"  # instead of a pattern: the machine must have ended, with status 0
+
+# U-Boot runs the VGA BIOS with real mode's limits of 64 KiB, beyond which that BIOS reads: #GP on a
+# processor, and no stop on QEMU, which checks no limits. So it goes without a screen.
+SYSTEMS = {
+    "xen": {
+        "files": ["xen/xen-4.17-amd64", "generic/vmlinuz", "generic/initrd"],
+        "words": ["-m", "1G", "-kernel", "{0}", "-initrd", "{1} console=hvc0,{2}", "-append",
+                  "console=com1 com1=115200 loglvl=all"],
+        "dialogue": [(r"^\(XEN\) Brought up {cpus} CPUs", None), (r"\*\*\* Building a PV Dom0", None),
+                     (r"^/ # ", "cat /sys/hypervisor/type; nproc; echo sum $((6 * 7))\n"),
+                     (r"^xen\n{cpus}\nsum 42\n", "poweroff\n"),
+                     (r"^\(XEN\) Entering ACPI S5 state", None), (END, None)],
+    },
+    "mach": {
+        "files": ["mach/gnumach-1.8-486"],
+        "words": ["-m", "256M", "-kernel", "{0}", "-append", "console=com0"],
+        # Its servers are another system's; without them it must get exactly this far.
+        "dialogue": [("^GNU Mach 1", None), ("vm_page: DMA32: pages: 61440", None),
+                     ("^RTC time is 20", None), ("No bootstrap code loaded with the kernel", None)],
+    },
+    "uboot": {
+        "files": ["uboot/u-boot.rom"],
+        "words": ["-m", "256M", "-bios", "{0}", "-vga", "none", "-nic", "none"],
+        "dialogue": [("^DRAM:  256 MiB", None), ("Hit any key to stop autoboot", " "),
+                     ("^=> ", "version\n"), ("^U-Boot 2023.*\n(?:.*\n)*=> ", "mw.l 100000 12345678 40; "
+                                             "crc32 100000 100\n"),
+                     ("crc32 for 00100000 ... 001000ff ==> 896c1fea", "reset\n"),
+                     ("^U-Boot(?:.*\n)*.*Hit any key", None)],
+    },
+    "ovmf": {
+        "files": ["ovmf/OVMF.fd"],
+        "words": ["-m", "512M", "-bios", "{0}", "-vga", "none", "-nic", "none"],
+        "dialogue": [("EFI Internal Shell", None), ("Press .*ESC", "\x1b"),
+                     (r"Shell> ", "memmap\r"), (r"Total Memory: +5\d\d MB", "reset -s\r"), (END, None)],
+    },
+    "installer": {
+        "files": ["installer/linux", "installer/initrd.gz"],
+        "words": ["-m", "1G", "-kernel", "{0}", "-initrd", "{1}", "-append",
+                  "console=ttyS0 DEBIAN_FRONTEND=text", "-nic", "user,model=virtio-net-pci"],
+        "dialogue": [("Select a language", None), (r"Prompt: .*> ", "C\n"),
+                     ("Select your location|Continent or region|Country", None)],
+    },
+}
+
+
+def talk(guest, dialogue, cpus, timeout):
+    """What went wrong, or None."""
+    position = 0
+    for pattern, answer in dialogue:
+        if pattern == END:
+            status = guest.wait(timeout)
+            if status != 0:
+                return "status %s at the end" % status
+            continue
+        pattern = pattern.replace("{cpus}", str(cpus))
+        if guest.wait_for(pattern, timeout, after=position) is None:
+            return "no '%s'" % pattern
+        if answer:
+            position = guest.mark()
+            for letter in answer:
+                guest.type(letter)
+    return None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("engine")
+    parser.add_argument("system", choices=SYSTEMS)
+    parser.add_argument("--cpus", type=int, default=1)
+    parser.add_argument("--doppel", default="build/doppel")
+    parser.add_argument("--guests", default="build/guest")
+    parser.add_argument("--timeout", type=float, default=200)
+    args = parser.parse_args()
+
+    system = SYSTEMS[args.system]
+    files = [os.path.join(args.guests, name) for name in system["files"]]
+    missing = [name for name in files if not os.path.exists(name)]
+    if missing:
+        print("SKIP: no %s; `make others` gets it" % missing[0])
+        return SKIPPED
+    words = ["-smp", str(args.cpus), "-no-reboot"] if args.system != "uboot" else []
+    words += [re.sub(r"\{(\d)\}", lambda m: files[int(m[1])], word) for word in system["words"]]
+    with machine.Machine(args.engine, args.doppel, words, vga="-vga" in words) as guest:
+        wrong = talk(guest, system["dialogue"], args.cpus, args.timeout)
+        if wrong:
+            guest.kill()
+            print(guest.last_words(6000))
+            print("not ok - %s, engine %s: %s" % (args.system, args.engine, wrong))
+            return 1
+    print("ok - %s, %d processor(s), engine %s" % (args.system, args.cpus, args.engine))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
