@@ -307,20 +307,46 @@ static void poke_apic(struct fixture *f, u32 what, u32 where, u64 value)
         vcpu->apic_ops->acknowledge(vcpu->apic);
 }
 
-/* The window, with some structure, and now and then a look at the screen. */
-static void poke_vga(struct full_board *full, struct fixture *f, u32 where, u64 value)
+static void look(struct full_board *full, struct fixture *f)
 {
     struct screen_image image;
-    if (where % 256 == 0) {
-        board_lock(&f->board);
-        screen_image(&full->screen, &image);
-        screen_text(&full->screen, &full->text);
-        board_unlock(&f->board);
-        free(image.rgb);
-        return;
+    board_lock(&f->board);
+    screen_image(&full->screen, &image);
+    screen_text(&full->screen, &full->text);
+    board_unlock(&f->board);
+    free(image.rgb);
+}
+
+/* Registers that exist, memory that is shown, and a look at the screen. */
+static void poke_vga(struct full_board *full, struct fixture *f, u32 where, u64 value)
+{
+    static const u16 indexed[] = {0x3c4, 0x3ce, 0x3d4, 0x3d4};
+    u64 at = where >> 3;
+    switch (where % 8) {
+    case 0:
+        look(full, f);
+        break;
+    case 1: /* VBE: numbers of the size that they have */
+        out16(f, 0x1ce, at % 12);
+        out16(f, 0x1cf, (u16)(value >> (value >> 60)));
+        break;
+    case 2:
+        out16(f, indexed[at % 4], (u16)((value & 0xff00) | (value & 31)));
+        break;
+    case 3: /* the screen on, and an attribute register */
+        in8(f, 0x3da);
+        out8(f, 0x3c0, (u8)(value & 31));
+        out8(f, 0x3c0, (u8)(value >> 8));
+        out8(f, 0x3c0, 0x20);
+        break;
+    case 4:
+        bus_write(&f->board, BUS_MMIO, PCI_MMIO_BASE + at % (16 * MiB), 4, value);
+        break;
+    default:
+        bus_write(&f->board, BUS_MMIO, VGA_WINDOW + at % VGA_WINDOW_SIZE, 4, value);
+        bus_read(&f->board, BUS_MMIO, VGA_WINDOW + (value >> 32) % VGA_WINDOW_SIZE, 4);
+        break;
     }
-    bus_write(&f->board, BUS_MMIO, VGA_WINDOW + where % VGA_WINDOW_SIZE, 4, value);
-    bus_read(&f->board, BUS_MMIO, VGA_WINDOW + (where >> 8) % VGA_WINDOW_SIZE, 4);
 }
 
 static void poke_back_end(struct full_board *full, struct fixture *f, u32 where, u64 value)

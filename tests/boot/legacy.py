@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Boots the Debian system disk from an IDE disk, and uses what every PC once had: a CD, a floppy,
+a PS/2 keyboard and mouse, a VGA. Linux's drivers judge them.
+
+usage: tests/boot/legacy.py ENGINE [--doppel PATH] [--guests DIR] [--timeout S]
+
+Skipped (77) when the disk (tools/disk.sh), xorriso or mtools is not there.
+"""
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import machine  # noqa: E402
+import system  # noqa: E402
+
+SKIPPED = 77
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def make_cd(directory, data):
+    content = os.path.join(directory, "content")
+    os.mkdir(content)
+    with open(os.path.join(content, "data"), "wb") as file:
+        file.write(data)
+    image = os.path.join(directory, "cd.iso")
+    subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", "-V", "PLATTER", "-o", image, content],
+                   check=True, stderr=subprocess.DEVNULL)
+    return image
+
+
+def make_floppy(directory):
+    image = os.path.join(directory, "floppy.img")
+    subprocess.run(["mformat", "-C", "-f", "1440", "-i", image, "::"], check=True)
+    return image
+
+
+def use(guest, ssh, args, data, directory):
+    """Raises system.Failure with what does not work."""
+    def check(script, pattern):
+        system.expect(ssh, script, pattern, args.timeout)
+
+    if guest.wait_for(system.LOGIN, args.timeout) is None:
+        raise system.Failure("no login prompt")
+    if not ssh.wait(args.timeout):
+        raise system.Failure("no ssh")
+    check("findmnt -n -o SOURCE /", "^/dev/sda")
+    check("cat /sys/block/sda/device/vendor /sys/block/sr0/device/model", "ATA[^$]*DOPPEL CD-ROM")
+    check("dmesg | grep ata1", "DOPPEL HARDDISK")
+    check("dd if=/dev/urandom of=/root/big bs=1M count=20 conv=fsync 2>/dev/null; md5sum < /root/big >"
+          " /root/sum; echo 3 > /proc/sys/vm/drop_caches; md5sum < /root/big | diff - /root/sum &&"
+          " echo same", "^same$")
+    check("mount -o ro /dev/sr0 /mnt && md5sum < /mnt/data; umount /mnt",
+          "^%s " % hashlib.md5(data).hexdigest())
+    check("modprobe floppy; mount -t vfat /dev/fd0 /mnt && echo from the guest > /mnt/note.txt &&"
+          " umount /mnt && echo written", "^written$")
+    check("cat /proc/bus/input/devices", "AT Translated Set 2 keyboard")
+    check("modprobe psmouse; sleep 2; cat /proc/bus/input/devices", "(?s)Mouse|IMEX|IMPS")
+    check("lspci -n 2>/dev/null || cat /sys/bus/pci/devices/*/device", "1111")
+    check("dmesg | grep -cE 'BUG:|Oops|Call Trace|I/O error|ata[12].*(failed|exception)'; true", "^0$")
+    picture = os.path.join(directory, "screen.png")
+    control = guest.control()
+    control.call("screendump", filename=picture, format="png")
+    with open(picture, "rb") as file:
+        if file.read(8) != PNG:
+            raise system.Failure("the screen is no PNG")
+    control.call("system_powerdown")
+    if guest.wait(args.timeout) != 0:
+        raise system.Failure("the power button did nothing")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("engine")
+    parser.add_argument("--doppel", default="build/doppel")
+    parser.add_argument("--guests", default="build/guest")
+    parser.add_argument("--timeout", type=float, default=300)
+    args = parser.parse_args()
+    source = os.path.join(args.guests, "disk")
+    tools = ("ssh", "qemu-img", "xorriso", "mformat", "mtype")
+    if not os.path.exists(os.path.join(source, "disk.qcow2")) or not all(map(shutil.which, tools)):
+        print("SKIP: needs the system disk (`make disk`) and " + ", ".join(tools))
+        return SKIPPED
+    data = os.urandom(3 << 20)
+    with tempfile.TemporaryDirectory() as directory:
+        disk, port = system.make_disk(directory, source, "qcow2"), machine.free_port()
+        floppy = make_floppy(directory)
+        words = ["-m", "512M", "-drive", "file=%s,format=qcow2,if=ide" % disk,
+                 "-cdrom", make_cd(directory, data),
+                 "-drive", "file=%s,format=raw,if=floppy" % floppy, "-boot", "c",
+                 "-nic", "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:%d-:22" % port]
+        ssh = machine.Ssh(os.path.join(source, "key"), port)
+        with machine.Machine(args.engine, args.doppel, words, directory, vga=True) as guest:
+            try:
+                use(guest, ssh, args, data, directory)
+                note = subprocess.run(["mtype", "-i", floppy, "::note.txt"], check=True,
+                                      capture_output=True, text=True).stdout
+                if note != "from the guest\n":
+                    raise system.Failure("the floppy says %r" % note)
+            except (system.Failure, OSError) as failure:
+                guest.kill()
+                print(guest.last_words())
+                print("not ok - " + str(failure))
+                return 1
+        subprocess.run(["qemu-img", "check", "-q", disk], check=True)
+    print("ok - a PC of old, engine " + args.engine)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
