@@ -300,6 +300,29 @@ static void bios(void)
         ivt[v] = ours[v];
 }
 
+/* To real mode and back again and again, each time with other code at the same place. */
+static void rounds(void)
+{
+    u32 wrong = 0;
+    for (unsigned n = 0; n < 300; n++) {
+        if (n & 1)
+            run(REAL("mov ax, 0x1111; mov cx, 9; 1: add ax, cx; loop 1b"));
+        else
+            run(REAL("mov ax, 0x2222; mov cx, 9; 1: sub ax, cx; loop 1b"));
+        wrong += (state->ax & 0xffff) != (n & 1 ? 0x1111 + 45 : 0x2222 - 45);
+    }
+    check_equal("wrong rounds", wrong, 0);
+    done("code that changes itself",
+         REAL("push cs; pop ds; mov cx, 100; xor bx, bx; 1: add bx, 1; 2: "
+              "inc byte ptr [2b - 1 - 661b]; loop 1b"));
+    check_equal("sum of the constants", state->bx & 0xffff, 5050);
+    done("segments in a loop",
+         REAL("mov cx, 200; xor dx, dx; mov ax, 0x2000; 1: mov ds, ax; mov es, ax; "
+              "mov [0x10], cx; inc ax; mov ds, ax; add dx, [0]; les di, [0]; add dx, di; "
+              "mov ax, es; mov ax, ds; loop 1b"));
+    check_equal("sum of what was stored", state->dx & 0xffff, 2 * 20100);
+}
+
 void test(void)
 {
     set_up();
@@ -309,5 +332,6 @@ void test(void)
     soft();
     limits();
     unreal();
+    rounds();
     short_table();
 }

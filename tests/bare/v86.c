@@ -347,9 +347,25 @@ static void pvi(void)
     expect_fault("sti without PVI", &r, CODE("sti"), GP, 0);
 }
 
+/* To virtual-8086 mode and back, each time with other code at the same place. */
+static void rounds(void)
+{
+    u32 wrong = 0;
+    for (unsigned n = 0; n < 300; n++) {
+        struct regs r = regs_v86(3);
+        struct code code = n & 1 ? V86("mov ax, 7; mov cx, 9; 1: add ax, cx; loop 1b")
+                                 : V86("mov ax, 7; mov cx, 9; 1: sub ax, cx; loop 1b");
+        if (!expect_v86("a round", &r, code))
+            return;
+        wrong += (r.ax & 0xffff) != (n & 1 ? 52 : 0xffff & (7 - 45));
+    }
+    check_equal("wrong rounds", wrong, 0);
+}
+
 void test(void)
 {
     basics();
+    rounds();
     privileged();
     iopl();
     io_permission();
