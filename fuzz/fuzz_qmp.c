@@ -33,6 +33,14 @@ static const char *const pieces[] = {
     "\\u",
     "\xff",
     "\n",
+    "{\"execute\": \"memsave\", \"arguments\": {\"filename\": \"/dev/null\", \"val\": 2097152, "
+    "\"size\": ",
+    "{'execute': 'human-monitor-command', 'arguments': {'command-line': 'x /4xg $pc'}}",
+    "{'execute': 'human-monitor-command', 'arguments': {'command-line': 'xp /",
+    "{\"execute\": \"send-key\", \"arguments\": {\"keys\": [{\"type\": \"qcode\", \"data\": "
+    "\"a\"}]}}",
+    "{\"execute\": \"stop\"}",
+    "{\"execute\": \"cont\"}",
     "qmp_capabilities",
     "query-status",
     "query-commands",

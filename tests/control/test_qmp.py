@@ -360,6 +360,17 @@ class Commands(Qmp):
             qmp.hmp(line)
         self.assertEqual(qmp.hmp("info status"), "VM status: running\r\n")
 
+    def test_screendump(self):
+        machine = self.machine(SPIN, "-vga", "std")
+        for words, magic in (({}, b"P6\n"), ({"format": "png"}, b"\x89PNG\r\n")):
+            path = machine.path("screen")
+            machine.qmp.command("screendump", filename=path, **words)
+            with open(path, "rb") as file:
+                self.assertTrue(file.read().startswith(magic))
+        self.assertEqual(machine.qmp.hmp("screendump " + path), "")
+        self.assertIn("'format'", machine.qmp.error("screendump", filename=path, format="gif")["desc"])
+        self.assertEqual(machine.qmp.error("screendump", filename="/no/where")["class"], "GenericError")
+
     def test_screendump_without_screen(self):
         machine = self.machine(SPIN, "-vga", "none")
         self.assertIn("no console", machine.qmp.error("screendump", filename=machine.path("screen"))["desc"])

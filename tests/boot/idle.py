@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""A guest at its prompt, with nothing to do, takes less than 2% of one host core.
+
+usage: tests/boot/idle.py ENGINE GUEST [--cpus N] [--seconds S] [--doppel PATH] [--guests DIR]
+
+Processor time is counted, so a busy host does not matter. Skipped (77) when the guest is not there.
+"""
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import guests  # noqa: E402
+
+SKIPPED, LIMIT, TIMEOUT = 77, 2.0, 200
+SCRIPT = b"echo ready\nsleep 100000\n"
+
+
+def processor_seconds(pid):
+    with open("/proc/%d/stat" % pid, encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("engine")
+    parser.add_argument("guest")
+    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--doppel", default="build/doppel")
+    parser.add_argument("--guests", default="build/guest")
+    args = parser.parse_args()
+    base = os.path.join(args.guests, args.guest)
+    if not os.path.exists(os.path.join(base, "vmlinuz")):
+        print("SKIP: no guest '%s' (`make guests`)" % args.guest)
+        return SKIPPED
+    with tempfile.TemporaryDirectory() as directory:
+        initrd = guests.make_initrd(os.path.join(base, "initrd"), os.path.join(directory, "initrd"),
+                                    {"script": (SCRIPT, True)})
+        words = guests.command(args.engine, args.doppel, os.path.join(base, "vmlinuz"), initrd,
+                               "console=ttyS0 quiet", "256M", args.cpus, ["-nic", "user"])
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+            try:
+                for line in process.stdout:
+                    if line.startswith(b"ready"):
+                        break
+                time.sleep(3)  # what is left of the boot
+                before = processor_seconds(process.pid)
+                time.sleep(args.seconds)
+                used = 100 * (processor_seconds(process.pid) - before) / args.seconds
+            finally:
+                process.kill()
+    print("%s - idle, %d processors, engine %s: %.2f%% of a core, %.0f%% allowed" % (
+        "ok" if used < LIMIT else "not ok", args.cpus, args.engine, used, LIMIT))
+    return 0 if used < LIMIT else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
