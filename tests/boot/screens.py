@@ -3,7 +3,8 @@
 
 usage: tests/boot/screens.py CASE ENGINE [--doppel PATH] [--timeout S]
 
-CASE: floppy (our own, floppy.S), grub (a rescue CD), memtest (a pass of Memtest86+), ipxe (the
+CASE: floppy (our own, floppy.S), grub (a rescue CD), graphics (GRUB in a
+VBE mode), memtest (a pass of Memtest86+), ipxe (the
 network card's ROM). Skipped (77) without the packages.
 """
 import argparse
@@ -17,12 +18,14 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import machine  # noqa: E402
 import terminal  # noqa: E402
 
 SKIPPED = 77
 BIOS = "/usr/share/seabios/bios-256k.bin"
 VGA_BIOS = "/usr/share/seabios/vgabios-stdvga.bin"
 GRUB = "/usr/lib/grub/i386-pc"
+FONT = "/usr/share/grub/ascii.pf2"
 MEMTEST = "/boot/memtest86+x64.bin"
 ROM = "/usr/lib/ipxe/qemu/efi-virtio.rom"
 SECTOR, TRACK = 512, 18 * 512
@@ -92,6 +95,28 @@ def grub(run, directory, timeout):
     return term
 
 
+def graphics(run, directory, timeout):
+    config = ("insmod all_video\ninsmod gfxterm\nloadfont /boot/%s\nset gfxmode=800x600x32\n"
+              "terminal_output gfxterm\n" % os.path.basename(FONT))
+    path, picture = os.path.join(directory, "qmp"), os.path.join(directory, "screen.ppm")
+    term = run("-m", "64M", "-cdrom", make_cd(directory, config, FONT), "-qmp",
+               "unix:%s,server=on,wait=off" % path)
+    expect(term, "800 x 600 dots of graphics", timeout)
+    control = machine.Control(path)
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        control.call("screendump", filename=picture)
+        with open(picture, "rb") as file:
+            header, dots = file.read(15), file.read()
+        if header != b"P6\n800 600\n255\n":
+            raise Wrong("a picture begins with %r" % header)
+        # GRUB's greeting, in grey on black.
+        if sum(1 for at in range(0, len(dots), 3) if dots[at] > 0x80) > 1000:
+            return term
+        term.pump(0.5)
+    raise Wrong("the picture is black")
+
+
 def memtest(run, directory, timeout):
     config = "set timeout=0\nmenuentry memtest {\n linux /boot/%s\n}\n" % os.path.basename(MEMTEST)
     term = run("-m", "16M", "-cdrom", make_cd(directory, config, MEMTEST))
@@ -110,6 +135,7 @@ def ipxe(run, directory, timeout):
 
 CASES = {"floppy": (floppy, ("as", "ld"), ()),
          "grub": (grub, ("grub-mkrescue", "xorriso", "mformat"), (GRUB,)),
+         "graphics": (graphics, ("grub-mkrescue", "xorriso", "mformat"), (GRUB, FONT)),
          "memtest": (memtest, ("grub-mkrescue", "xorriso", "mformat"), (GRUB, MEMTEST)),
          "ipxe": (ipxe, (), (ROM,))}
 
