@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Boots a disk of our own (disk.S) through SeaBIOS.
 
-usage: tests/boot/firmware.py ENGINE [--cpus N] [--memory M] [--doppel PATH] [--timeout S]
+usage: tests/boot/firmware.py ENGINE [--cpus N] [--memory M] [--interface virtio|ide]
+                              [--doppel PATH] [--timeout S]
 
 ENGINE is one of Doppel's, or qemu (which shows that the disk is right). Skipped (77) without
 SeaBIOS or an assembler.
@@ -37,9 +38,22 @@ def make_disk(directory):
     return image
 
 
+def disks(args, image):
+    """With IDE, an empty disk comes first, and the one to start says that it wants to be."""
+    if args.interface == "virtio":
+        return ["-drive", "file=%s,format=raw,if=virtio" % image]
+    empty = image + ".empty"
+    with open(empty, "wb") as file:
+        file.truncate(DISK_BYTES)
+    return ["-drive", "file=%s,format=raw,if=none,id=empty" % empty,
+            "-drive", "file=%s,format=raw,if=none,id=disk" % image,
+            "-device", "ide-hd,drive=empty,bus=ide.0,unit=0",
+            "-device", "ide-hd,drive=disk,bus=ide.1,unit=0,bootindex=0"]
+
+
 def command(args, image, debug):
     words = ["-m", "%dM" % args.memory, "-smp", str(args.cpus), "-nographic", "-no-reboot",
-             "-drive", "file=%s,format=raw,if=virtio" % image,
+             *disks(args, image),
              "-chardev", "file,id=debug,path=" + debug,
              "-device", "isa-debugcon,iobase=0x402,chardev=debug",
              "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
@@ -79,6 +93,7 @@ def main():
     parser.add_argument("engine")
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--memory", type=int, default=64)
+    parser.add_argument("--interface", choices=("virtio", "ide"), default="virtio")
     parser.add_argument("--doppel", default="build/doppel")
     parser.add_argument("--timeout", type=float, default=60)
     args = parser.parse_args()
@@ -96,8 +111,8 @@ def main():
                 print(file.read())
     for line in wrong:
         print("not ok - " + line)
-    print("%s SeaBIOS and a disk, %d processor(s), engine %s: %.1f s" % (
-        "not ok -" if wrong else "ok -", args.cpus, args.engine, result.seconds))
+    print("%s SeaBIOS and a disk (%s), %d processor(s), engine %s: %.1f s" % (
+        "not ok -" if wrong else "ok -", args.interface, args.cpus, args.engine, result.seconds))
     return 1 if wrong else 0
 
 
