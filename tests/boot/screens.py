@@ -3,9 +3,9 @@
 
 usage: tests/boot/screens.py CASE ENGINE [--doppel PATH] [--timeout S]
 
-CASE: floppy (our own, floppy.S), grub (a rescue CD), graphics (GRUB in a
-VBE mode), memtest (a pass of Memtest86+), ipxe (the
-network card's ROM). Skipped (77) without the packages.
+CASE: floppy (our own, floppy.S), modes (all of the video BIOS's, modes.S), grub (a rescue CD),
+graphics (GRUB in a VBE mode), memtest (a pass of Memtest86+), ipxe (the network card's ROM). Skipped
+(77) without the packages.
 """
 import argparse
 import os
@@ -41,9 +41,9 @@ def expect(term, pattern, seconds):
         raise Wrong("no line matches '%s'" % pattern)
 
 
-def make_floppy(directory):
-    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "floppy.S")
-    objects, image = os.path.join(directory, "floppy.o"), os.path.join(directory, "floppy.img")
+def make_floppy(directory, name):
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".S")
+    objects, image = os.path.join(directory, name + ".o"), os.path.join(directory, name + ".img")
     subprocess.run(["as", "--32", "-o", objects, source], check=True)
     subprocess.run(["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", "-o",
                     image, objects], check=True)
@@ -69,7 +69,7 @@ def make_cd(directory, config, *files):
 
 
 def floppy(run, directory, timeout):
-    image = make_floppy(directory)
+    image = make_floppy(directory, "floppy")
     term = run("-m", "16M", "-fda", image, "-boot", "a")
     for line in ("^boot sector$", "^far track$", "^written$", "^type:", "^straight into the memory$"):
         expect(term, line, timeout)
@@ -95,23 +95,54 @@ def grub(run, directory, timeout):
     return term
 
 
+def dots(control, directory):
+    """The screen: (width, height, RGB bytes)."""
+    picture = os.path.join(directory, "screen.ppm")
+    control.call("screendump", filename=picture)
+    with open(picture, "rb") as file:
+        magic, size, depth = file.readline(), file.readline(), file.readline()
+        if (magic, depth) != (b"P6\n", b"255\n"):
+            raise Wrong("no PPM picture: %r" % magic)
+        width, height = map(int, size.split())
+        return width, height, file.read()
+
+
+def modes(run, directory, timeout):
+    """The video BIOS's modes: 4 and 6 (CGA), Dh to 12h (planes), 13h, VBE 102h (planes), 103h."""
+    path = os.path.join(directory, "qmp")
+    term = run("-m", "16M", "-fda", make_floppy(directory, "modes"), "-boot", "a", "-qmp",
+               "unix:%s,server=on,wait=off" % path)
+    control = None
+    for size in ((320, 200), (640, 200), (320, 200), (640, 200), (640, 350), (640, 480),
+                 (640, 480), (320, 200), (800, 600), (800, 600)):
+        expect(term, "%d x %d dots of graphics" % size, timeout)
+        control = control or machine.Control(path)
+        end, lit = time.monotonic() + timeout, []
+        while lit != [(10, 5)] and time.monotonic() < end:
+            width, height, rgb = dots(control, directory)
+            lit = [(at // 3 % width, at // 3 // width) for at in range(0, len(rgb), 3)
+                   if any(rgb[at:at + 3])]
+            term.pump(0.1)
+        if (width, height) != size or lit != [(10, 5)]:
+            raise Wrong("%d x %d with dots at %r" % (width, height, lit[:5]))
+        term.type(" ")
+    expect(term, "^all modes$", timeout)
+    return term
+
+
 def graphics(run, directory, timeout):
     config = ("insmod all_video\ninsmod gfxterm\nloadfont /boot/%s\nset gfxmode=800x600x32\n"
               "terminal_output gfxterm\n" % os.path.basename(FONT))
-    path, picture = os.path.join(directory, "qmp"), os.path.join(directory, "screen.ppm")
+    path = os.path.join(directory, "qmp")
     term = run("-m", "64M", "-cdrom", make_cd(directory, config, FONT), "-qmp",
                "unix:%s,server=on,wait=off" % path)
     expect(term, "800 x 600 dots of graphics", timeout)
     control = machine.Control(path)
     end = time.monotonic() + timeout
     while time.monotonic() < end:
-        control.call("screendump", filename=picture)
-        with open(picture, "rb") as file:
-            header, dots = file.read(15), file.read()
-        if header != b"P6\n800 600\n255\n":
-            raise Wrong("a picture begins with %r" % header)
+        _, _, rgb = dots(control, directory)
         # GRUB's greeting, in grey on black.
-        if sum(1 for at in range(0, len(dots), 3) if dots[at] > 0x80) > 1000:
+        if sum(1 for at in range(0, len(rgb), 3) if rgb[at] > 0x80) > 1000:
             return term
         term.pump(0.5)
     raise Wrong("the picture is black")
@@ -133,7 +164,8 @@ def ipxe(run, directory, timeout):
     return term
 
 
-CASES = {"floppy": (floppy, ("as", "ld"), ()),
+CASES = {"modes": (modes, ("as", "ld"), ()),
+         "floppy": (floppy, ("as", "ld"), ()),
          "grub": (grub, ("grub-mkrescue", "xorriso", "mformat"), (GRUB,)),
          "graphics": (graphics, ("grub-mkrescue", "xorriso", "mformat"), (GRUB, FONT)),
          "memtest": (memtest, ("grub-mkrescue", "xorriso", "mformat"), (GRUB, MEMTEST)),
