@@ -33,14 +33,14 @@ static const char *const pieces[] = {
     "\\u",
     "\xff",
     "\n",
-    "{\"execute\": \"memsave\", \"arguments\": {\"filename\": \"/dev/null\", \"val\": 2097152, "
-    "\"size\": ",
-    "{'execute': 'human-monitor-command', 'arguments': {'command-line': 'x /4xg $pc'}}",
-    "{'execute': 'human-monitor-command', 'arguments': {'command-line': 'xp /",
-    "{\"execute\": \"send-key\", \"arguments\": {\"keys\": [{\"type\": \"qcode\", \"data\": "
-    "\"a\"}]}}",
-    "{\"execute\": \"stop\"}",
-    "{\"execute\": \"cont\"}",
+    /* Whole ones, after what gives a clean start. */
+    "\xff\n{'execute': 'memsave', 'arguments': {'filename': '/dev/null', 'val': 4096, 'size': "
+    "99}}",
+    "\xff\n{'execute': 'human-monitor-command', 'arguments': {'command-line': 'x /4xg $pc'}}",
+    "\xff\n{'execute': 'human-monitor-command', 'arguments': {'command-line': 'xp /",
+    "\xff\n{'execute': 'send-key', 'arguments': {'keys': [{'type': 'qcode', 'data': 'a'}]}}",
+    "\xff\n{'execute': 'stop'}",
+    "\xff\n{'execute': 'cont'}",
     "qmp_capabilities",
     "query-status",
     "query-commands",
@@ -109,17 +109,25 @@ static struct vm *make_machine(void)
         .cpus = 2,
         .log = &log,
     };
-    struct vm *vm = vm_create(&config, &failure, &err);
+    struct vm *made = vm_create(&config, &failure, &err);
     unlink(path);
-    ensure(vm);
-    return vm;
+    ensure(made);
+    return made;
+}
+
+static struct vm *vm;
+
+static void end(void)
+{
+    vm_destroy(vm);
 }
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
-    static struct vm *vm;
-    if (!vm)
+    if (!vm) {
         vm = make_machine();
+        atexit(end);
+    }
     const struct control_config config = {.version = "fuzz"};
     struct control *control = control_create(vm, &config);
     u64 said = 0;
