@@ -47,10 +47,15 @@ disk:
 	@tools/setup.sh disk
 	@tools/disk.sh $(GUESTS)/disk
 
+# Debian's programs for a guest that lives in RAM.
+userland:
+	@tools/setup.sh disk
+	@tools/userland.sh $(GUESTS)
+
 check: test-setup guests disk
 	@tools/check.py $(BUILD)
 
-check-long: test-setup guests disk others
+check-long: test-setup guests disk others userland
 	@tools/check.py --long $(BUILD)
 
 test-setup:
@@ -74,4 +79,4 @@ install: build guest
 clean:
 	rm -rf build build-*
 
-.PHONY: all build program run guest guests others disk check check-long test-setup bench format install clean
+.PHONY: all build program run guest guests others disk userland check check-long test-setup bench format install clean
