@@ -146,6 +146,14 @@ static bool set_accel(struct run_options *o, const char *value, struct error *er
         o->vm.engine_options |= ENGINE_ALWAYS;
         return add_engines(o, "-accel", "direct", err);
     }
+    unsigned mib;
+    char end;
+    if (sscanf(value, "bt,cache=%uM%c", &mib, &end) == 1) {
+        if (mib < 1 || mib > 32)
+            return error_set(err, "-accel bt,cache=: 1M to 32M");
+        o->vm.engine_options |= ENGINE_CACHE(mib);
+        return add_engines(o, "-accel", "bt", err);
+    }
     if (strchr(value, ',') || !*value)
         return error_set(err, "-accel: '%s' is not supported; give engines alone, as in sim:bt",
                          value);

@@ -23,6 +23,10 @@ enum engine_exit {
 /* Bits of vcpu->engine_options. */
 #define ENGINE_ALWAYS BIT(0) /* direct: cells for all user code that can have one (tests) */
 
+/* The size of the code cache of bt, in MiB; 0: the default. */
+#define ENGINE_CACHE(mib)         ((u32)(mib) << 8)
+#define ENGINE_CACHE_MIB(options) ((options) >> 8 & 0xff)
+
 /* A named counter for `-stats`. */
 struct engine_counter {
     const char *name;

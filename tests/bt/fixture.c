@@ -112,7 +112,7 @@ static void make_data(struct guest *g, u64 *seed)
         put64(g, at, next_random(seed));
 }
 
-struct guest *guest_create(const struct engine *engine, u64 seed)
+struct guest *guest_create_with(const struct engine *engine, u64 seed, u32 options)
 {
     struct error err;
     struct guest *g = calloc(1, sizeof(*g));
@@ -127,12 +127,18 @@ struct guest *guest_create(const struct engine *engine, u64 seed)
     g->vcpu->cpu.model = &g->model;
     g->vcpu->cpu.log = &g->log;
     g->vcpu->engine = engine;
+    g->vcpu->engine_options = options;
     ensure(engine->attach(g->vcpu, &err));
     make_tables(g);
     make_handlers(g);
     make_data(g, &seed);
     make_state(g, &seed);
     return g;
+}
+
+struct guest *guest_create(const struct engine *engine, u64 seed)
+{
+    return guest_create_with(engine, seed, 0);
 }
 
 void guest_destroy(struct guest *g)

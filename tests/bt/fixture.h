@@ -33,6 +33,8 @@ struct guest {
 
 /* `seed` fills the data area and the registers. */
 struct guest *guest_create(const struct engine *engine, u64 seed);
+/* With ENGINE_* options. */
+struct guest *guest_create_with(const struct engine *engine, u64 seed, u32 options);
 void guest_destroy(struct guest *g);
 
 /* Puts code at `la` (a mapped address). */

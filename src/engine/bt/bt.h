@@ -156,7 +156,8 @@ enum string_kind { STRING_NONE, STRING_MOVS, STRING_STOS };
 #define CELL_SLOTS     (1u << 14)
 #define INDIRECT_BITS  13
 #define INDIRECT_SLOTS (1u << INDIRECT_BITS)
-#define CACHE_SIZE     (32 * MiB)
+#define CACHE_SIZE     (32 * MiB) /* at most */
+#define GENERATIONS    8          /* of TUs: when all is full, the oldest goes */
 #define MAX_LIVE       4096
 #define POINTERS       8 /* host addresses that a TU keeps at a time */
 
@@ -222,7 +223,14 @@ struct bt {
     struct cell *cells;
     struct site *sites;
     struct x86_insn *decoded;
+    /* Where the present generation's next ones go; but n_cells, which is for all. */
     u32 n_decoded, n_tus, n_links, n_cells, n_sites;
+    u32 generation;      /* the present one */
+    u32 generation_size; /* bytes of code */
+    struct {
+        u32 tus, links, sites; /* behind the last one; 0: empty, or the present one */
+    } closed[GENERATIONS];
+    u64 epoch; /* counts what made numbers and addresses of TUs invalid */
     u32 tu_slot[TU_SLOTS], page_chain[PAGE_CHAINS], cell_slot[CELL_SLOTS];
 
     /* link.c: what depends on address translations, so that forgetting costs what was filled */
@@ -239,7 +247,7 @@ struct bt {
     struct {
         u64 tus[3]; /* of 16-, 32-, 64-bit code */
         u64 insns, guest_bytes, host_bytes;
-        u64 flushes, page_drops, link_misses, cell_misses, indirect_misses, steps;
+        u64 flushes, evictions, page_drops, link_misses, cell_misses, indirect_misses, steps;
         u64 fills, slow_accesses, careful, callouts, quick_callouts, stops, host_faults;
         u64 reasons[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* callouts by instruction */
     } stats;
@@ -335,6 +343,18 @@ bool stubs_make(struct bt *bt);
 bool cache_create(struct bt *bt, struct error *err);
 void cache_destroy(struct bt *bt);
 void cache_flush(struct bt *bt);
+/* Makes room for a TU, by evicting the oldest generation if there is no empty one. */
+void cache_make_room(struct bt *bt);
+/* The first number of a generation in a table of `max`, and the one behind the present
+ * generation's last. */
+static inline u32 cache_first(u32 generation, u32 max)
+{
+    return generation ? generation * (max / GENERATIONS) : 1;
+}
+static inline u32 cache_end(const struct bt *bt, u32 max)
+{
+    return (bt->generation + 1) * (max / GENERATIONS);
+}
 struct tu *cache_find(struct bt *bt, const u8 *code, u64 rip, u32 mode);
 /* Enters the TU just made (the table's last). */
 void cache_add(struct bt *bt, struct tu *tu);
@@ -350,6 +370,8 @@ void link_set(struct bt *bt, struct link *link, struct tu *to);
 /* Failed checks of the site go straight to `to`. */
 void link_guard(struct bt *bt, const struct site *site, struct tu *to);
 void link_drop_incoming(struct bt *bt, struct tu *tu);
+/* Forgets the links whose jumps lie in that part of the cache. */
+void link_drop_outgoing(struct bt *bt, u32 start, u32 end);
 /* The number of the cell for this target, made when new; 0: the table is full. */
 u32 cell_get(struct bt *bt, u64 rip, u32 mode, bool saved);
 void cell_set(struct bt *bt, u32 cell, const struct tu *tu, bool global);

@@ -1,7 +1,8 @@
 /*
  * The code cache: translations one behind the other, found by the host address of the guest
  * code, its virtual address and the mode. Their cold parts grow towards them from the other
- * end, so that hot code lies close together. When it is full it is emptied.
+ * end, so that hot code lies close together. The cache and its tables have parts of equal size
+ * for the generations of TUs: when one is full the next begins, in place of the oldest.
  */
 #include "engine/bt/bt.h"
 
@@ -20,12 +21,17 @@ static void *map_table(u64 size)
     return at == MAP_FAILED ? NULL : at;
 }
 
+/* Cells that must be free, or all is flushed: no TU needs that many. */
+#define MIN_CELLS 256
+
 /* The page behind the hot block is the one that polls fault on. */
 #define HOT_SIZE (align_up(sizeof(struct bt_hot), PAGE_SIZE) + PAGE_SIZE)
 _Static_assert(sizeof(struct bt_hot) + 2 * PAGE_SIZE <= VCPU_ENGINE_ROOM, "the engine's room");
 
 bool cache_create(struct bt *bt, struct error *err)
 {
+    u32 size = ENGINE_CACHE_MIB(bt->vcpu->engine_options) * (u32)MiB;
+    bt->generation_size = (size && size < CACHE_SIZE ? size : (u32)CACHE_SIZE) / GENERATIONS;
     bt->hot = vcpu_engine_room(bt->vcpu);
     bt->tus = map_table(sizeof(*bt->tus) * MAX_TUS);
     bt->links = map_table(sizeof(*bt->links) * MAX_LINKS);
@@ -62,12 +68,26 @@ void cache_destroy(struct bt *bt)
         code_memory_unmap(&bt->memory);
 }
 
-void cache_flush(struct bt *bt)
+static void generation_begin(struct bt *bt, u32 generation)
 {
     /* Number 0 of each table means none. */
-    bt->n_decoded = bt->n_tus = bt->n_links = bt->n_cells = bt->n_sites = 1;
-    bt->used = bt->stubs_end;
-    bt->cold = CACHE_SIZE;
+    bt->generation = generation;
+    bt->n_decoded = cache_first(generation, MAX_DECODED);
+    bt->n_tus = cache_first(generation, MAX_TUS);
+    bt->n_links = cache_first(generation, MAX_LINKS);
+    bt->n_sites = cache_first(generation, MAX_SITES);
+    bt->used = generation ? generation * bt->generation_size : bt->stubs_end;
+    bt->cold = (generation + 1) * bt->generation_size;
+    bt->closed[generation].tus = bt->closed[generation].links = 0;
+    bt->closed[generation].sites = 0;
+    bt->epoch++;
+}
+
+void cache_flush(struct bt *bt)
+{
+    for (unsigned i = 0; i < GENERATIONS; i++)
+        generation_begin(bt, GENERATIONS - 1 - i);
+    bt->n_cells = 1;
     for (unsigned i = 0; i < TU_SLOTS; i++)
         bt->tu_slot[i] = 0;
     for (unsigned i = 0; i < PAGE_CHAINS; i++)
@@ -146,4 +166,45 @@ void cache_drop_page(struct bt *bt, const u8 *hva)
     }
     if (any)
         bt->stats.page_drops++;
+}
+
+static void remove_from_page(struct bt *bt, struct tu *tu)
+{
+    u32 number = (u32)(tu - bt->tus);
+    u32 *link = &bt->page_chain[page_slot(tu->code)];
+    while (*link != number)
+        link = &bt->tus[*link].page_next;
+    *link = tu->page_next;
+}
+
+static void evict(struct bt *bt, u32 generation)
+{
+    u32 start = generation * bt->generation_size;
+    if (!bt->closed[generation].tus)
+        return;
+    link_drop_outgoing(bt, start, start + bt->generation_size);
+    for (u32 i = cache_first(generation, MAX_TUS); i < bt->closed[generation].tus; i++) {
+        struct tu *tu = &bt->tus[i];
+        if (tu->dead)
+            continue;
+        remove_from_page(bt, tu);
+        remove_from_hash(bt, tu);
+        link_drop_incoming(bt, tu);
+        tu->dead = true;
+        bt->stats.evictions++;
+    }
+}
+
+void cache_make_room(struct bt *bt)
+{
+    if (bt->n_cells + MIN_CELLS > MAX_CELLS) {
+        cache_flush(bt);
+        return;
+    }
+    u32 next = (bt->generation + 1) % GENERATIONS;
+    bt->closed[bt->generation].tus = bt->n_tus;
+    bt->closed[bt->generation].links = bt->n_links;
+    bt->closed[bt->generation].sites = bt->n_sites;
+    evict(bt, next);
+    generation_begin(bt, next);
 }

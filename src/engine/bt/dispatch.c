@@ -193,7 +193,7 @@ static struct tu *make_tu(struct bt *bt, u32 mode, u64 place)
     bool full;
     tu = translate(bt, code, place, mode, &full);
     if (full) {
-        cache_flush(bt);
+        cache_make_room(bt);
         tu = translate(bt, code, place, mode, &full);
         ensure(!full);
     }
@@ -326,13 +326,13 @@ static struct tu *follow(struct bt *bt, u64 place, u32 mode)
 const void *dispatch_link(struct bt *bt, u64 number)
 {
     struct link *link = &bt->links[number];
-    u64 flushes = bt->stats.flushes;
+    u64 epoch = bt->epoch;
     const struct tu *from = &bt->tus[link->from];
     bt->stats.link_misses++;
     struct tu *tu = follow(bt, link->rip, from->mode);
     if (!tu || attention(bt))
         return dispatch(bt);
-    if (bt->stats.flushes == flushes && !from->dead && !tu->dead)
+    if (bt->epoch == epoch && !from->dead && !tu->dead)
         link_set(bt, link, tu);
     return go(bt, tu->entry);
 }
@@ -340,12 +340,12 @@ const void *dispatch_link(struct bt *bt, u64 number)
 const void *dispatch_cell(struct bt *bt, u64 number)
 {
     struct cell cell = bt->cells[number];
-    u64 flushes = bt->stats.flushes;
+    u64 epoch = bt->epoch;
     bt->stats.cell_misses++;
     struct tu *tu = follow(bt, cell.rip, cell.mode);
     if (!tu || attention(bt))
         return dispatch(bt);
-    if (bt->stats.flushes == flushes)
+    if (bt->epoch == epoch)
         cell_set(bt, (u32)number, tu, is_global(bt, cell.mode));
     return go(bt, tu->entry);
 }
@@ -387,7 +387,7 @@ static const void *simulate(struct bt *bt, const struct site *at)
     struct x86_cpu *c = bt_cpu(bt);
     struct site site = *at;
     const struct tu *tu = &bt->tus[site.tu];
-    u64 flushes = bt->stats.flushes;
+    u64 epoch = bt->epoch;
     flags_in(bt);
     c->rip = site.rip;
     if (site.decoded && !site.vectors && !logged(bt))
@@ -395,8 +395,7 @@ static const void *simulate(struct bt *bt, const struct site *at)
     else
         step(bt, site.vectors);
     bool stays = site.resume && c->rip == site.rip + site.length && !attention(bt) &&
-                 bt->stats.flushes == flushes && !tu->dead &&
-                 bt_mode(c) == mode_of_guest(tu->mode);
+                 bt->epoch == epoch && !tu->dead && bt_mode(c) == mode_of_guest(tu->mode);
     return stays ? go(bt, site.resume) : dispatch(bt);
 }
 
@@ -414,7 +413,7 @@ static const void *enter_careful(struct bt *bt, u64 number)
 {
     struct site site = bt->sites[number];
     struct x86_cpu *c = bt_cpu(bt);
-    u64 flushes = bt->stats.flushes;
+    u64 epoch = bt->epoch;
     u32 mode = mode_of_guest(bt->tus[site.tu].mode);
     flags_in(bt);
     c->rip = site.rip;
@@ -424,7 +423,7 @@ static const void *enter_careful(struct bt *bt, u64 number)
      * itself comes first, as a fault of the fetch. */
     if (!tu || pending(bt, ATTN_STATE) || c->rip != site.rip)
         return dispatch(bt);
-    if (bt->stats.flushes == flushes && !bt->tus[site.tu].dead)
+    if (bt->epoch == epoch && !bt->tus[site.tu].dead)
         link_guard(bt, &site, tu);
     return go(bt, tu->entry);
 }

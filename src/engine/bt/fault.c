@@ -8,7 +8,10 @@
 
 static struct site *fault_site(struct bt *bt, u32 host)
 {
-    u32 low = 1, high = bt->n_sites;
+    u32 generation = host / bt->generation_size;
+    u32 low = cache_first(generation, MAX_SITES);
+    u32 end = generation == bt->generation ? bt->n_sites : bt->closed[generation].sites;
+    u32 high = end;
     while (low < high) {
         u32 middle = low + (high - low) / 2;
         if (bt->sites[middle].host < host)
@@ -17,7 +20,7 @@ static struct site *fault_site(struct bt *bt, u32 host)
             high = middle;
     }
     /* Several sites may stand at one place: the check and the access of one instruction. */
-    return low < bt->n_sites && bt->sites[low].host == host ? &bt->sites[low] : NULL;
+    return low < end && bt->sites[low].host == host ? &bt->sites[low] : NULL;
 }
 
 bool fault_handle(struct trap *trap, int signal, siginfo_t *info, ucontext_t *context)
@@ -25,7 +28,7 @@ bool fault_handle(struct trap *trap, int signal, siginfo_t *info, ucontext_t *co
     struct bt *bt = container_of(trap, struct bt, trap);
     greg_t *regs = context->uc_mcontext.gregs;
     u64 host = (u64)regs[REG_RIP] - (u64)bt->memory.exec;
-    if (host < bt->stubs_end || host >= bt->used)
+    if (host < bt->stubs_end || host >= GENERATIONS * bt->generation_size)
         return thunks_trap(&bt->vcpu->sim->thunks, signal, context);
     const struct site *site = fault_site(bt, (u32)host);
     if (!site)

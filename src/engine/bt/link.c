@@ -28,7 +28,7 @@ void link_guard(struct bt *bt, const struct site *site, struct tu *to)
 {
     u32 field = site->host + site->guard;
     s32 rel;
-    if (bt->n_links == MAX_LINKS)
+    if (bt->n_links >= cache_end(bt, MAX_LINKS))
         return;
     struct link *link = &bt->links[bt->n_links++];
     __builtin_memcpy(&rel, bt->memory.write + field, 4);
@@ -60,6 +60,29 @@ void link_drop_incoming(struct bt *bt, struct tu *tu)
         &bt->hot->indirect[MODE_TABLE(tu->mode)][tu->rip & (INDIRECT_SLOTS - 1)];
     if (*slot == bt_exec(bt, tu->entry_indirect))
         *slot = bt->stubs.exit_indirect;
+}
+
+/* It is in the list of its target. */
+static void remove_incoming(struct bt *bt, struct link *link)
+{
+    u32 number = (u32)(link - bt->links);
+    u32 *at = &bt->tus[link->to].incoming;
+    while (*at != number)
+        at = &bt->links[*at].next;
+    *at = link->next;
+    link->to = 0;
+}
+
+void link_drop_outgoing(struct bt *bt, u32 start, u32 end)
+{
+    for (u32 g = 0; g < GENERATIONS; g++) {
+        u32 behind = g == bt->generation ? bt->n_links : bt->closed[g].links;
+        for (u32 i = cache_first(g, MAX_LINKS); i < behind; i++) {
+            struct link *link = &bt->links[i];
+            if (link->to && link->field >= start && link->field < end)
+                remove_incoming(bt, link);
+        }
+    }
 }
 
 /* -- What goes with address translations

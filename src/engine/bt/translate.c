@@ -224,7 +224,7 @@ struct site *callout_site(struct translation *t)
         string_site(site, g);
     /* Decoded once, here; vector instructions are left to the simulator's own cache, which
      * holds their host code. */
-    if (!g->unit && bt->n_decoded < MAX_DECODED &&
+    if (!g->unit && bt->n_decoded < cache_end(bt, MAX_DECODED) &&
         x86_decode(bt_cpu(bt), g->bytes, g->length, g->code_size,
                    &bt->decoded[bt->n_decoded]) == DECODE_OK)
         site->decoded = bt->n_decoded++;
@@ -436,9 +436,11 @@ static void find_run(struct translation *t)
 
 static bool has_room(const struct bt *bt)
 {
-    return bt->used + TU_ROOM + TU_COLD * COLD_SIZE <= bt->cold && bt->n_tus + 1 < MAX_TUS &&
-           bt->n_links + TU_BRANCHES + 2 < MAX_LINKS &&
-           bt->n_sites + 4 * TU_INSNS < MAX_SITES && bt->n_cells + TU_BRANCHES + 2 < MAX_CELLS;
+    return bt->used + TU_ROOM + TU_COLD * COLD_SIZE <= bt->cold &&
+           bt->n_tus + 1 < cache_end(bt, MAX_TUS) &&
+           bt->n_links + TU_BRANCHES + 2 < cache_end(bt, MAX_LINKS) &&
+           bt->n_sites + 4 * TU_INSNS < cache_end(bt, MAX_SITES) &&
+           bt->n_cells + TU_BRANCHES + 2 < MAX_CELLS;
 }
 
 static void put_code(struct translation *t)
