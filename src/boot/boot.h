@@ -35,7 +35,8 @@ struct boot_config {
     const char *command_line; /* never NULL */
     const struct boot_module *modules;
     unsigned n_modules;
-    u64 rsdp; /* where the ACPI RSDP lies, gpa; 0: nowhere */
+    bool text_screen; /* a VGA shows an empty text mode 3 */
+    u64 rsdp;         /* where the ACPI RSDP lies, gpa; 0: nowhere */
 };
 
 enum boot_kind {

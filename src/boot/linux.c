@@ -27,10 +27,16 @@
 #define HDR_INIT_SIZE       0x260
 
 /* The zero page's other fields. */
-#define ZERO_ACPI_RSDP    0x070
-#define ZERO_ALT_MEM_K    0x1e0
-#define ZERO_E820_ENTRIES 0x1e8
-#define ZERO_E820_TABLE   0x2d0
+#define ZERO_VIDEO_MODE    0x006
+#define ZERO_VIDEO_COLUMNS 0x007
+#define ZERO_VIDEO_EGA_BX  0x00a
+#define ZERO_VIDEO_LINES   0x00e
+#define ZERO_VIDEO_IS_VGA  0x00f
+#define ZERO_VIDEO_POINTS  0x010
+#define ZERO_ACPI_RSDP     0x070
+#define ZERO_ALT_MEM_K     0x1e0
+#define ZERO_E820_ENTRIES  0x1e8
+#define ZERO_E820_TABLE    0x2d0
 
 #define LINUX_BOOT_FLAG 0xaa55
 #define LINUX_MAGIC     0x53726448 /* "HdrS" */
@@ -148,6 +154,17 @@ static void put(u8 *page, u64 offset, u64 value, unsigned size)
     memcpy(page + offset, &value, size);
 }
 
+/* screen_info, of mode 3: its numbers, "is a VGA", 80 x 25 characters 16 lines high. */
+static void put_screen(u8 *zero_page)
+{
+    zero_page[ZERO_VIDEO_MODE] = 3;
+    zero_page[ZERO_VIDEO_COLUMNS] = 80;
+    put(zero_page, ZERO_VIDEO_EGA_BX, 3, 2); /* 256 KiB */
+    zero_page[ZERO_VIDEO_LINES] = 25;
+    zero_page[ZERO_VIDEO_IS_VGA] = 1;
+    put(zero_page, ZERO_VIDEO_POINTS, 16, 2);
+}
+
 static void put_e820(const struct boot_config *config, u8 *zero_page)
 {
     struct map_entry map[MAP_ENTRIES];
@@ -195,6 +212,8 @@ bool linux_load(const struct boot_config *config, struct x86_cpu *cpu, struct er
     put(zero_page, HDR_RAMDISK_SIZE, initrd_size, 4);
     put(zero_page, HDR_CMD_LINE_PTR, LOW_COMMAND, 4);
     put(zero_page, ZERO_ACPI_RSDP, config->rsdp, 8);
+    if (config->text_screen)
+        put_screen(zero_page);
     put_e820(config, zero_page);
     layout_write(config->board, LOW_INFO, zero_page, sizeof(zero_page));
 

@@ -611,7 +611,7 @@ static void screen_finish(struct run_options *options)
         vm->vga = true;
     else if (!options->vga_given)
         vm->vga = vm->firmware && has_rom;
-    if (vm->vga && vm->firmware)
+    if (vm->vga && (vm->firmware || has_rom))
         vm->vga_rom = DEFAULT_VGA_ROM;
 }
 

@@ -23,7 +23,7 @@
 #endif
 
 /* The default guest's own words: kernel messages would bury the prompt. */
-#define DEFAULT_COMMAND_LINE "console=ttyS0 quiet"
+#define DEFAULT_COMMAND_LINE "console=%s quiet"
 
 /* What one run holds besides the machine. */
 struct session {
@@ -55,8 +55,9 @@ static bool use_default_guest(struct session *session, struct error *err)
         dir = DOPPEL_DATADIR "/guest/cloud";
     int kernel = snprintf(session->kernel, sizeof(session->kernel), "%s/vmlinuz", dir);
     int initrd = snprintf(session->initrd, sizeof(session->initrd), "%s/initrd", dir);
-    int words = snprintf(session->command_line, sizeof(session->command_line), "%s %s",
-                         DEFAULT_COMMAND_LINE, vm->command_line ? vm->command_line : "");
+    int words = snprintf(session->command_line, sizeof(session->command_line),
+                         DEFAULT_COMMAND_LINE " %s", session->options.curses ? "tty0" : "ttyS0",
+                         vm->command_line ? vm->command_line : "");
     if (kernel >= (int)sizeof(session->kernel) || initrd >= (int)sizeof(session->initrd) ||
         words >= (int)sizeof(session->command_line))
         return error_set(err, "the default guest's path or -append is too long");

@@ -18,3 +18,7 @@ struct vga;
  * A PCI slot is free. Under the board lock. */
 struct vga *vga_create(struct board *board, struct pci_host *host, const void *rom,
                        u32 rom_size, struct screen *screen);
+
+/* Text mode 3 with an empty screen, as a video BIOS leaves it; the font is that of the ROM, if
+ * it has one. After a reset, where no firmware starts; under the board lock. */
+void vga_set_text_mode(struct vga *vga);

@@ -95,6 +95,7 @@ bool kernel_load(const struct kernel *kernel, struct board *board, u64 rsdp,
         .board = board,
         .command_line = kernel->command_line,
         .modules = modules,
+        .text_screen = kernel->text_screen,
         .rsdp = rsdp,
     };
     bool read = read_image(&kernel->file, &config.kernel, err);

@@ -16,6 +16,7 @@ struct kernel {
     struct file modules[KERNEL_MAX_MODULES];
     const char *module_lines[KERNEL_MAX_MODULES];
     unsigned n_modules;
+    bool text_screen; /* see boot.h */
 };
 
 /*

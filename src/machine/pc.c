@@ -69,7 +69,7 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
     pc->piix4_pm = piix4_pm_create(board, pc->pci, pc->acpi_pm);
     pmap_set_hole(board->pmap, gpa(VGA_WINDOW), VGA_WINDOW_SIZE);
     if (config->vga)
-        vga_create(board, pc->pci, pc->vga_rom, (u32)pc->vga_rom_size, &pc->screen);
+        pc->vga = vga_create(board, pc->pci, pc->vga_rom, (u32)pc->vga_rom_size, &pc->screen);
     pc->dma = isa_dma_create(board);
     reset_control_create(board);
     pc->fw_cfg = fw_cfg_create(board);
@@ -93,6 +93,8 @@ void pc_reset(struct pc *pc, bool firmware)
     piix4_pm_start(pc->piix4_pm, firmware);
     if (firmware)
         return;
+    if (pc->vga)
+        vga_set_text_mode(pc->vga);
     u16 level = 1u << ACPI_SCI_IRQ;
     for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
         for (unsigned pin = 0; pin < 4; pin++) {

@@ -29,7 +29,8 @@ struct pc {
     /* Filled in before pc_create: how long a vCPU's thread waited for the host, in ns. */
     u64 (*run_delay)(void *opaque, unsigned cpu);
     void *run_delay_opaque;
-    u8 *vga_rom; /* the video BIOS, or NULL */
+    struct vga *vga; /* or NULL */
+    u8 *vga_rom;     /* the video BIOS, or NULL */
     u64 vga_rom_size;
     struct input input;           /* of keyboard and mouse */
     struct screen screen;         /* no functions: no display adapter */

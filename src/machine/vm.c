@@ -80,6 +80,7 @@ bool vm_reset(struct vm *vm, struct error *err)
     if (firmware)
         return true;
     u64 rsdp = pc_write_tables(&vm->pc, &vm->board, &vm->config);
+    vm->kernel.text_screen = vm->config.vga;
     return kernel_load(&vm->kernel, &vm->board, rsdp, &vm->board.vcpus[0]->cpu, err);
 }
 

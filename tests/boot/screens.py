@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Starts what has only a screen and a keyboard, by -display curses in a terminal of our own.
 
-usage: tests/boot/screens.py CASE ENGINE [--doppel PATH] [--timeout S]
+usage: tests/boot/screens.py CASE ENGINE [--guests DIR] [--doppel PATH] [--timeout S]
 
 CASE: floppy (our own, floppy.S), modes (all of the video BIOS's, modes.S), grub (a rescue CD),
-graphics (GRUB in a VBE mode), memtest (a pass of Memtest86+), ipxe (the network card's ROM). Skipped
-(77) without the packages.
+graphics (GRUB in a VBE mode), memtest (a pass of Memtest86+), kernel
+(Debian's, without firmware), ipxe (the network card's ROM). Skipped (77) without the packages.
 """
 import argparse
 import os
@@ -157,6 +157,21 @@ def memtest(run, directory, timeout):
     return term
 
 
+def kernel(run, directory, timeout, guest):
+    """A kernel without firmware finds its console on the screen, in colours and with a font."""
+    path = os.path.join(directory, "qmp")
+    term = run("-m", "256M", "-kernel", os.path.join(guest, "vmlinuz"), "-initrd",
+               os.path.join(guest, "initrd"), "-append", "console=tty0 quiet", "-qmp",
+               "unix:%s,server=on,wait=off" % path)
+    expect(term, "^/ #$", timeout)
+    term.type("echo $((6 * 7)) > /x; cat /x\r")
+    expect(term, "^42$", timeout)
+    width, height, rgb = dots(machine.Control(path), directory)
+    if (width, height) != (720, 400) or not 1000 < rgb.count(b"\xaa\xaa\xaa") < 30000:
+        raise Wrong("%d x %d, %d grey" % (width, height, rgb.count(b"\xaa\xaa\xaa")))
+    return term
+
+
 def ipxe(run, directory, timeout):
     term = run("-m", "64M", "-nic", "user,restrict=on", "-boot", "n")
     expect(term, "^iPXE [0-9].*Open Source Network Boot Firmware", timeout)
@@ -169,6 +184,7 @@ CASES = {"modes": (modes, ("as", "ld"), ()),
          "grub": (grub, ("grub-mkrescue", "xorriso", "mformat"), (GRUB,)),
          "graphics": (graphics, ("grub-mkrescue", "xorriso", "mformat"), (GRUB, FONT)),
          "memtest": (memtest, ("grub-mkrescue", "xorriso", "mformat"), (GRUB, MEMTEST)),
+         "kernel": (kernel, (), ()),
          "ipxe": (ipxe, (), (ROM,))}
 
 
@@ -176,10 +192,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", choices=sorted(CASES))
     parser.add_argument("engine")
+    parser.add_argument("--guests", default="build/guest")
     parser.add_argument("--doppel", default="build/doppel")
     parser.add_argument("--timeout", type=float, default=60)
     args = parser.parse_args()
     test, programs, files = CASES[args.case]
+    guest = os.path.join(args.guests, "cloud") if args.case == "kernel" else None
+    files += (os.path.join(guest, "vmlinuz"),) if guest else ()
     missing = [name for name in programs if not shutil.which(name)]
     missing += [name for name in (BIOS, VGA_BIOS) + files if not os.path.exists(name)]
     if missing:
@@ -195,7 +214,10 @@ def main():
     start, wrong = time.monotonic(), None
     with tempfile.TemporaryDirectory() as directory:
         try:
-            term = test(run, directory, args.timeout)
+            if guest:
+                term = test(run, directory, args.timeout, guest)
+            else:
+                term = test(run, directory, args.timeout)
             term.type("\x01x")
         except Wrong as why:
             wrong = str(why)
