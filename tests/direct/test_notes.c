@@ -1,0 +1,93 @@
+/* What the engine makes of what the translator tells it: who is promoted at a timer interrupt,
+ * and where the vCPU's thread may run. */
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "../bt/fixture.h"
+#include "engine/direct/direct.h"
+#include "platform/vcpu.h"
+
+static void spin(unsigned ms)
+{
+    clock_t end = clock() + (clock_t)ms * (CLOCKS_PER_SEC / 1000);
+    while (clock() < end)
+        ;
+}
+
+/* A timer interrupts user code after 5 ms in which translated code entered the kernel so often.
+ */
+static bool promoted_after(u32 calls, u64 cpl)
+{
+    struct guest *g = guest_create(&direct_engine, 1);
+    struct x86_cpu *c = &g->vcpu->cpu;
+    struct direct *d = direct_of(c);
+    for (unsigned i = 0; i < 3; i++) {
+        c->cpl = (u8)cpl;
+        atomic_fetch_or(&c->attention, ATTN_INTR);
+        d->watch.interrupted(&d->watch, c);
+        *(u32 *)(uintptr_t)d->watch.calls += calls;
+        spin(5);
+    }
+    bool promoted = d->space->policy.promoted;
+    assert_int_equal(*d->watch.returns, promoted);
+    atomic_fetch_and(&c->attention, ~(u32)ATTN_INTR);
+    c->cpl = 0;
+    guest_destroy(g);
+    return promoted;
+}
+
+static void test_samples(void **state)
+{
+    assert_true(promoted_after(0, 3));
+    assert_true(promoted_after(20, 3));
+    assert_false(promoted_after(0, 0));
+    /* Calls that were made since the last look count before the sample is judged. */
+    assert_false(promoted_after(5000, 3));
+}
+
+static int processors(void)
+{
+    cpu_set_t set;
+    assert_int_equal(sched_getaffinity(0, sizeof(set), &set), 0);
+    return CPU_COUNT(&set);
+}
+
+/* The thread is on one processor only while cells run. */
+static void test_pinned(void **state)
+{
+    int before = processors();
+    struct guest *g = guest_create(&direct_engine, 1);
+    struct direct *d = direct_of(&g->vcpu->cpu);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    sched_getaffinity(0, sizeof(d->pin.allowed), (cpu_set_t *)d->pin.allowed);
+    CPU_SET(sched_getcpu(), &one);
+    sched_setaffinity(0, sizeof(one), &one); /* as when a cell runs */
+    d->pin.on = true;
+    d->pin.used = __builtin_ia32_rdtsc();
+    notes_unpin(d, 1000000);
+    assert_int_equal(processors(), 1);
+    guest_destroy(g); /* detaching lets go of it */
+    assert_int_equal(processors(), before);
+}
+
+int main(void)
+{
+    struct error why;
+    if (!direct_engine.probe(&why)) {
+        printf("SKIP: %s\n", why.text);
+        return 77;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_samples),
+        cmocka_unit_test(test_pinned),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
