@@ -10,6 +10,7 @@ JOBS ?= $(shell nproc)
 BUILD ?= build$(if $(filter-out none,$(SANITIZE)),-$(subst $(comma),-,$(SANITIZE)))
 GUESTS ?= build/guest
 ARGS ?=
+WITH_SANITIZERS ?=
 
 all: build
 
@@ -52,8 +53,12 @@ userland:
 	@tools/setup.sh disk
 	@tools/userland.sh $(GUESTS)
 
-check: test-setup guests disk
-	@tools/check.py $(BUILD)
+# WITH_SANITIZERS=1 adds what is worth its time in a build with sanitizers.
+check: test-setup guests disk $(if $(WITH_SANITIZERS),sanitized)
+	@tools/check.py $(if $(WITH_SANITIZERS),--sanitized build-address-undefined) $(BUILD)
+
+sanitized:
+	@$(MAKE) --no-print-directory build SANITIZE=address,undefined MESON_FLAGS=-Doptimization=1
 
 check-long: test-setup guests disk others userland
 	@tools/check.py --long $(BUILD)
@@ -79,4 +84,4 @@ install: build guest
 clean:
 	rm -rf build build-*
 
-.PHONY: all build program run guest guests others disk userland check check-long test-setup bench format install clean
+.PHONY: all sanitized build program run guest guests others disk userland check check-long test-setup bench format install clean
