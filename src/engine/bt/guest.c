@@ -448,7 +448,9 @@ static u8 kind_of_move(const ZydisDecodedInstruction *z, const ZydisDecodedOpera
         case ZYDIS_REGCLASS_GPR64:
             break;
         case ZYDIS_REGCLASS_SEGMENT:
-            return GUEST_SIMULATE;
+            if (operands[!i].type != ZYDIS_OPERAND_TYPE_REGISTER)
+                return GUEST_SIMULATE;
+            return i ? GUEST_FROM_SEGMENT : GUEST_TO_SEGMENT;
         default:
             return GUEST_SYSTEM;
         }
@@ -495,8 +497,12 @@ static void refine(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
             g->kind = GUEST_SIMULATE;
         break;
     case GUEST_POP:
-        if (segment || memory || !usual)
+        if (segment)
+            g->segment = seg_of(operands[0].reg.value);
+        if (memory || !usual)
             g->kind = GUEST_SIMULATE;
+        else if (segment)
+            g->kind = GUEST_POP_SEGMENT;
         break;
     case GUEST_JUMP:
     case GUEST_CALL:
@@ -525,6 +531,8 @@ static void refine(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
             g->kind = g->opsize == 2 || g->adsize == 2 ? GUEST_SIMULATE : GUEST_BIT;
         if (z->mnemonic == ZYDIS_MNEMONIC_MOV)
             g->kind = kind_of_move(z, operands);
+        if (g->kind == GUEST_FROM_SEGMENT || g->kind == GUEST_TO_SEGMENT)
+            g->segment = seg_of(operands[g->kind == GUEST_FROM_SEGMENT].reg.value);
         if (vex_differs(z, operands, g))
             g->kind = GUEST_SIMULATE;
         break;
@@ -597,7 +605,9 @@ bool guest_decode(const struct guest_decoder *d, unsigned code_size, const u8 *b
     if (rules[z.mnemonic].group == GROUP_NONE && !is_string(&z))
         g->unit = unit_of(&z);
     g->faults = may_fault(&z, rules[z.mnemonic].group);
-    if (g->kind == GUEST_SIMULATE || g->kind == GUEST_SYSTEM) {
+    /* What may be a callout needs all flags. */
+    if (g->kind == GUEST_SIMULATE || g->kind == GUEST_SYSTEM || g->kind == GUEST_TO_SEGMENT ||
+        g->kind == GUEST_POP_SEGMENT) {
         g->flags_read = FLAGS_STATUS;
         g->flags_kill = g->flags_write = FLAGS_STATUS;
     }

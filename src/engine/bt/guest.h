@@ -21,6 +21,9 @@ enum guest_kind {
     GUEST_PUSH,     /* of a register, an immediate or memory */
     GUEST_POP,      /* into a register */
     GUEST_LEAVE,
+    GUEST_FROM_SEGMENT, /* MOV of a segment register to a general one */
+    GUEST_TO_SEGMENT,   /* and back */
+    GUEST_POP_SEGMENT,
     GUEST_STRING,  /* MOVS and its kind, not repeated */
     GUEST_JUMP,    /* direct */
     GUEST_JUMP_IF, /* Jcc */
@@ -72,7 +75,7 @@ struct guest_insn {
     bool string; /* MOVS, STOS, LODS, SCAS, CMPS, repeated or not */
     bool high8;  /* names AH, CH, DH or BH: no REX allowed */
     u8 opsize;   /* 2, 4, 8; 1 of byte forms */
-    u8 segment;  /* PUSH: the segment register pushed, else SEG_COUNT */
+    u8 segment;  /* the segment register read or loaded, else SEG_COUNT */
     s64 disp;
     u64 imm; /* of PUSH and RET n; of a direct branch: the target */
 };

@@ -262,6 +262,15 @@ static void translate_one(struct translation *t)
     case GUEST_LEAVE:
         translate_leave(t);
         break;
+    case GUEST_FROM_SEGMENT:
+        translate_from_segment(t);
+        break;
+    case GUEST_TO_SEGMENT:
+        translate_to_segment(t);
+        break;
+    case GUEST_POP_SEGMENT:
+        translate_pop_segment(t);
+        break;
     case GUEST_STRING:
         translate_string(t);
         break;

@@ -179,6 +179,11 @@ void translate_leave(struct translation *t);
 
 void translate_bit(struct translation *t);
 
+/* -- Segment registers (translate_segment.c) */
+void translate_from_segment(struct translation *t);
+void translate_to_segment(struct translation *t);
+void translate_pop_segment(struct translation *t);
+
 /* -- String instructions (translate_string.c) */
 void translate_string(struct translation *t);
 /* What string.c must know of a repeated one. */
