@@ -25,7 +25,7 @@ LOAD = 0x200000
 # Machine code, 32-bit protected mode. EBX points to the multiboot information.
 HALT = b"\xfa\xf4\xeb\xfd"
 EXIT_5 = b"\xb0\x05\xe6\xf4" + HALT                       # mov $5,%al; out %al,$0xf4
-POWER_OFF = b"\x66\xba\x04\x06\x66\xb8\x00\x34\x66\xef" + HALT  # outw SLP_TYP 5 | SLP_EN, $0x604
+POWER_OFF = b"\x66\xba\x04\x06\x66\xb8\x00\x20\x66\xef" + HALT  # outw SLP_TYP 0 | SLP_EN, $0x604
 RESET = b"\xb0\xfe\xe6\x64" + HALT                        # keyboard controller pulse
 TRIPLE_FAULT = b"\x0f\x01\x1d\x00\x00\x00\x00\x0f\x0b"    # lidt 0; ud2
 
@@ -327,7 +327,7 @@ class Options(Run):
 
     def test_append(self):
         done = self.run_kernel(print_string(16) + EXIT_5, "-append", "one two")
-        self.assertEqual(done.stdout, b"one two")
+        self.assertEqual(done.stdout, self.path("kernel").encode() + b" one two")
 
     def test_modules(self):
         first, second = self.file("first", b"1"), self.file("second", b"2")
@@ -380,7 +380,7 @@ class Options(Run):
     def test_input_waits_for_room(self):
         # Twenty bytes for a FIFO of one; the guest empties it by turning the FIFO on, then reads.
         enable = b"\x66\xba\xfa\x03\xb0\x07\xee"
-        settle = b"\xb9\x00\x00\x20\x00\x49\x75\xfd"
+        settle = b"\xb9\x00\x00\x00\x10\x49\x75\xfd"
         done = self.run_kernel(settle + enable + EXIT_KEY, stdin=b"a" + b"!" * 19)
         self.assertEqual(done.returncode, ord("!") << 1 | 1)
 

@@ -13,7 +13,7 @@ LOAD = 0x200000
 # Machine code, 32-bit protected mode; EBX points to the multiboot information.
 HALT = b"\xfa\xf4\xeb\xfd"
 SPIN = b"\xff\x05\x00\x00\x30\x00\xeb\xf8"                      # incl 0x300000; jmp
-POWER_OFF = b"\x66\xba\x04\x06\x66\xb8\x00\x34\x66\xef" + HALT  # outw SLP_TYP 5 | SLP_EN, $0x604
+POWER_OFF = b"\x66\xba\x04\x06\x66\xb8\x00\x20\x66\xef" + HALT  # outw SLP_TYP 0 | SLP_EN, $0x604
 RESET = b"\xb0\xfe\xe6\x64" + HALT                              # keyboard controller pulse
 
 
