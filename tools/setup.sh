@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a target needs, and only those that are missing.
 #
-# usage: tools/setup.sh build|test|guest|disk|format ...
+# usage: tools/setup.sh build|test|guest|disk|bench|format ...
 #
 # Works as root (a container) or through sudo. When nothing is missing it takes no privileges, no
 # network and a few milliseconds, so every make target may call it. It is also the list of what
@@ -12,6 +12,7 @@ packages_build='libcmocka-dev gcc libc6-dev make meson ninja-build pkg-config li
 packages_test='stress-ng libsqlite3-dev python3 clang-format qemu-system-x86 qemu-utils e2fsprogs cpio file seabios grub-pc-bin grub-common xorriso mtools memtest86+ ipxe-qemu'
 packages_guest='cpio apt dpkg seabios'
 packages_disk='mmdebstrap uidmap fakeroot fdisk e2fsprogs qemu-utils openssh-client seabios'
+packages_bench='iperf3'
 packages_format='clang-format'
 
 wanted=
@@ -21,9 +22,10 @@ for group in "$@"; do
     test) wanted="$wanted $packages_test" ;;
     guest) wanted="$wanted $packages_guest" ;;
     disk) wanted="$wanted $packages_disk" ;;
+    bench) wanted="$wanted $packages_bench" ;;
     format) wanted="$wanted $packages_format" ;;
     *)
-        echo "setup.sh: unknown group '$group' (build, test, guest, disk, format)" >&2
+        echo "setup.sh: unknown group '$group' (build, test, guest, disk, bench, format)" >&2
         exit 2
         ;;
     esac
