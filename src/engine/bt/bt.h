@@ -23,6 +23,11 @@
  * are current in cpu.rflags. Vector and x87 state is in the host's registers. GS base is the
  * vCPU.
  *
+ * 16- and 32-bit code uses the lower halves of eight registers only. The upper ones, which the
+ * manuals leave undefined there, fare as in 64-bit code, and as in the simulator: a 32-bit
+ * write clears them, others keep them. No translation reads them: addresses are cut to their
+ * size.
+ *
  * Threads: all of it belongs to the vCPU's thread, but bt_kick.
  */
 #pragma once
