@@ -26,7 +26,7 @@ struct test {
     bool failed;
 };
 
-static const struct engine *const choice[] = {&sim_engine, &bt_engine};
+static const struct engine *const choice[] = {&sim_engine, &bt_engine, &direct_engine};
 
 static unsigned random_below(struct test *test, unsigned n)
 {
@@ -48,6 +48,8 @@ static void tick(void *opaque, short revents)
     u64 count;
     ensure(read(test->timer, &count, sizeof(count)) == sizeof(count));
     const struct engine *engine = choice[random_below(test, ARRAY_LEN(choice))];
+    if (!engine->probe(&err))
+        engine = &sim_engine;
     if (!vm_set_engine(test->vm, random_below(test, test->cpus), engine, &err)) {
         fprintf(stderr, "exchange: %s\n", err.text);
         test->failed = true;
