@@ -67,7 +67,7 @@ static void pam_change(struct pam *pam, unsigned segment, u8 attribute)
 
 static void flush_tlb(struct vcpu *vcpu, struct vcpu_work *work)
 {
-    tlb_flush_all(&vcpu->cpu);
+    tlb_drop(&vcpu->cpu);
 }
 
 void pam_apply(struct pam *pam, const u8 *registers)

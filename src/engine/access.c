@@ -38,7 +38,7 @@ static struct place resolve(struct x86_cpu *c, struct gva la, enum x86_access ac
     u32 error;
     if (!x86_canonical(la.v))
         x86_raise_error(c, VEC_GP, 0);
-    if (!walk(c, pmap, la, tlb_access(c, set, access), &page, &error))
+    if (!tlb_walk(c, pmap, la, tlb_access(c, set, access), &page, &error))
         x86_raise_pf(c, la, error);
     struct gfn f = gpa_to_gfn(page.gpa);
     u8 *hva = pmap_page(pmap, f);
@@ -218,7 +218,7 @@ static unsigned access_fetch(struct x86_cpu *c, struct gva la, void *buf, unsign
     struct gva next = next_page(c, la);
     struct walk_result page;
     u32 error;
-    if (!walk(c, pmap, next, tlb_access(c, c->tlb_index, ACCESS_EXEC), &page, &error))
+    if (!tlb_walk(c, pmap, next, tlb_access(c, c->tlb_index, ACCESS_EXEC), &page, &error))
         return part;
     u8 *hva = pmap_page(pmap, gpa_to_gfn(page.gpa));
     read_place(c, (struct place){.hva = hva, .gpa = page.gpa}, (u8 *)buf + part, size - part);
@@ -308,22 +308,20 @@ static void access_invlpg(struct x86_cpu *c, struct gva la)
     tlb_flush_page(c, la);
 }
 
-/* The TLB holds the current PCID only, so what another PCID is told to drop is not here. */
 static void access_invpcid(struct x86_cpu *c, u16 pcid, struct gva la)
 {
-    if (pcid == (c->cr3 & 0xfff))
-        tlb_flush_page(c, la);
+    tlb_flush_page_of(c, pcid, la);
 }
 
 static void access_flush(struct x86_cpu *c, enum x86_flush what, u16 pcid)
 {
     switch (what) {
     case FLUSH_PCID:
-        if (pcid != (c->cr3 & 0xfff))
-            return;
-        tlb_flush_local(c);
+        tlb_flush_pcid(c, pcid);
         break;
     case FLUSH_CR3:
+        tlb_flush_pcid(c, stlb_pcid(c));
+        break;
     case FLUSH_NON_GLOBAL:
         tlb_flush_local(c);
         break;
@@ -335,8 +333,7 @@ static void access_flush(struct x86_cpu *c, enum x86_flush what, u16 pcid)
 
 static void access_cr3_loaded(struct x86_cpu *c, bool keep)
 {
-    (void)keep;
-    tlb_flush_local(c);
+    tlb_cr3_loaded(c, keep);
 }
 
 static void access_paging_changed(struct x86_cpu *c)

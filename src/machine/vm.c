@@ -75,7 +75,7 @@ bool vm_reset(struct vm *vm, struct error *err)
         if (!firmware)
             set_memory_types(&vcpu->cpu);
         vcpu->cpu.activity = i ? CPU_WAIT_SIPI : CPU_RUNNING;
-        tlb_flush_all(&vcpu->cpu);
+        tlb_drop(&vcpu->cpu);
     }
     if (firmware)
         return true;

@@ -8,14 +8,70 @@ struct walk_access tlb_access(const struct x86_cpu *c, enum x86_tlb_index set,
         .access = access, .user = set == TLB_USER, .smap_off = set == TLB_KERNEL_AC};
 }
 
+/* -- Large pages ----------------------------------------------------------------------------
+ */
+
+#define REGION_SHIFT 21
+
+static u64 *region_bit(struct x86_tlb_use *use, u64 la, u64 *bit)
+{
+    u64 region = la >> REGION_SHIFT;
+    region = (region ^ region >> 14) % TLB_REGIONS;
+    *bit = BIT(region % 64);
+    return &use->regions[region / 64];
+}
+
+static void note_region(struct x86_cpu *c, struct gva la)
+{
+    u64 bit;
+    u64 *word = region_bit(&c->tlb_use, la.v, &bit);
+    if (*word & bit)
+        return;
+    *word |= bit;
+}
+
 static void note_large(struct x86_cpu *c, struct gva la, unsigned shift)
 {
+    if (shift == REGION_SHIFT) {
+        note_region(c, la);
+        return;
+    }
     u64 first = align_down(la.v, BIT(shift)), last = first | bits_low(shift);
     unsigned half = la.v >> 63;
     if (first < c->tlb_use.large[half].first)
         c->tlb_use.large[half].first = first;
     if (last > c->tlb_use.large[half].last)
         c->tlb_use.large[half].last = last;
+}
+
+unsigned tlb_page_shift(const struct x86_cpu *c, struct gva la)
+{
+    u64 bit;
+    unsigned half = la.v >> 63;
+    if (la.v >= c->tlb_use.large[half].first && la.v <= c->tlb_use.large[half].last)
+        return 64;
+    const u64 *word = region_bit((struct x86_tlb_use *)&c->tlb_use, la.v, &bit);
+    return *word & bit ? REGION_SHIFT : PAGE_SHIFT;
+}
+
+/* -- Filling --------------------------------------------------------------------------------
+ */
+
+bool tlb_walk(struct x86_cpu *c, struct pmap *pmap, struct gva la, struct walk_access access,
+              struct walk_result *out, u32 *error)
+{
+    bool paged = c->cr0 & CR0_PG;
+    if (paged && stlb_find(c, la, out) && walk_allows(c, out, access) &&
+        (access.access != ACCESS_WRITE || out->dirty))
+        return true;
+    if (!walk(c, pmap, la, access, out, error))
+        return false;
+    if (!paged)
+        return true;
+    if (out->page_shift > PAGE_SHIFT)
+        note_large(c, la, out->page_shift);
+    stlb_enter(c, la, out);
+    return true;
 }
 
 static bool allowed(const struct x86_cpu *c, enum x86_tlb_index set,
@@ -27,6 +83,8 @@ static bool allowed(const struct x86_cpu *c, enum x86_tlb_index set,
 void tlb_fill(struct x86_cpu *c, enum x86_tlb_index set, struct gva la,
               const struct walk_result *page, void *hva, u64 flags)
 {
+    if (page->page_shift > PAGE_SHIFT)
+        note_large(c, la, page->page_shift);
     unsigned slot = tlb_slot(la.v);
     u64 tag = la.v & PAGE_MASK;
     bool writable = page->dirty && !(flags & (PMAP_ROM | PMAP_CODE)) && (flags & PMAP_DIRTY);
@@ -41,8 +99,6 @@ void tlb_fill(struct x86_cpu *c, enum x86_tlb_index set, struct gva la,
         *global = &c->tlb_use.global[set][slot / 64];
     *local = page->global ? *local & ~bit : *local | bit;
     *global = page->global ? *global | bit : *global & ~bit;
-    if (page->page_shift > PAGE_SHIFT)
-        note_large(c, la, page->page_shift);
 }
 
 static void invalidate(struct x86_tlb *tlb, unsigned slot)
@@ -59,15 +115,43 @@ void tlb_init(struct x86_cpu *c)
     tlb_flush_all(c);
 }
 
+/* -- Dropping -------------------------------------------------------------------------------
+ */
+
+static void drop_slot(struct x86_cpu *c, u64 la)
+{
+    for (unsigned set = 0; set < TLB_SETS; set++)
+        invalidate(&c->tlb[set], tlb_slot(la));
+}
+
+/* The pages of 2^shift bytes around `la`, of one PCID; `global`: and global ones. */
+static void drop_pages(struct x86_cpu *c, u64 la, unsigned shift, u16 pcid, bool global)
+{
+    u64 page = align_down(la, BIT(shift));
+    for (u64 end = page + BIT(shift); page != end; page += PAGE_SIZE) {
+        if (global || pcid == stlb_pcid(c))
+            drop_slot(c, page);
+        stlb_forget_page(c, gva(page), pcid, global);
+    }
+}
+
+static void flush_page(struct x86_cpu *c, struct gva la, u16 pcid, bool global)
+{
+    unsigned shift = tlb_page_shift(c, la);
+    if (shift == 64)
+        tlb_flush_all(c);
+    else
+        drop_pages(c, la.v, shift, pcid, global);
+}
+
 void tlb_flush_page(struct x86_cpu *c, struct gva la)
 {
-    unsigned half = la.v >> 63;
-    if (la.v >= c->tlb_use.large[half].first && la.v <= c->tlb_use.large[half].last) {
-        tlb_flush_all(c);
-        return;
-    }
-    for (unsigned set = 0; set < TLB_SETS; set++)
-        invalidate(&c->tlb[set], tlb_slot(la.v));
+    flush_page(c, la, stlb_pcid(c), true);
+}
+
+void tlb_flush_page_of(struct x86_cpu *c, u16 pcid, struct gva la)
+{
+    flush_page(c, la, pcid, false);
 }
 
 static void flush_used(struct x86_cpu *c, u64 used[TLB_SETS][TLB_SIZE / 64])
@@ -81,15 +165,42 @@ static void flush_used(struct x86_cpu *c, u64 used[TLB_SETS][TLB_SIZE / 64])
     }
 }
 
+void tlb_cr3_loaded(struct x86_cpu *c, bool keep)
+{
+    u32 old = c->stlb.space;
+    if (keep)
+        stlb_choose(c);
+    else
+        stlb_forget_pcid(c, stlb_pcid(c));
+    if (c->stlb.space != old)
+        flush_used(c, c->tlb_use.local);
+}
+
+void tlb_flush_pcid(struct x86_cpu *c, u16 pcid)
+{
+    stlb_forget_pcid(c, pcid);
+    if (pcid == stlb_pcid(c))
+        flush_used(c, c->tlb_use.local);
+}
+
 void tlb_flush_local(struct x86_cpu *c)
 {
+    stlb_forget_local(c);
     flush_used(c, c->tlb_use.local);
+}
+
+void tlb_drop(struct x86_cpu *c)
+{
+    stlb_forget_all(c);
+    flush_used(c, c->tlb_use.local);
+    flush_used(c, c->tlb_use.global);
 }
 
 void tlb_flush_all(struct x86_cpu *c)
 {
-    flush_used(c, c->tlb_use.local);
-    flush_used(c, c->tlb_use.global);
+    tlb_drop(c);
+    for (unsigned i = 0; i < ARRAY_LEN(c->tlb_use.regions); i++)
+        c->tlb_use.regions[i] = 0;
     for (unsigned half = 0; half < 2; half++) {
         c->tlb_use.large[half].first = UINT64_MAX;
         c->tlb_use.large[half].last = 0;

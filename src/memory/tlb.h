@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "memory/walk.h"
+#include "memory/stlb.h"
 
 /* An empty TLB; an all-zero one is not (page 0 would hit). */
 void tlb_init(struct x86_cpu *c);
@@ -21,11 +21,27 @@ struct walk_access tlb_access(const struct x86_cpu *c, enum x86_tlb_index set,
 void tlb_fill(struct x86_cpu *c, enum x86_tlb_index set, struct gva la,
               const struct walk_result *page, void *hva, u64 flags);
 
-/* INVLPG: the page of `la`, global or not, large or not. */
+/* walk() through the second level: what a walk found is used until the guest makes the
+ * processor forget it, where it allows the access and D needs not be set. */
+bool tlb_walk(struct x86_cpu *c, struct pmap *pmap, struct gva la, struct walk_access access,
+              struct walk_result *out, u32 *error);
+
+/* How much INVLPG of `la` drops, as a shift: 12, 21, or 64 for everything. */
+unsigned tlb_page_shift(const struct x86_cpu *c, struct gva la);
+
+/* INVLPG: the page of `la` under the current PCID or global, large or not. */
 void tlb_flush_page(struct x86_cpu *c, struct gva la);
-/* What goes with a CR3 load. */
+/* INVPCID of an address: the same under one PCID. */
+void tlb_flush_page_of(struct x86_cpu *c, u16 pcid, struct gva la);
+/* After a load of CR3; `keep`: nothing of the new PCID is forgotten. */
+void tlb_cr3_loaded(struct x86_cpu *c, bool keep);
+/* What is not global: of one PCID, of all. */
+void tlb_flush_pcid(struct x86_cpu *c, u16 pcid);
 void tlb_flush_local(struct x86_cpu *c);
 void tlb_flush_all(struct x86_cpu *c);
+/* Because the pmap changed: every entry, but what is known of large pages, whose users are told
+ * of the guest's flushes only, stays. */
+void tlb_drop(struct x86_cpu *c);
 
 /* Drops the right to write without a slow path to the machine page at `hva`, under every
  * address. */

@@ -102,7 +102,7 @@ u8 ram_exchange8(struct board *board, struct gpa addr, u8 value)
 
 static void flush_tlb(struct vcpu *vcpu, struct vcpu_work *work)
 {
-    tlb_flush_all(&vcpu->cpu);
+    tlb_drop(&vcpu->cpu);
 }
 
 void ram_release(struct board *board, struct gpa addr, u64 len)

@@ -73,7 +73,8 @@ _Static_assert(offsetof(struct x86_fpu, ymm_hi) == 576, "XSAVE standard layout")
  *    the guest's page tables (A set; D set for `write`) and without a side effect in the
  *    monitor (the page is RAM, not watched for code or dirty logging where `write`);
  *  - otherwise the tag is tlb_invalid(slot); `page` is the hva of a RAM page's first byte.
- * CR3 loads, INVLPG and pmap changes remove entries; mode switches do not.
+ * CR3 loads, INVLPG and pmap changes remove entries; mode switches do not. Entries that are not
+ * global belong to the current PCID.
  *
  * Arrays beside each other, not entries: a slot number times 8 is an addressing mode, so
  * translated code needs no shift. `address ^ tag` below 4096 is then both the hit and the
@@ -85,7 +86,8 @@ enum x86_tlb_index {
     TLB_KERNEL_AC, /* CPL 0..2 with EFLAGS.AC (or no CR4.SMAP): user pages allowed */
     TLB_SETS,
 };
-#define TLB_SIZE 1024
+#define TLB_SIZE    1024
+#define TLB_REGIONS 16384
 
 struct x86_tlb {
     u64 read[TLB_SIZE];
@@ -98,12 +100,34 @@ struct x86_tlb {
 struct x86_tlb_use {
     u64 local[TLB_SETS][TLB_SIZE / 64];  /* entries that go with CR3 */
     u64 global[TLB_SETS][TLB_SIZE / 64]; /* entries that stay */
-    /* Addresses covered by fragments of large pages, lower and upper half of the address space:
-     * INVLPG inside drops them all, as it must drop every fragment of its page. Empty: first >
-     * last. */
+    /* INVLPG must drop every fragment of a large page. Regions of 2 MiB that may have fragments
+     * of such pages, hashed; and for larger pages the addresses covered, in the lower and the
+     * upper half of the address space (empty: first > last). */
+    u64 regions[TLB_REGIONS / 64];
     struct {
         u64 first, last;
     } large[2];
+};
+
+/*
+ * The second level, behind all three sets: what walks found, by linear page and space, so that
+ * neither a conflict in the first level nor a change of CR3 costs a walk. A space is a number
+ * that stands for the non-global translations of one PCID since they were flushed last; a flush
+ * gives the PCID a new one. Kept by memory/stlb.c.
+ */
+#define STLB_SETS 1024
+#define STLB_WAYS 4
+struct x86_stlb {
+    struct {
+        u64 tag[STLB_WAYS];  /* linear page 35:0, space 63:36; 0: empty */
+        u64 data[STLB_WAYS]; /* gpa of the page, rights in the low bits */
+    } set[STLB_SETS];
+    u32 space;        /* of the current PCID */
+    u32 global_space; /* of global translations */
+    u32 last_space;   /* given out */
+    u32 oldest_space; /* those of PCIDs below it are void */
+    u32 next_way;
+    u32 space_of[4096]; /* by PCID */
 };
 
 static inline unsigned tlb_slot(u64 la)
@@ -154,6 +178,7 @@ struct x86_cpu {
     struct x86_seg seg[SEG_COUNT];
     struct x86_tlb tlb[TLB_SETS];
     struct x86_tlb_use tlb_use;
+    struct x86_stlb stlb;
 
     /* -- Vector state ------------------------------------------------------------------------
      */

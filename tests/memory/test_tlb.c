@@ -160,6 +160,158 @@ static void test_watch(void **state)
     assert_int_equal(tags_of(c, TLB_USER, 0x5000).read, 0x5000);
 }
 
+/* -- The second level ---------------------------------------------------------------------- */
+
+static bool known(struct x86_cpu *c, u64 la)
+{
+    struct walk_result out;
+    return stlb_find(c, gva(la), &out);
+}
+
+static void load_cr3(struct x86_cpu *c, u64 value, bool keep)
+{
+    c->cr3 = value;
+    tlb_cr3_loaded(c, keep);
+}
+
+static void test_second_level_keeps_all(void **state)
+{
+    struct x86_cpu *c = *state;
+    struct walk_result page = plain, out;
+    page.gpa = gpa(0x123456000);
+    page.page_shift = 30;
+    page.executable = false;
+    stlb_enter(c, gva(0xffff888000005000), &page);
+    assert_true(stlb_find(c, gva(0xffff888000005678), &out));
+    assert_int_equal(out.gpa.v, 0x123456678);
+    assert_int_equal(out.page_shift, 30);
+    assert_true(out.user && out.writable && out.dirty && !out.executable && !out.global);
+    assert_false(known(c, 0xffff888000006000));
+}
+
+static void test_pcids(void **state)
+{
+    struct x86_cpu *c = *state;
+    struct walk_result global = plain;
+    global.global = true;
+    c->cr4 |= CR4_PCIDE;
+    load_cr3(c, 0x1001, false);
+    stlb_enter(c, gva(0x5000), &plain);
+    stlb_enter(c, gva(0x6000), &global);
+    fill(c, TLB_USER, 0x5000, plain, RAM_FLAGS);
+    load_cr3(c, 0x1001, true);
+    assert_int_equal(tags_of(c, TLB_USER, 0x5000).read, 0x5000);
+    load_cr3(c, 0x2002, true);
+    assert_int_equal(tags_of(c, TLB_USER, 0x5000).read, TAG_NONE);
+    assert_false(known(c, 0x5000));
+    assert_true(known(c, 0x6000));
+    load_cr3(c, 0x1001, true);
+    assert_true(known(c, 0x5000));
+    /* Without bit 63 the PCID loaded is flushed, and only that. */
+    load_cr3(c, 0x2002, false);
+    load_cr3(c, 0x1001, true);
+    assert_true(known(c, 0x5000));
+    load_cr3(c, 0x1001, false);
+    assert_false(known(c, 0x5000));
+    assert_true(known(c, 0x6000));
+}
+
+static void test_invpcid(void **state)
+{
+    struct x86_cpu *c = *state;
+    struct walk_result global = plain;
+    global.global = true;
+    c->cr4 |= CR4_PCIDE;
+    load_cr3(c, 0x1001, false);
+    stlb_enter(c, gva(0x5000), &plain);
+    stlb_enter(c, gva(0x6000), &plain);
+    stlb_enter(c, gva(0x7000), &global);
+    load_cr3(c, 0x2002, false);
+    tlb_flush_page_of(c, 3, gva(0x5000));
+    tlb_flush_page_of(c, 1, gva(0x6000));
+    tlb_flush_page(c, gva(0x5000));
+    load_cr3(c, 0x1001, true);
+    assert_true(known(c, 0x5000));
+    assert_false(known(c, 0x6000));
+    tlb_flush_pcid(c, 2);
+    assert_true(known(c, 0x5000));
+    tlb_flush_pcid(c, 1);
+    assert_false(known(c, 0x5000));
+    stlb_enter(c, gva(0x5000), &plain);
+    load_cr3(c, 0x2002, true);
+    tlb_flush_local(c);
+    load_cr3(c, 0x1001, true);
+    assert_false(known(c, 0x5000));
+    assert_true(known(c, 0x7000));
+    tlb_flush_page(c, gva(0x7000));
+    assert_false(known(c, 0x7000));
+}
+
+/* CR3's low bits are no PCID while CR4.PCIDE is clear. */
+static void test_no_pcids(void **state)
+{
+    struct x86_cpu *c = *state;
+    load_cr3(c, 0x1018, false);
+    stlb_enter(c, gva(0x5000), &plain);
+    fill(c, TLB_USER, 0x5000, plain, RAM_FLAGS);
+    tlb_flush_page_of(c, 0, gva(0x5000));
+    assert_false(known(c, 0x5000));
+    assert_int_equal(tags_of(c, TLB_USER, 0x5000).read, TAG_NONE);
+    stlb_enter(c, gva(0x5000), &plain);
+    load_cr3(c, 0x1018, false);
+    assert_false(known(c, 0x5000));
+}
+
+static void test_spaces_run_out(void **state)
+{
+    struct x86_cpu *c = *state;
+    struct walk_result global = plain;
+    global.global = true;
+    stlb_enter(c, gva(0x5000), &plain);
+    stlb_enter(c, gva(0x6000), &global);
+    c->stlb.last_space = (1u << 28) - 3;
+    load_cr3(c, 0x1000, false);
+    assert_false(known(c, 0x5000));
+    stlb_enter(c, gva(0x5000), &plain);
+    assert_true(known(c, 0x5000));
+    load_cr3(c, 0x1000, false);
+    assert_false(known(c, 0x5000));
+}
+
+/* A page that becomes global, or no longer is, is found in one way only. */
+static void test_global_changes(void **state)
+{
+    struct x86_cpu *c = *state;
+    struct walk_result page = plain, out;
+    page.global = true;
+    page.gpa = gpa(0x1000);
+    stlb_enter(c, gva(0x5000), &page);
+    page.global = false;
+    page.gpa = gpa(0x2000);
+    stlb_enter(c, gva(0x5000), &page);
+    assert_true(stlb_find(c, gva(0x5000), &out));
+    assert_int_equal(out.gpa.v, 0x2000);
+    load_cr3(c, 0x1000, false);
+    assert_false(known(c, 0x5000));
+}
+
+static void test_large_page_goes_whole_from_second_level(void **state)
+{
+    struct x86_cpu *c = *state;
+    struct walk_result large = plain;
+    large.page_shift = 21;
+    stlb_enter(c, gva(0x200000), &large);
+    stlb_enter(c, gva(0x3fe000), &large);
+    stlb_enter(c, gva(0x400000), &plain);
+    fill(c, TLB_USER, 0x200000, large, RAM_FLAGS);
+    assert_int_equal(tlb_page_shift(c, gva(0x3ff000)), 21);
+    assert_int_equal(tlb_page_shift(c, gva(0x400000)), 12);
+    tlb_flush_page(c, gva(0x3ff000));
+    assert_false(known(c, 0x200000));
+    assert_false(known(c, 0x3fe000));
+    assert_true(known(c, 0x400000));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -170,6 +322,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_slot_changes_hands, setup, teardown),
         cmocka_unit_test_setup_teardown(test_large_page_goes_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(test_watch, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_second_level_keeps_all, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_pcids, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_invpcid, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_pcids, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_spaces_run_out, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_global_changes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_large_page_goes_whole_from_second_level, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,7 +46,6 @@ static bool bt_make(struct vcpu *vcpu, struct error *err)
     }
     stubs_make(bt);
     guest_decoder_init(&bt->decoder, vcpu->cpu.model);
-    bt->live[0].overflow = true; /* nothing is filled yet: the first flush does it */
     cache_flush(bt);
     bt->hot->vectors_home = true;
     bt->code_limit[0] = UINT32_MAX;

@@ -163,8 +163,7 @@ enum string_kind { STRING_NONE, STRING_MOVS, STRING_STOS };
 #define INDIRECT_SLOTS (1u << INDIRECT_BITS)
 #define CACHE_SIZE     (32 * MiB) /* at most */
 #define GENERATIONS    8          /* of TUs: when all is full, the oldest goes */
-#define MAX_LIVE       4096
-#define POINTERS       8 /* host addresses that a TU keeps at a time */
+#define POINTERS       8          /* host addresses that a TU keeps at a time */
 
 /* -- What translated code reaches through GS
  * ------------------------------------------------------
@@ -208,6 +207,15 @@ struct stubs {
     const void *iretq;
 };
 
+/* Places that are filled, and a filter of their pages for INVLPG. */
+#define LIVE_PLACES (MAX_CELLS + (MODE_TABLES << INDIRECT_BITS))
+#define LIVE_FILTER 256
+struct live {
+    u32 *place;
+    u32 n;
+    u64 pages[LIVE_FILTER];
+};
+
 struct bt {
     struct vcpu *vcpu;
     struct bt_hot *hot;
@@ -239,12 +247,9 @@ struct bt {
     u32 tu_slot[TU_SLOTS], page_chain[PAGE_CHAINS], cell_slot[CELL_SLOTS];
 
     /* link.c: what depends on address translations, so that forgetting costs what was filled */
-    struct {
-        u32 n;
-        bool overflow;
-        u32 entry[MAX_LIVE];        /* LIVE_CELL | cell, or set << INDIRECT_BITS | slot */
-    } live[2];                      /* [0] goes with CR3, [1] is global */
-    u64 live_pages[64];             /* pages that have entries, hashed: a filter for INVLPG */
+    struct live live[2]; /* [0] goes with CR3, [1] is global */
+    u32 *live_page;      /* of each place: the page of what is there (linear, low bits) */
+    u8 *live_in;         /* of each place: bit i: live[i] has it */
     u32 indirect_mode[MODE_TABLES]; /* of the TUs in each */
     u32 indirect_entered;           /* the mode of 64-bit code entered last by dispatch */
     u32 code_limit[CODE_LIMITS], n_code_limits;
@@ -387,8 +392,8 @@ void indirect_enter_mode(struct bt *bt, u32 mode);
 /* Forgets what depends on address translations: those that go with CR3, or all. */
 void links_forget(struct bt *bt, bool global_too);
 
-/* INVLPG: forgets what the page may have. */
-void links_forget_page(struct bt *bt, struct gva la);
+/* INVLPG: forgets what the page of 2^shift bytes has. */
+void links_forget_page(struct bt *bt, struct gva la, unsigned shift);
 
 /* -- dispatch.c: where to go on, an executable address, or NULL: leave, bt->exit says why.
  * Called by the stubs on the monitor's stack; vector state is still the guest's. */

@@ -38,7 +38,12 @@ bool cache_create(struct bt *bt, struct error *err)
     bt->cells = map_table(sizeof(*bt->cells) * MAX_CELLS);
     bt->sites = map_table(sizeof(*bt->sites) * MAX_SITES);
     bt->decoded = map_table(sizeof(*bt->decoded) * MAX_DECODED);
-    if (!bt->tus || !bt->links || !bt->cells || !bt->sites || !bt->decoded) {
+    bt->live_page = map_table(sizeof(*bt->live_page) * LIVE_PLACES);
+    bt->live_in = map_table(sizeof(*bt->live_in) * LIVE_PLACES);
+    for (unsigned i = 0; i < 2; i++)
+        bt->live[i].place = map_table(sizeof(u32) * LIVE_PLACES);
+    if (!bt->tus || !bt->links || !bt->cells || !bt->sites || !bt->decoded || !bt->live_page ||
+        !bt->live_in || !bt->live[0].place || !bt->live[1].place) {
         error_set(err, "no memory for the translator");
         return false;
     }
@@ -63,6 +68,10 @@ void cache_destroy(struct bt *bt)
     unmap(bt->links, sizeof(*bt->links) * MAX_LINKS);
     unmap(bt->cells, sizeof(*bt->cells) * MAX_CELLS);
     unmap(bt->decoded, sizeof(*bt->decoded) * MAX_DECODED);
+    unmap(bt->live_page, sizeof(*bt->live_page) * LIVE_PLACES);
+    unmap(bt->live_in, sizeof(*bt->live_in) * LIVE_PLACES);
+    for (unsigned i = 0; i < 2; i++)
+        unmap(bt->live[i].place, sizeof(u32) * LIVE_PLACES);
     unmap(bt->sites, sizeof(*bt->sites) * MAX_SITES);
     if (bt->memory.write)
         code_memory_unmap(&bt->memory);

@@ -293,7 +293,7 @@ bool bt_fill(struct bt *bt, struct gva la, enum x86_access access)
     struct pmap *pmap = bt->vcpu->board->pmap;
     struct walk_result page;
     u32 error;
-    if (!walk(c, pmap, la, tlb_access(c, c->tlb_index, access), &page, &error))
+    if (!tlb_walk(c, pmap, la, tlb_access(c, c->tlb_index, access), &page, &error))
         return false;
     struct gfn frame = gpa_to_gfn(page.gpa);
     u64 flags = pmap_flags(pmap, frame);

@@ -2,7 +2,8 @@
  * How TUs reach each other without leaving translated code. Links within a guest page are
  * patched jumps: as long as one of its TUs runs, the page is where it was. Cells and the table
  * of indirect targets stand for address translations too, so they are filled on first use and
- * forgotten with the software TLB's entries; two lists remember what was filled.
+ * forgotten with the software TLB's entries; two lists remember what was filled, each place
+ * once, so that forgetting costs what is there.
  */
 #include "engine/bt/bt.h"
 
@@ -89,82 +90,86 @@ void link_drop_outgoing(struct bt *bt, u32 start, u32 end)
  * ------------------------------------------------------------
  */
 
-#define LIVE_CELL BIT(31)
-
-static u64 *page_bit(struct bt *bt, u64 la, u64 *bit)
+/* Places that may stand for address translations are numbered: cells, then the slots of the
+ * tables. */
+static u32 place_of_slot(unsigned table, unsigned slot)
 {
-    u64 page = la >> PAGE_SHIFT;
+    return MAX_CELLS + (table << INDIRECT_BITS | slot);
+}
+
+static u64 *page_bit(struct live *live, u32 page, u64 *bit)
+{
     *bit = BIT(page & 63);
-    return &bt->live_pages[(page >> 6 ^ page >> 18) & 63];
+    return &live->pages[(page >> 6 ^ page >> 16) % LIVE_FILTER];
 }
 
-static void note_live(struct bt *bt, u32 entry, u64 rip, bool global)
+static void note_live(struct bt *bt, u32 place, u64 la, bool global)
 {
+    struct live *live = &bt->live[global];
     u64 bit;
-    u64 *word = page_bit(bt, rip, &bit);
+    u32 page = (u32)(la >> PAGE_SHIFT);
+    u64 *word = page_bit(live, page, &bit);
     *word |= bit;
-    if (bt->live[global].n == MAX_LIVE)
-        bt->live[global].overflow = true;
-    else
-        bt->live[global].entry[bt->live[global].n++] = entry;
+    bt->live_page[place] = page;
+    if (bt->live_in[place] & 1 << global)
+        return;
+    bt->live_in[place] |= (u8)(1 << global);
+    live->place[live->n++] = place;
 }
 
-static void forget_entry(struct bt *bt, u32 entry)
+static void forget_place(struct bt *bt, u32 place)
 {
-    if (entry & LIVE_CELL) {
-        u32 cell = entry & ~(u32)LIVE_CELL;
-        bt->hot->cell[cell] = bt->stubs.exit_cell[bt->cells[cell].saved];
-    } else {
-        bt->hot->indirect[entry >> INDIRECT_BITS][entry & (INDIRECT_SLOTS - 1)] =
+    u32 slot = place - MAX_CELLS;
+    if (place < MAX_CELLS)
+        bt->hot->cell[place] = bt->stubs.exit_cell[bt->cells[place].saved];
+    else
+        bt->hot->indirect[slot >> INDIRECT_BITS][slot & (INDIRECT_SLOTS - 1)] =
             bt->stubs.exit_indirect;
-    }
 }
 
-static void forget_table(struct bt *bt, unsigned set)
+static void forget_table(struct bt *bt, unsigned table)
 {
     for (unsigned slot = 0; slot < INDIRECT_SLOTS; slot++)
-        bt->hot->indirect[set][slot] = bt->stubs.exit_indirect;
-}
-
-static void forget_everything(struct bt *bt)
-{
-    for (unsigned set = 0; set < MODE_TABLES; set++) {
-        if (bt->indirect_mode[set]) /* else it was never used */
-            forget_table(bt, set);
-    }
-    for (u32 cell = 0; cell < bt->n_cells; cell++)
-        bt->hot->cell[cell] = bt->stubs.exit_cell[bt->cells[cell].saved];
+        bt->hot->indirect[table][slot] = bt->stubs.exit_indirect;
 }
 
 void links_forget(struct bt *bt, bool global_too)
 {
-    unsigned lists = global_too ? 2 : 1;
-    bool overflow = bt->live[0].overflow || (global_too && bt->live[1].overflow);
-    if (overflow) {
-        forget_everything(bt);
-        lists = 2;
-    } else {
-        for (unsigned list = 0; list < lists; list++) {
-            for (u32 i = 0; i < bt->live[list].n; i++)
-                forget_entry(bt, bt->live[list].entry[i]);
+    for (unsigned list = 0; list < (global_too ? 2 : 1); list++) {
+        struct live *live = &bt->live[list];
+        for (u32 i = 0; i < live->n; i++) {
+            forget_place(bt, live->place[i]);
+            bt->live_in[live->place[i]] &= (u8) ~(1 << list);
         }
-    }
-    for (unsigned list = 0; list < lists; list++) {
-        bt->live[list].n = 0;
-        bt->live[list].overflow = false;
-    }
-    if (lists == 2) {
-        for (unsigned i = 0; i < ARRAY_LEN(bt->live_pages); i++)
-            bt->live_pages[i] = 0;
+        live->n = 0;
+        for (unsigned i = 0; i < LIVE_FILTER; i++)
+            live->pages[i] = 0;
     }
 }
 
-void links_forget_page(struct bt *bt, struct gva la)
+static bool may_hold(struct live *live, u32 page)
 {
     u64 bit;
-    u64 *word = page_bit(bt, la.v, &bit);
-    if (*word & bit)
-        links_forget(bt, true);
+    const u64 *word = page_bit(live, page, &bit);
+    return *word & bit;
+}
+
+void links_forget_page(struct bt *bt, struct gva la, unsigned shift)
+{
+    u32 page = (u32)(la.v >> PAGE_SHIFT);
+    for (unsigned list = 0; list < 2; list++) {
+        struct live *live = &bt->live[list];
+        if (shift == PAGE_SHIFT && !may_hold(live, page))
+            continue;
+        for (u32 i = live->n; i--;) {
+            u32 place = live->place[i];
+            if ((bt->live_page[place] ^ page) >> (shift - PAGE_SHIFT))
+                continue;
+            forget_place(bt, place);
+            bt->live_in[place] &= (u8) ~(1 << list);
+            live->place[i] = live->place[--live->n];
+        }
+    }
 }
 
 /* -- Cells
@@ -202,7 +207,7 @@ void cell_set(struct bt *bt, u32 cell, const struct tu *tu, bool global)
 {
     bool saved = bt->cells[cell].saved;
     bt->hot->cell[cell] = bt_exec(bt, saved ? tu->entry_saved : tu->entry);
-    note_live(bt, cell | (u32)LIVE_CELL, place_linear(tu->mode, tu->rip), global);
+    note_live(bt, cell, place_linear(tu->mode, tu->rip), global);
 }
 
 /* -- Indirect targets
@@ -214,7 +219,7 @@ void indirect_set(struct bt *bt, const struct tu *tu, bool global)
     unsigned set = MODE_TABLE(tu->mode);
     unsigned slot = tu->rip & (INDIRECT_SLOTS - 1);
     bt->hot->indirect[set][slot] = bt_exec(bt, tu->entry_indirect);
-    note_live(bt, set << INDIRECT_BITS | slot, place_linear(tu->mode, tu->rip), global);
+    note_live(bt, place_of_slot(set, slot), place_linear(tu->mode, tu->rip), global);
 }
 
 /* The mode of 64-bit code that translated code enters through `set` from `mode`

@@ -5,6 +5,7 @@
  */
 #include "engine/access.h"
 #include "engine/bt/bt.h"
+#include "memory/tlb.h"
 
 static struct bt *bt_of_cpu(struct x86_cpu *c)
 {
@@ -18,15 +19,13 @@ static void home(struct x86_cpu *c)
 
 /* -- Address translations ------------------------------------------------------------------ */
 
-/* INVLPG within a large page drops translations of all of it; only ranges of those are known.
- */
 static void forget_page(struct x86_cpu *c, struct gva la)
 {
-    unsigned half = la.v >> 63;
-    if (la.v >= c->tlb_use.large[half].first && la.v <= c->tlb_use.large[half].last)
+    unsigned shift = tlb_page_shift(c, la);
+    if (shift == 64)
         links_forget(bt_of_cpu(c), true);
     else
-        links_forget_page(bt_of_cpu(c), la);
+        links_forget_page(bt_of_cpu(c), la, shift);
 }
 
 static void ops_invlpg(struct x86_cpu *c, struct gva la)
@@ -41,16 +40,21 @@ static void ops_invpcid(struct x86_cpu *c, u16 pcid, struct gva la)
     access_ops.invpcid(c, pcid, la);
 }
 
+/* Flushes change the space of the current PCID where its translations are concerned. */
 static void ops_flush(struct x86_cpu *c, enum x86_flush what, u16 pcid)
 {
+    u32 space = c->stlb.space;
     access_ops.flush(c, what, pcid);
-    links_forget(bt_of_cpu(c), what == FLUSH_ALL);
+    if (c->stlb.space != space)
+        links_forget(bt_of_cpu(c), what == FLUSH_ALL);
 }
 
 static void ops_cr3_loaded(struct x86_cpu *c, bool keep)
 {
+    u32 space = c->stlb.space;
     access_ops.cr3_loaded(c, keep);
-    links_forget(bt_of_cpu(c), false);
+    if (c->stlb.space != space)
+        links_forget(bt_of_cpu(c), false);
 }
 
 static void ops_paging_changed(struct x86_cpu *c)

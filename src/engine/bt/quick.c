@@ -63,7 +63,7 @@ const void *quick_indirect(struct bt *bt, u64 unused, u64 target)
     if (mode_is_64bit(mode))
         mode = bt->indirect_mode[MODE_SET(c->tlb_index)];
     bool global;
-    if (!bt_may_jump(bt, mode, place_rip(mode, target)))
+    if (mode == MODE_NONE || !bt_may_jump(bt, mode, place_rip(mode, target)))
         return NULL;
     struct tu *tu = find_ready(bt, target, mode, &global);
     if (!tu)
