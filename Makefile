@@ -79,6 +79,10 @@ bench-disk: test-setup disk
 	@tools/setup.sh bench
 	@bench/disk.py --build $(BUILD) --guests $(GUESTS) $(ARGS)
 
+# Debian's python3, gzip, gcc and openssl.
+bench-debian: test-setup guest userland
+	@bench/debian.py --build $(BUILD) --guests $(GUESTS) $(ARGS)
+
 format:
 	@tools/setup.sh format
 	@tools/format.sh
@@ -94,4 +98,4 @@ clean:
 	rm -rf build build-*
 
 .PHONY: all sanitized build program run guest guests others disk try-disk userland check check-long test-setup \
-	bench bench-disk format install clean
+	bench bench-disk bench-debian format install clean

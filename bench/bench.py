@@ -72,10 +72,10 @@ class Guest:
         self.name = name
         self.words = words
 
-    def run(self, kernel, initrd, names, cpus=1):
+    def run(self, kernel, initrd, names, cpus=1, memory="1G"):
         """Boots, runs the workloads; returns {name: (seconds, checksum)} with 'boot' among them."""
         append = "console=ttyS0 quiet panic=-1 bench=" + ",".join(names)
-        command = self.words + ["-kernel", kernel, "-initrd", initrd, "-append", append, "-m", "1G",
+        command = self.words + ["-kernel", kernel, "-initrd", initrd, "-append", append, "-m", memory,
                                 "-smp", str(cpus), "-nographic", "-no-reboot"]
         start = time.monotonic()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

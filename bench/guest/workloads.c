@@ -255,10 +255,10 @@ __attribute__((optimize("O3"), target("avx2,fma"))) static uint64_t matrix_vecto
     return matrix_sum();
 }
 
-/* 64 MiB of pointers in random order: each step misses caches and TLBs. */
+/* 256 MiB of pointers in random order: each step misses caches and TLBs. */
 static uint64_t pointer_chase(void)
 {
-    enum { N = 8 << 20, STEPS = 3000000 };
+    enum { N = 64 << 20, STEPS = 3000000 };
     uint32_t *next = malloc(N * sizeof(*next));
     for (uint32_t i = 0; i < N; i++)
         next[i] = i;

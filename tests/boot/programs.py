@@ -78,7 +78,8 @@ def run(args, directory, kind):
         lines = [f"/programs {name}" for name in OWN]
     else:
         files["deb/debugged.c"] = (DEBUGGED.encode(), False)
-        lines = ["export PATH=/usr/sbin:/usr/bin:/sbin:/bin", "mount -t proc proc /deb/proc", "mount -t devtmpfs dev /deb/dev",
+        lines = ["export PATH=/usr/sbin:/usr/bin:/sbin:/bin", "mount -t proc proc /deb/proc",
+                 "mount -t devtmpfs dev /deb/dev",
                  "head -c 20000000 /deb/usr/bin/gdb > /deb/big", "cat /deb/big /deb/big > /deb/big2",
                  "mv /deb/big2 /deb/big"]
         for name, words, _ in DEBIAN:
