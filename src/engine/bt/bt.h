@@ -159,7 +159,7 @@ enum string_kind { STRING_NONE, STRING_MOVS, STRING_STOS };
 #define TU_SLOTS       (1u << TU_SLOT_BITS)
 #define PAGE_CHAINS    (1u << 12)
 #define CELL_SLOTS     (1u << 14)
-#define INDIRECT_BITS  13
+#define INDIRECT_BITS  15
 #define INDIRECT_SLOTS (1u << INDIRECT_BITS)
 #define CACHE_SIZE     (32 * MiB) /* at most */
 #define GENERATIONS    8          /* of TUs: when all is full, the oldest goes */

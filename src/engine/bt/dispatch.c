@@ -329,7 +329,7 @@ const void *dispatch_link(struct bt *bt, u64 number)
     u64 epoch = bt->epoch;
     const struct tu *from = &bt->tus[link->from];
     bt->stats.link_misses++;
-    struct tu *tu = follow(bt, link->rip, from->mode);
+    struct tu *tu = follow(bt, link->rip, mode_of_guest(from->mode));
     if (!tu || attention(bt))
         return dispatch(bt);
     if (bt->epoch == epoch && !from->dead && !tu->dead)

@@ -15,7 +15,7 @@
 #include "base/ensure.h"
 
 /* Host code of one TU at most; checked once, before it is made. */
-#define TU_ROOM 16384
+#define TU_ROOM (24 * KiB)
 
 /* -- Flags --------------------------------------------------------------------------------- */
 
@@ -124,7 +124,7 @@ static void find_live(struct translation *t)
         const struct guest_insn *g = &t->insn[i];
         u16 after = t->live[i + 1];
         if (g->kind == GUEST_JUMP_IF && i + 1 < t->n)
-            after |= live_at(t, g->imm);
+            after |= live_at(t, t->taken[i] ? guest_next(g) : g->imm);
         t->live[i] = guest_flags_live(g, after);
     }
 }
@@ -393,6 +393,30 @@ static bool begins_tu(const struct translation *t, u64 rip)
                       t->tu->mode);
 }
 
+static bool leads_to_beginning(const struct translation *t, const struct guest_insn *g)
+{
+    return (g->kind == GUEST_JUMP_IF || g->kind == GUEST_JUMP) &&
+           place_of(t, g->imm) == t->tu->rip;
+}
+
+/* A loop that is one TU comes several times, so that one check may serve several rounds. */
+static void unroll(struct translation *t)
+{
+    unsigned body = t->n;
+    const struct guest_insn *last = &t->insn[body - 1];
+    if (!leads_to_beginning(t, last) || t->crosses || (t->tu->mode & MODE_CAREFUL))
+        return;
+    for (unsigned exits = t->branches; t->n + body <= TU_INSNS; exits += t->branches) {
+        if (exits + t->branches > TU_EXITS)
+            return;
+        memcpy(&t->insn[t->n], t->insn, body * sizeof(t->insn[0]));
+        memcpy(&t->taken[t->n], t->taken, body * sizeof(t->taken[0]));
+        t->taken[t->n - 1] = last->kind == GUEST_JUMP_IF;
+        t->n += body;
+        t->taken[t->n - 1] = false;
+    }
+}
+
 /*
  * Does the TU go on behind the branch `g`, its last instruction so far? Where it does, *rip is
  * set: a conditional branch is expected not to be taken, a jump within the page is followed.
@@ -400,7 +424,8 @@ static bool begins_tu(const struct translation *t, u64 rip)
  */
 static bool goes_on(const struct translation *t, const struct guest_insn *g, u64 *rip)
 {
-    if (t->branches > TU_BRANCHES || (g->kind != GUEST_JUMP_IF && g->kind != GUEST_JUMP) ||
+    if (t->branches > TU_BRANCHES || leads_to_beginning(t, g) ||
+        (g->kind != GUEST_JUMP_IF && g->kind != GUEST_JUMP) ||
         !bt_may_jump(t->bt, t->tu->mode, g->imm))
         return false;
     if (g->kind == GUEST_JUMP_IF)
@@ -416,6 +441,7 @@ static void find_run(struct translation *t)
     u64 rip = place_rip(t->tu->mode, t->tu->rip);
     while (t->n < TU_INSNS && same_page(t, rip)) {
         struct guest_insn *g = &t->insn[t->n];
+        t->taken[t->n] = false;
         if (!decode_at(t, rip, g)) {
             t->crosses = !t->n && crossing_decode(t, g);
             if (!t->crosses)
@@ -440,6 +466,8 @@ static void find_run(struct translation *t)
     if (t->n)
         end_shadow(&t->insn[t->n - 1]);
     t->next = rip;
+    if (t->n)
+        unroll(t);
     t->tu->insns = (u16)t->n;
 }
 
@@ -447,9 +475,9 @@ static bool has_room(const struct bt *bt)
 {
     return bt->used + TU_ROOM + TU_COLD * COLD_SIZE <= bt->cold &&
            bt->n_tus + 1 < cache_end(bt, MAX_TUS) &&
-           bt->n_links + TU_BRANCHES + 2 < cache_end(bt, MAX_LINKS) &&
+           bt->n_links + TU_EXITS + 2 < cache_end(bt, MAX_LINKS) &&
            bt->n_sites + 4 * TU_INSNS < cache_end(bt, MAX_SITES) &&
-           bt->n_cells + TU_BRANCHES + 2 < MAX_CELLS;
+           bt->n_cells + TU_EXITS + 2 < MAX_CELLS;
 }
 
 static void put_code(struct translation *t)

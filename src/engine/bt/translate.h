@@ -7,10 +7,11 @@
 #include "engine/bt/bt.h"
 #include "engine/bt/rewrite.h"
 
-#define TU_INSNS 40
-#define TU_COLD  288
-/* Branches in one TU, beside its last. */
+#define TU_INSNS 48
+#define TU_COLD  (6 * TU_INSNS + 64)
+/* Branches in one TU, beside its last: followed ones, and all with those of unrolled loops. */
 #define TU_BRANCHES 6
+#define TU_EXITS    24
 
 /* Where the guest's arithmetic flags are. BOTH: the saved copy is valid too. SAVED: only there,
  * if they are live at all: the host's were used for something else. */
@@ -64,6 +65,7 @@ struct translation {
     u64 next;        /* RIP behind the last instruction */
     unsigned n, now; /* instructions; the one in progress */
     unsigned branches;
+    bool taken[TU_INSNS]; /* conditional branches that the TU follows when they are taken */
     enum flags_place flags;
     struct access access[TU_INSNS][2];
     struct group group[TU_GROUPS];

@@ -88,12 +88,19 @@ static void jump(struct translation *t)
 static void jump_if(struct translation *t)
 {
     const struct guest_insn *g = translation_insn(t);
+    unsigned condition =
+        g->bytes[g->opcode] == 0x0f ? g->bytes[g->opcode + 1] : g->bytes[g->opcode];
+    condition &= 15;
+    if (t->taken[t->now]) {
+        /* Within an unrolled loop, whose last branch polls. */
+        flags_restore(t, g->flags_read);
+        exit_through(t, emit_jump_if_later(&t->e, condition ^ 1), guest_next(g));
+        return;
+    }
     if (closes_loop(g))
         put_poll(t);
     flags_restore(t, g->flags_read);
-    unsigned condition =
-        g->bytes[g->opcode] == 0x0f ? g->bytes[g->opcode + 1] : g->bytes[g->opcode];
-    exit_through(t, emit_jump_if_later(&t->e, condition & 15), g->imm);
+    exit_through(t, emit_jump_if_later(&t->e, condition), g->imm);
     if (translation_last(t))
         exit_to(t, guest_next(g));
 }
