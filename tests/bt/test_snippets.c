@@ -239,6 +239,24 @@ struct snippet {
     X(modify_ahead, "xor %r13d, %r13d; 0: cmp $5, %r13; je 2f; lea (%r13,%r13), %eax; mov "    \
                     "%eax, 3+1f(%rip); test %eax, %eax; js 2f; 1: add $0x11, %r12; inc %r13; " \
                     "jmp 0b; 2: hlt")                                                          \
+    X(unrolled, "mov $300, %ecx; lea 0xe00(%rbx), %rdi; 1: mov (%rsi), %rax; add 8(%rsi), "    \
+                "%rax; mov %rax, (%rdi); add $8, %rdi; add %eax, 4(%rsi); lea 4(%rsi), "       \
+                "%rsi; cmp $0x7f, %al; je 2f; 3: dec %ecx; jnz 1b; jmp 4f; 2: xor %rcx, "      \
+                "%r12; jmp 3b; 4: hlt")                                                        \
+    X(unrolled_fault,                                                                          \
+      "mov $0x3fff00, %edi; xor %eax, %eax; 1: inc %eax; mov %eax, 4(%rdi); mov "              \
+      "(%rdi), %rdx; add $8, %rdi; cmp $1000, %eax; jne 1b; hlt")                              \
+    X(unrolled_modify,                                                                         \
+      "xor %r13d, %r13d; 1: add $0x11, %r12; inc %r13; lea (%r13,%r13,2), %eax; "              \
+      "mov %al, 3+1b(%rip); cmp $9, %r13; jne 1b; hlt")                                        \
+    X(freed_addresses,                                                                         \
+      "lea 8(%rbx), %r10; mov $3, %r11d; lea (%r10,%r11,8), %rax; mov "                        \
+      "(%r10,%r11,8), %rcx; mov (%r10), %rdx; mov $2, %r10d; lea 16(%rsi), "                   \
+      "%r11; mov (%r11,%r10,4), %r8; inc %r10; cmp %rcx, %rdx; mov "                           \
+      "(%r11,%r10,4), %r9d; mov %r9d, %r11d; adc %r10, %r11; mov %r11, "                       \
+      "24(%rbx); mov 24(%rbx), %r11; add %r11, %r10; mov 32(%rbx), %r10b; mov "                \
+      "%r10w, %r11w; mov %r11d, 40(%rbx); movsd 8(%rbx), %xmm1; mov 16(%rbx), "                \
+      "%r11; addsd 24(%rbx), %xmm1; add %r11, %r11; mov %r11, %r12; hlt")                      \
     X(modify_second_page,                                                                      \
       "9: xor %r13d, %r13d; mov %r13d, %r12d; jmp 1f; .skip 4095-(.-9b); 1: mov "              \
       "$0x11223344, %eax; lea (%r12,%rax), %r12; inc %r13; cmp $4, %r13; je 2f; "              \

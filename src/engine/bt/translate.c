@@ -28,6 +28,7 @@ void flags_save(struct translation *t, unsigned scratch)
 {
     if (t->flags != FLAGS_HOST)
         return;
+    t->cached &= (u16)~BIT(scratch);
     emit_move(&t->e, scratch, RAX);
     emit_flags_to_ax(&t->e);
     emit_store32(&t->e, saved_flags(t), RAX);
@@ -480,11 +481,18 @@ static bool has_room(const struct bt *bt)
            bt->n_cells + TU_EXITS + 2 < MAX_CELLS;
 }
 
+/* Does translate_mem.c keep track of r10 and r11 in the instruction? Not where C code may come
+ * back: that is, where a site is. */
+static bool keeps_cached(const struct guest_insn *g)
+{
+    return g->kind == GUEST_COPY || g->kind == GUEST_SKIP || g->kind == GUEST_JUMP_IF;
+}
+
 static void put_code(struct translation *t)
 {
     find_live(t);
     coalesce(t);
-    t->held = 0;
+    t->held = t->cached = 0;
     t->tu->flags_in = t->live[0];
     put_entries(t);
     for (t->now = 0; t->now < t->n; t->now++) {
@@ -495,6 +503,8 @@ static void put_code(struct translation *t)
         translate_one(t);
         if (!keeps_r10(translation_insn(t)))
             t->held = 0;
+        if (!keeps_cached(translation_insn(t)) || t->bt->n_sites != first_site)
+            t->cached = 0;
         set_resume(t, first_site);
     }
     if (!t->ended) {

@@ -71,6 +71,7 @@ struct translation {
     struct group group[TU_GROUPS];
     unsigned n_groups;
     u32 checked[TU_GROUPS / 32 + 1]; /* groups by number + 1: their address is in its slot */
+    u16 cached;    /* R10 and R11 by bit: the host's register holds the guest's */
     unsigned held; /* number + 1 of the group whose host address is in r10; 0: none */
     struct cold cold[TU_COLD];
     unsigned n_cold;

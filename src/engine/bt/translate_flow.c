@@ -23,6 +23,7 @@ static void put_poll(struct translation *t)
 {
     if (in_shadow(t))
         return;
+    t->cached &= (u16)~BIT(R11);
     emit_load(&t->e, R11, bt_mem(t->bt, &t->bt->hot->poll));
     site_here(t, SITE_POLL);
     emit_load32(&t->e, R11, mem_at(R11, 0));

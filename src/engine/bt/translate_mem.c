@@ -33,9 +33,10 @@ static unsigned address_reg(struct translation *t, unsigned reg, unsigned scratc
 {
     if (reg >= 16)
         return NO_REG;
-    if (reg != R10 && reg != R11)
+    if ((reg != R10 && reg != R11) || t->cached >> reg & 1)
         return reg;
     emit_load(&t->e, scratch, gpr_home(t, reg));
+    t->cached &= (u16)~BIT(scratch);
     return scratch;
 }
 
@@ -69,7 +70,7 @@ u64 operand_constant(const struct guest_insn *g)
 static struct host_mem operand_mem(struct translation *t, const struct guest_insn *g)
 {
     unsigned base = address_reg(t, g->base, R10);
-    unsigned index = address_reg(t, g->index, R11);
+    unsigned index = address_reg(t, g->index, base == R11 ? R10 : R11);
     return (struct host_mem){
         .base = (u8)base, .index = (u8)index, .scale = g->scale, .disp = (s32)g->disp};
 }
@@ -173,6 +174,7 @@ static void put_check(struct translation *t, unsigned seg, unsigned size, bool w
     struct emit *e = &t->e;
     u8 *outside[2];
     unsigned n_outside = put_segment(t, seg, size, write, outside);
+    t->cached = 0;
     struct site *site = check_site(t, size, write, shared);
     for (unsigned i = 0; i < n_outside; i++)
         cold_add(t, outside[i], COLD_SIMULATE, (u32)(site - t->bt->sites), true);
@@ -194,6 +196,7 @@ static void put_constant_check(struct translation *t, u64 address, unsigned size
     u64 page = address & PAGE_MASK;
     struct host_mem tag = bt_mem(t->bt, write ? &tlb->write[slot] : &tlb->read[slot]);
     struct site *site = check_site(t, size, write, shared);
+    t->cached = 0;
     if (page == (u64)(s64)(s32)page) {
         emit_compare_mem_imm(e, 8, tag, (s32)page);
     } else {
@@ -249,6 +252,7 @@ static bool is_served(struct translation *t, const struct access *access,
         return false;
     emit_load(&t->e, R10, pointer_home(t, group));
     t->held = access->group;
+    t->cached &= (u16)~BIT(R10);
     return true;
 }
 
@@ -360,9 +364,10 @@ static void copy_registers(struct translation *t, const struct guest_insn *g)
 {
     u16 in = g->regs_read | g->regs_partial;
     for (unsigned reg = R10; reg <= R11; reg++) {
-        if (has_bit(in, reg))
+        if (has_bit(in, reg) && !has_bit(t->cached, reg))
             emit_load(&t->e, reg, gpr_home(t, reg));
     }
+    t->cached |= (in | g->regs_written) & (BIT(R10) | BIT(R11));
     if (g->faults)
         site_here(t, SITE_ACCESS);
     rewrite_copy(&t->e, g);
@@ -382,6 +387,7 @@ static void copy_high8(struct translation *t, const struct guest_insn *g, struct
     ensure(i < ARRAY_LEN(lenders));
     unsigned lent = lenders[i];
     at = free_r11(t, at);
+    t->cached = 0;
     emit_move(&t->e, R11, lent);
     emit_move(&t->e, lent, R10);
     rewrite_memory(&t->e, g, mem_at(lent, at.disp), NO_REG, NO_REG);
@@ -415,6 +421,9 @@ static void copy_memory(struct translation *t, const struct guest_insn *g)
     rewrite_memory(&t->e, g, at, freed, R11);
     if (has_bit(g->regs_written, freed))
         emit_store(&t->e, gpr_home(t, freed), R11);
+    t->cached &= (u16) ~(BIT(R10) | BIT(R11));
+    if (freed == R11)
+        t->cached |= BIT(R11);
 }
 
 void translate_copy(struct translation *t)
