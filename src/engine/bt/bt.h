@@ -257,6 +257,7 @@ struct bt {
     struct {
         u64 tus[3]; /* of 16-, 32-, 64-bit code */
         u64 insns, guest_bytes, host_bytes;
+        u64 cycles; /* of the host's TSC in translate(), with what else ran meanwhile */
         u64 flushes, evictions, page_drops, link_misses, cell_misses, indirect_misses, steps;
         u64 fills, slow_accesses, careful, callouts, quick_callouts, stops, host_faults;
         u64 reasons[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* callouts by instruction */

@@ -11,6 +11,7 @@
 #include "engine/bt/translate.h"
 
 #include <string.h>
+#include <x86intrin.h>
 
 #include "base/ensure.h"
 
@@ -76,6 +77,14 @@ static bool decode_at(const struct translation *t, u64 rip, struct guest_insn *g
                         rip, g);
 }
 
+/* The TU at `rip`, which lies in this page, if there is one. */
+static const struct tu *tu_at(const struct translation *t, u64 rip)
+{
+    const u8 *page = (const u8 *)((u64)t->tu->code & PAGE_MASK);
+    return cache_find(t->bt, page + (linear_of(t, rip) & ~PAGE_MASK), place_of(t, rip),
+                      mode_of_guest(t->tu->mode));
+}
+
 /* Flags needed at `rip`, as far as a look at the same page tells. The page is watched, so its
  * TUs die when what was seen changes. */
 static u16 live_at(const struct translation *t, u64 rip)
@@ -83,7 +92,12 @@ static u16 live_at(const struct translation *t, u64 rip)
     u16 need = 0, open = FLAGS_STATUS;
     for (unsigned i = 0; i < AHEAD && open; i++) {
         struct guest_insn g;
-        if (!same_page(t, rip) || !decode_at(t, rip, &g))
+        if (!same_page(t, rip))
+            break;
+        const struct tu *tu = tu_at(t, rip);
+        if (tu)
+            return need | (open & tu->flags_in);
+        if (!decode_at(t, rip, &g))
             break;
         need |= g.flags_read & open;
         open &= (u16)~g.flags_kill;
@@ -386,14 +400,6 @@ static bool contains(const struct translation *t, u64 rip)
     return false;
 }
 
-/* Is there a TU for `rip`, which lies in this page? */
-static bool begins_tu(const struct translation *t, u64 rip)
-{
-    const u8 *page = (const u8 *)((u64)t->tu->code & PAGE_MASK);
-    return cache_find(t->bt, page + (linear_of(t, rip) & ~PAGE_MASK), place_of(t, rip),
-                      t->tu->mode);
-}
-
 static bool leads_to_beginning(const struct translation *t, const struct guest_insn *g)
 {
     return (g->kind == GUEST_JUMP_IF || g->kind == GUEST_JUMP) &&
@@ -430,7 +436,7 @@ static bool goes_on(const struct translation *t, const struct guest_insn *g, u64
         !bt_may_jump(t->bt, t->tu->mode, g->imm))
         return false;
     if (g->kind == GUEST_JUMP_IF)
-        return !begins_tu(t, *rip) && !contains(t, *rip);
+        return !tu_at(t, *rip) && !contains(t, *rip);
     if (!same_page(t, g->imm) || contains(t, g->imm))
         return false;
     *rip = g->imm;
@@ -519,6 +525,7 @@ struct tu *translate(struct bt *bt, const u8 *code, u64 rip, u32 mode, bool *ful
 {
     struct translation t;
     u8 page[PAGE_SIZE];
+    u64 start = __rdtsc();
     *full = !has_room(bt);
     if (*full)
         return NULL;
@@ -548,6 +555,7 @@ struct tu *translate(struct bt *bt, const u8 *code, u64 rip, u32 mode, bool *ful
     bt->stats.insns += t.n;
     bt->stats.guest_bytes += t.tu->guest_size;
     bt->stats.host_bytes += t.tu->end - t.tu->start + (t.cold_end - t.cold_start);
+    bt->stats.cycles += __rdtsc() - start;
     bt->n_tus++;
     return t.tu;
 }
