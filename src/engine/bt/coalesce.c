@@ -86,7 +86,7 @@ static void note(struct scan *s, unsigned i, enum access_index which, struct gro
 {
     struct translation *t = s->t;
     struct access *access = &t->access[i][which];
-    one.first = one.last = (u8)i;
+    one.first = one.last = one.owner = (u8)i;
     one.members = 1;
     one.exits = s->exits;
     access->offset = one.low;
@@ -322,11 +322,53 @@ static bool is_lost(const struct translation *t, unsigned group)
     return false;
 }
 
+/* May a check for the operand of `to` stand before `g`? */
+static bool lets_check_pass(const struct guest_insn *g, const struct guest_insn *to)
+{
+    u32 address = (to->base < 16 ? 1u << to->base : 0) | (to->index < 16 ? 1u << to->index : 0);
+    return g->kind == GUEST_COPY && !g->memory && !g->faults && keeps_r10(g) &&
+           !(g->regs_written & address);
+}
+
+static bool is_taken(const struct translation *t, unsigned i)
+{
+    for (unsigned n = 0; n < t->n_groups; n++) {
+        if (t->group[n].hoisted && t->group[n].first == i)
+            return true;
+    }
+    return false;
+}
+
+/*
+ * Where flags are needed beyond the first access (a compare, a load, a branch), its check goes
+ * before the instruction that sets them: so they need not be saved. When it fails the careful
+ * TU begins there.
+ */
+static void hoist(struct translation *t, unsigned number)
+{
+    struct group *group = &t->group[number];
+    unsigned owner = group->owner;
+    const struct guest_insn *to = &t->insn[owner];
+    if (!t->live[owner] || to->kind != GUEST_COPY ||
+        t->access[owner][ACCESS_OPERAND].group != number + 1)
+        return;
+    for (unsigned i = owner; i && owner - i < 4;) {
+        if (!lets_check_pass(&t->insn[--i], to))
+            return;
+        if (!t->live[i]) {
+            group->hoisted = !is_taken(t, i);
+            group->first = group->hoisted ? (u8)i : group->first;
+            return;
+        }
+    }
+}
+
 static void give_slots(struct scan *s)
 {
     struct translation *t = s->t;
     for (unsigned n = 0; n < t->n_groups; n++) {
         struct group *group = &t->group[n];
+        hoist(t, n);
         if (group->members > 1 && s->slots < POINTERS && is_lost(t, n))
             group->slot = (u8)++s->slots;
     }
@@ -352,7 +394,8 @@ bool coalesce_reaches_over(const struct translation *t)
 {
     for (unsigned n = 0; n < t->n_groups; n++) {
         const struct group *group = &t->group[n];
-        if (group->members > 1 && group->first <= t->now && t->now < group->last)
+        if ((group->members > 1 || group->hoisted) && group->first <= t->now &&
+            t->now < group->last)
             return true;
     }
     return false;

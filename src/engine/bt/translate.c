@@ -506,6 +506,7 @@ static void put_code(struct translation *t)
         t->host[t->now] = bt_offset(t->bt, emit_here(&t->e));
         if (t->crosses)
             crossing_check(t);
+        check_hoisted(t);
         translate_one(t);
         if (!keeps_r10(translation_insn(t)))
             t->held = 0;

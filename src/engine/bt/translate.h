@@ -46,6 +46,8 @@ struct group {
     bool constant; /* the address is known: `low` and `high` are addresses */
     bool write;
     u8 first, last; /* instructions */
+    u8 owner;       /* the instruction whose operand is checked */
+    bool hoisted;   /* the check stands before `first`, which is before `owner` */
     u8 members;
     u8 slot; /* 0: none, else the host address goes to hot->pointer[slot - 1] */
     u16 exits;
@@ -145,6 +147,8 @@ void crossing_check(struct translation *t);
 void coalesce(struct translation *t);
 /* Is a host address kept over the present instruction? */
 bool coalesce_reaches_over(const struct translation *t);
+/* Makes the checks that are to stand before the present instruction. */
+void check_hoisted(struct translation *t);
 /* Does the host's r10 survive the instruction, but for its checks? */
 bool keeps_r10(const struct guest_insn *g);
 

@@ -225,7 +225,7 @@ struct host_mem free_r11(struct translation *t, struct host_mem at)
 static const struct group *group_of(const struct translation *t, const struct access *access)
 {
     const struct group *group = access->group ? &t->group[access->group - 1] : NULL;
-    return group && group->members > 1 ? group : NULL;
+    return group && (group->members > 1 || group->hoisted) ? group : NULL;
 }
 
 static struct host_mem pointer_home(const struct translation *t, const struct group *group)
@@ -287,6 +287,25 @@ static struct host_mem check_constant(struct translation *t, const struct access
     put_constant_check(t, (u64)group->low, (unsigned)(group->high - group->low), group->write,
                        true);
     return keep(t, access, group);
+}
+
+void check_hoisted(struct translation *t)
+{
+    for (unsigned n = 0; n < t->n_groups; n++) {
+        const struct group *group = &t->group[n];
+        if (!group->hoisted || group->first != t->now)
+            continue;
+        const struct guest_insn *g = &t->insn[group->owner];
+        const struct access *access = &t->access[group->owner][ACCESS_OPERAND];
+        flags_clobber(t);
+        t->held = 0;
+        if (group->constant) {
+            check_constant(t, access, group, 0, false);
+        } else {
+            put_offset(t, g, (s32)(group->low - access->offset));
+            check_group(t, g->seg, access, group);
+        }
+    }
 }
 
 struct host_mem check_operand(struct translation *t, const struct guest_insn *g, unsigned size,
