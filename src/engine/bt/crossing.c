@@ -55,7 +55,8 @@ void crossing_check(struct translation *t)
     unsigned at = (unsigned)page_left(place_linear(t->tu->mode, t->tu->rip));
     flags_clobber(t);
     /* Without a decoded form: the simulator fetches anew. */
-    const struct site *site = site_here(t, SITE_CALLOUT);
+    struct site *site = site_here(t, SITE_CALLOUT);
+    site->retry = site->host;
     emit_const(e, R10, second);
     emit_rm(e, 8, CMP_REG_MEM, R10, bt_mem(t->bt, &tlb->exec[tlb_slot(second)]));
     leave_if_not_equal(t, site);

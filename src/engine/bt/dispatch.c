@@ -399,11 +399,25 @@ static const void *simulate(struct bt *bt, const struct site *at)
     return stays ? go(bt, site.resume) : dispatch(bt);
 }
 
+/* The check of an instruction on two pages failed: true if that was because the TLB had not the
+ * second one, and has it now. */
+static bool fill_second_page(struct bt *bt, const struct site *site)
+{
+    const struct x86_cpu *c = bt_cpu(bt);
+    u64 la = c->code_size == 8 ? site->rip : (u32)(c->seg[SEG_CS].base + site->rip);
+    u64 second = (la & PAGE_MASK) + PAGE_SIZE;
+    second = c->code_size == 8 ? second : (u32)second;
+    return c->tlb[c->tlb_index].exec[tlb_slot(second)] != second &&
+           bt_fill(bt, gva(second), ACCESS_EXEC);
+}
+
 const void *dispatch_simulate(struct bt *bt, u64 number)
 {
     const struct site *site = &bt->sites[number];
     bt->stats.callouts++;
     bt->stats.reasons[site->mnemonic]++;
+    if (site->retry && fill_second_page(bt, site))
+        return bt_exec(bt, site->retry);
     return simulate(bt, site);
 }
 
