@@ -243,9 +243,8 @@ struct snippet {
                 "%rax; mov %rax, (%rdi); add $8, %rdi; add %eax, 4(%rsi); lea 4(%rsi), "       \
                 "%rsi; cmp $0x7f, %al; je 2f; 3: dec %ecx; jnz 1b; jmp 4f; 2: xor %rcx, "      \
                 "%r12; jmp 3b; 4: hlt")                                                        \
-    X(unrolled_fault,                                                                          \
-      "mov $0x3fff00, %edi; xor %eax, %eax; 1: inc %eax; mov %eax, 4(%rdi); mov "              \
-      "(%rdi), %rdx; add $8, %rdi; cmp $1000, %eax; jne 1b; hlt")                              \
+    X(unrolled_fault, "mov $0x3fff00, %edi; xor %eax, %eax; stc; 1: adc $3, %eax; mov %eax, "  \
+                      "4(%rdi); mov (%rdi), %rdx; lea 8(%rdi), %rdi; jnc 1b; hlt")             \
     X(unrolled_modify,                                                                         \
       "xor %r13d, %r13d; 1: add $0x11, %r12; inc %r13; lea (%r13,%r13,2), %eax; "              \
       "mov %al, 3+1b(%rip); cmp $9, %r13; jne 1b; hlt")                                        \
