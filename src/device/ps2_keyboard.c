@@ -281,7 +281,8 @@ static bool parameter(struct ps2_keyboard *k, u8 command, u8 byte)
             answer(k, k->set);
         return true;
     default: /* stays until another command comes */
-        if (byte < MODES)
+        /* A saved state may name any command. */
+        if (byte < MODES && command >= KEY_REPEATS && command < KEY_REPEATS + ARRAY_LEN(modes))
             k->mode[byte] = modes[command - KEY_REPEATS];
         k->command = command;
         break;

@@ -32,6 +32,11 @@ void vcpu_clear_room(struct vcpu *vcpu)
 
 void vcpu_destroy(struct vcpu *vcpu)
 {
+    while (vcpu->work) { /* posted, and never run */
+        struct vcpu_work *work = vcpu->work;
+        vcpu->work = work->next;
+        free(work);
+    }
     pthread_cond_destroy(&vcpu->wait_cond);
     pthread_mutex_destroy(&vcpu->wait_lock);
     munmap(vcpu, vcpu_size());
