@@ -303,14 +303,17 @@ static void run_trial(struct lockstep *l)
     take_step(l);
     /* The first half of an instruction that ends the trial is taken back with the rest. */
     if (!setjmp(l->stop)) {
+        bool rounds = false;
         while (l->n < MAX_STEPS && !pending_own(c) && !is_random(l->step[l->n].code)) {
             sim_step(l->vcpu);
             note_results(l);
             l->n++;
             take_step(l);
+            rounds |= l->step[l->n].rip == l->step[l->n - 1].rip;
         }
-        /* With something pending, a REP does one round in a step. */
-        l->whole = l->n == MAX_STEPS && l->step[l->n].rip != l->step[l->n - 1].rip;
+        /* With something pending, a REP does one round in a step, and the steps may be used up
+         * before the TU's end. */
+        l->whole = l->n == MAX_STEPS && !rounds;
     }
     l->trial = false;
     take_back(l);
