@@ -126,7 +126,7 @@ struct cell {
 /* A host instruction inside a TU at which the guest's state is known. */
 struct site {
     u64 rip;    /* of the guest instruction whose beginning it is */
-    u32 retry;  /* where a check begins again; 0: only the simulator helps */
+    u32 retry;  /* where a check begins again; CALLOUT: a second page's; 0: none */
     u32 host;   /* the host instruction that may fault; ascending in the table */
     u32 resume; /* where translated code goes on after the guest instruction */
     u32 tu;

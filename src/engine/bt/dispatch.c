@@ -416,7 +416,8 @@ const void *dispatch_simulate(struct bt *bt, u64 number)
     const struct site *site = &bt->sites[number];
     bt->stats.callouts++;
     bt->stats.reasons[site->mnemonic]++;
-    if (site->retry && fill_second_page(bt, site))
+    /* An access that its segment does not allow comes here too, and has a retry of its own. */
+    if (site->kind == SITE_CALLOUT && site->retry && fill_second_page(bt, site))
         return bt_exec(bt, site->retry);
     return simulate(bt, site);
 }

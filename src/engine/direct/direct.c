@@ -22,8 +22,8 @@
 #define MAX_STEPS 8
 
 /* Runs through a page of code that must not run directly: how many instructions, and how often
- * between two kernel entries, before the translator takes over. Often is fine: each is charged as
- * a stop, and libcrypto has its busy helpers beside CPUID. */
+ * between two kernel entries, before the translator takes over. Often is fine: each is charged
+ * as a stop, and libcrypto has its busy helpers beside CPUID. */
 #define MAX_EXCURSION  256
 #define MAX_EXCURSIONS 400
 
