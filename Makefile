@@ -10,7 +10,7 @@ JOBS ?= $(shell nproc)
 BUILD ?= build$(if $(filter-out none,$(SANITIZE)),-$(subst $(comma),-,$(SANITIZE)))
 GUESTS ?= build/guest
 ARGS ?=
-WITH_SANITIZERS ?=
+WITH_SANITIZERS ?= $(filter true,$(CI))
 
 all: build
 
@@ -57,7 +57,8 @@ userland:
 	@tools/setup.sh disk
 	@tools/userland.sh $(GUESTS)
 
-# WITH_SANITIZERS=1 adds what is worth its time in a build with sanitizers.
+# WITH_SANITIZERS=1, as in continuous integration (CI=true), adds what is worth its time in a
+# build with sanitizers.
 check: test-setup guests try-disk $(if $(WITH_SANITIZERS),sanitized)
 	@tools/check.py $(if $(WITH_SANITIZERS),--sanitized build-address-undefined) $(BUILD)
 
