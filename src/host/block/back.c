@@ -3,12 +3,12 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bits.h"
 #include "base/ensure.h"
+#include "host/thread.h"
 #include "platform/board.h"
 
 /* Enough to keep a disk's queue busy; more only take turns. Started as they are needed. */
@@ -166,18 +166,12 @@ static void *worker(void *opaque)
     return NULL;
 }
 
-/* Signals are the main thread's and the vCPUs'. */
 static void start_thread(struct block_back *back)
 {
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int failed = pthread_create(&back->threads[back->n_threads], NULL, worker, back);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    /* One is enough to go on; none is the host out of threads at the start. */
-    ensure(!failed || back->n_threads);
-    if (!failed)
+    if (thread_start(&back->threads[back->n_threads], worker, back))
         back->n_threads++;
+    /* One is enough to go on; none is the host out of threads at the start. */
+    ensure(back->n_threads);
 }
 
 /* -- The seam ------------------------------------------------------------------------------ */

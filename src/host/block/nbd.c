@@ -13,7 +13,6 @@
 #include <libnbd.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -23,6 +22,7 @@
 
 #include "base/bits.h"
 #include "base/ensure.h"
+#include "host/thread.h"
 
 #define TIMEOUT_S 30
 #define CONNECT_S 10
@@ -436,11 +436,7 @@ static bool examine(struct nbd_image *nbd, struct error *err)
 
 static bool start_thread(struct nbd_image *nbd, struct error *err)
 {
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    nbd->started = !pthread_create(&nbd->thread, NULL, pump, nbd);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    nbd->started = thread_start(&nbd->thread, pump, nbd);
     return nbd->started || error_set(err, "cannot make a thread for '%.300s'", nbd->path);
 }
 

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <slirp/libslirp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +19,7 @@
 #include "base/log.h"
 #include "host/net/frame.h"
 #include "host/net/net.h"
+#include "host/thread.h"
 #include "platform/board.h"
 
 #define MAX_QUEUED 1000 /* frames; more are lost, which TCP knows how to take */
@@ -344,7 +344,6 @@ static bool add_forwards(struct user *user, const struct net_config *config, str
 static bool user_start(struct user *user, const struct net_config *config, struct error *err)
 {
     SlirpConfig slirp = slirp_config(config);
-    sigset_t all, old;
     user->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (user->wake_fd < 0)
         return error_errno(err, "cannot make an event descriptor");
@@ -353,11 +352,7 @@ static bool user_start(struct user *user, const struct net_config *config, struc
         return error_set(err, "-netdev user: libslirp refuses these addresses");
     if (!add_forwards(user, config, err))
         return false;
-    /* Signals are the main thread's and the vCPUs'. */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    user->started = !pthread_create(&user->thread, NULL, user_thread, user);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    user->started = thread_start(&user->thread, user_thread, user);
     return user->started || error_set(err, "cannot start a thread for the network");
 }
 

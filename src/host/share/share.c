@@ -1,11 +1,10 @@
 /* The thread behind a shared directory, see share.h. */
 #include "host/share/share.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #include "base/ensure.h"
+#include "host/thread.h"
 #include "platform/board.h"
 
 struct share_back {
@@ -13,6 +12,7 @@ struct share_back {
     struct board *board;
     struct p9 *p9; /* the thread's */
     pthread_t thread;
+    bool started;
 
     pthread_mutex_t lock; /* what follows; inside the board lock */
     pthread_cond_t work;  /* a request waits, or `ending` */
@@ -116,13 +116,12 @@ struct share_back *share_create(const struct p9_config *config, struct board *bo
     pthread_mutex_init(&back->lock, NULL);
     pthread_cond_init(&back->work, NULL);
     pthread_cond_init(&back->idle, NULL);
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int failed = pthread_create(&back->thread, NULL, worker, back);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    ensure(!failed);
-    return back;
+    back->started = thread_start(&back->thread, worker, back);
+    if (back->started)
+        return back;
+    share_destroy(back);
+    error_set(err, "cannot start a thread for '%s'", config->path);
+    return NULL;
 }
 
 void share_destroy(struct share_back *back)
@@ -133,7 +132,8 @@ void share_destroy(struct share_back *back)
     back->ending = true;
     pthread_cond_broadcast(&back->work);
     pthread_mutex_unlock(&back->lock);
-    pthread_join(back->thread, NULL);
+    if (back->started)
+        pthread_join(back->thread, NULL);
     p9_destroy(back->p9);
     pthread_cond_destroy(&back->idle);
     pthread_cond_destroy(&back->work);
