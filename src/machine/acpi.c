@@ -47,7 +47,7 @@ static u32 table_address(const struct tables *tables, const u8 *table)
     return tables->base + (u32)(table - tables->buf);
 }
 
-static u8 checksum(const u8 *data, size_t size)
+u8 acpi_checksum(const u8 *data, size_t size)
 {
     u8 sum = 0;
     for (size_t i = 0; i < size; i++)
@@ -68,7 +68,7 @@ static void table_end(struct tables *tables, u8 *table, const char *signature, u
     memcpy(table + 28, "DPPL", 4);
     put(table, 32, 1, 4);
     table[9] = 0;
-    table[9] = checksum(table, size);
+    table[9] = acpi_checksum(table, size);
     tables->at = (size_t)(table - tables->buf) + size;
     ensure(tables->at <= ACPI_MAX_SIZE);
 }
@@ -323,7 +323,7 @@ size_t acpi_build(const struct acpi_config *config, u32 base, u8 *buf)
     put(buf, 16, rsdt, 4);
     put(buf, 20, ACPI_RSDP_SIZE, 4);
     put(buf, 24, xsdt, 8);
-    buf[8] = checksum(buf, 20);
-    buf[32] = checksum(buf, ACPI_RSDP_SIZE);
+    buf[8] = acpi_checksum(buf, 20);
+    buf[32] = acpi_checksum(buf, ACPI_RSDP_SIZE);
     return tables.at;
 }

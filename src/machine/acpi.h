@@ -32,3 +32,7 @@ struct acpi_config {
  * ACPI_MAX_SIZE bytes. The RSDP comes first. Returns the size.
  */
 size_t acpi_build(const struct acpi_config *config, u32 base, u8 *buf);
+
+/* The byte that makes `size` bytes with it sum up to 0, their own checksum byte being 0: in all
+ * tables of ACPI and of the MP specification. */
+u8 acpi_checksum(const u8 *data, size_t size);

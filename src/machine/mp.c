@@ -5,6 +5,7 @@
 
 #include "base/bits.h"
 #include "base/ensure.h"
+#include "machine/acpi.h"
 
 #define POINTER_SIZE 16
 #define HEADER_SIZE  44
@@ -90,14 +91,6 @@ static void put_interrupts(struct mp *mp, const struct acpi_config *board)
     put_interrupt(mp, ENTRY_LOCAL_INTERRUPT, INT_NMI, 0, BUS_ISA, 0, ALL_LAPICS, 1);
 }
 
-static u8 checksum(const u8 *data, size_t size)
-{
-    u8 sum = 0;
-    for (size_t i = 0; i < size; i++)
-        sum = (u8)(sum + data[i]);
-    return (u8)-sum;
-}
-
 static void finish_header(const struct mp *mp)
 {
     u8 *header = mp->buf + POINTER_SIZE;
@@ -108,7 +101,7 @@ static void finish_header(const struct mp *mp)
     memcpy(header + 8, "DOPPEL  DOPPELPC    ", 20);
     memcpy(header + 34, &entries, 2);
     put32(header + 36, LAPIC_BASE);
-    header[7] = checksum(header, size);
+    header[7] = acpi_checksum(header, size);
 }
 
 size_t mp_build(const struct mp_config *config, u32 base, u8 *buf)
@@ -119,7 +112,7 @@ size_t mp_build(const struct mp_config *config, u32 base, u8 *buf)
     put32(buf + 4, base + POINTER_SIZE);
     buf[8] = POINTER_SIZE / 16;
     buf[9] = SPEC_REV;
-    buf[10] = checksum(buf, POINTER_SIZE);
+    buf[10] = acpi_checksum(buf, POINTER_SIZE);
     for (unsigned n = 0; n < config->board->n_cpus; n++)
         put_cpu(&mp, config, n);
     put_bus(&mp, BUS_PCI, "PCI   ");
