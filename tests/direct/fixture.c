@@ -13,8 +13,6 @@
 
 #include <cmocka.h>
 
-#include "engine/engine.h"
-
 static const struct {
     u64 at;
     u8 bytes[12];
@@ -33,15 +31,6 @@ static const struct {
     {CODE_SIGRET, {0xb8, 15, 0, 0, 0, 0xff, 0xe3}},
     {CODE_COUNT, {0x48, 0xff, 0x07, 0xeb, 0xfb}},
 };
-
-bool fixture_can_run(void)
-{
-    struct error why;
-    bool can = direct_engine.probe(&why);
-    if (!can)
-        printf("SKIP: %s\n", why.text);
-    return can;
-}
 
 void fixture_start(struct fixture *f)
 {
@@ -85,6 +74,22 @@ void fixture_cell(struct fixture *f)
 void fixture_drop(struct fixture *f)
 {
     cell_destroy(&f->cell);
+}
+
+int fixture_setup(void **state)
+{
+    static struct fixture fixture;
+    fixture_start(&fixture);
+    fixture_cell(&fixture);
+    *state = &fixture;
+    return 0;
+}
+
+int fixture_teardown(void **state)
+{
+    fixture_drop(*state);
+    fixture_finish(*state);
+    return 0;
 }
 
 void fixture_registers(struct fixture *f, u64 rip)

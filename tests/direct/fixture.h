@@ -42,8 +42,10 @@ struct fixture {
     int memory;
 };
 
-/* False, and why on standard output: this host allows no cells. */
-bool fixture_can_run(void);
+/* Around each cmocka test: *state is a fixture with one cell. */
+int fixture_setup(void **state);
+int fixture_teardown(void **state);
+#define CELL_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 /* A zygote; then as many cells as wanted, each with its pages mapped. */
 void fixture_start(struct fixture *f);

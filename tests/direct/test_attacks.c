@@ -19,26 +19,11 @@
 #include <cmocka.h>
 
 #include "fixture.h"
+#include "probe.h"
 
 #define SYSCALLS 512
 #define X32      0x40000000u
 #define WITNESS  "/tmp/doppel-attack-witness"
-
-static int setup(void **state)
-{
-    static struct fixture fixture;
-    fixture_start(&fixture);
-    fixture_cell(&fixture);
-    *state = &fixture;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fixture_drop(*state);
-    fixture_finish(*state);
-    return 0;
-}
 
 static void renew(struct fixture *f)
 {
@@ -631,33 +616,32 @@ static void test_many_cells(void **state)
 
 int main(void)
 {
-    if (!fixture_can_run())
+    if (!probe_direct())
         return 77;
-#define ATTACK(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        ATTACK(test_every_call_by_gadget),
-        ATTACK(test_x32_by_gadget),
-        ATTACK(test_every_call_from_guest),
-        ATTACK(test_memory_calls),
-        ATTACK(test_futexes),
-        ATTACK(test_write_stub_and_orders),
-        ATTACK(test_fill_shared_pages),
-        ATTACK(test_forged_stop),
-        ATTACK(test_forger_is_off),
-        ATTACK(test_forged_arguments),
-        ATTACK(test_forged_privileges),
-        ATTACK(test_sigreturn_masks),
-        ATTACK(test_sigreturn_stacks),
-        ATTACK(test_sigreturn_selectors),
-        ATTACK(test_stack_pointers),
-        ATTACK(test_stale_mapping),
-        ATTACK(test_unmap_while_running),
-        ATTACK(test_monitor_memory),
-        ATTACK(test_only_these_mappings),
-        ATTACK(test_run_all_of_stub),
-        ATTACK(test_forge_report),
-        ATTACK(test_monitor_dies),
-        ATTACK(test_many_cells),
+        CELL_TEST(test_every_call_by_gadget),
+        CELL_TEST(test_x32_by_gadget),
+        CELL_TEST(test_every_call_from_guest),
+        CELL_TEST(test_memory_calls),
+        CELL_TEST(test_futexes),
+        CELL_TEST(test_write_stub_and_orders),
+        CELL_TEST(test_fill_shared_pages),
+        CELL_TEST(test_forged_stop),
+        CELL_TEST(test_forger_is_off),
+        CELL_TEST(test_forged_arguments),
+        CELL_TEST(test_forged_privileges),
+        CELL_TEST(test_sigreturn_masks),
+        CELL_TEST(test_sigreturn_stacks),
+        CELL_TEST(test_sigreturn_selectors),
+        CELL_TEST(test_stack_pointers),
+        CELL_TEST(test_stale_mapping),
+        CELL_TEST(test_unmap_while_running),
+        CELL_TEST(test_monitor_memory),
+        CELL_TEST(test_only_these_mappings),
+        CELL_TEST(test_run_all_of_stub),
+        CELL_TEST(test_forge_report),
+        CELL_TEST(test_monitor_dies),
+        CELL_TEST(test_many_cells),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

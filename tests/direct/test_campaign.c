@@ -14,24 +14,9 @@
 #include <cmocka.h>
 
 #include "fixture.h"
+#include "probe.h"
 
 #define VICTIM 0xb00000ull
-
-static int setup(void **state)
-{
-    static struct fixture fixture;
-    fixture_start(&fixture);
-    fixture_cell(&fixture);
-    *state = &fixture;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fixture_drop(*state);
-    fixture_finish(*state);
-    return 0;
-}
 
 static void *run_thread(void *opaque)
 {
@@ -165,13 +150,12 @@ static void test_nothing_left(void **state)
 
 int main(void)
 {
-    if (!fixture_can_run())
+    if (!probe_direct())
         return 77;
-#define ATTACK(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        ATTACK(test_mapper_under_fire),
-        ATTACK(test_racing_cells),
-        ATTACK(test_nothing_left),
+        CELL_TEST(test_mapper_under_fire),
+        CELL_TEST(test_racing_cells),
+        CELL_TEST(test_nothing_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

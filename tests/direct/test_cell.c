@@ -10,22 +10,7 @@
 #include <cmocka.h>
 
 #include "fixture.h"
-
-static int setup(void **state)
-{
-    static struct fixture fixture;
-    fixture_start(&fixture);
-    fixture_cell(&fixture);
-    *state = &fixture;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fixture_drop(*state);
-    fixture_finish(*state);
-    return 0;
-}
+#include "probe.h"
 
 static void test_stops(void **state)
 {
@@ -190,18 +175,12 @@ static void test_mapper_fails(void **state)
 
 int main(void)
 {
-    if (!fixture_can_run())
+    if (!probe_direct())
         return 77;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_stops, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_page_faults, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_all_state, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_kick, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_early_kick, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_vsyscall, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_verify, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_mapper_fails, setup, teardown),
+        CELL_TEST(test_stops),    CELL_TEST(test_page_faults), CELL_TEST(test_all_state),
+        CELL_TEST(test_kick),     CELL_TEST(test_early_kick),  CELL_TEST(test_memory),
+        CELL_TEST(test_vsyscall), CELL_TEST(test_verify),      CELL_TEST(test_mapper_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

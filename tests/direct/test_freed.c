@@ -6,7 +6,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -14,6 +13,7 @@
 #include "engine/direct/direct.h"
 #include "../bt/fixture.h"
 #include "platform/vcpu.h"
+#include "probe.h"
 
 #define USER_CODE    CODE
 #define USER_DATA    (DATA + 0x4000)
@@ -101,11 +101,8 @@ static void test_freed_by_cr4(void **state)
 
 int main(void)
 {
-    struct error why;
-    if (!direct_engine.probe(&why)) {
-        printf("SKIP: %s\n", why.text);
+    if (!probe_direct())
         return 77;
-    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_freed_by_invlpg),
         cmocka_unit_test(test_freed_by_cr3),

@@ -5,7 +5,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -13,6 +12,7 @@
 #include "../bt/fixture.h"
 #include "engine/direct/direct.h"
 #include "platform/vcpu.h"
+#include "probe.h"
 
 static void spin(unsigned ms)
 {
@@ -80,11 +80,8 @@ static void test_pinned(void **state)
 
 int main(void)
 {
-    struct error why;
-    if (!direct_engine.probe(&why)) {
-        printf("SKIP: %s\n", why.text);
+    if (!probe_direct())
         return 77;
-    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_samples),
         cmocka_unit_test(test_pinned),

@@ -7,7 +7,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,9 +16,9 @@
 #include "base/ensure.h"
 #include "engine/access.h"
 #include "engine/direct/shadow.h"
-#include "engine/engine.h"
 #include "platform/board.h"
 #include "platform/vcpu.h"
+#include "probe.h"
 #include "x86/model.h"
 
 #define RAM_SIZE (512 * MiB)
@@ -473,11 +472,8 @@ static void test_across_prefetched(void **state)
 
 int main(void)
 {
-    struct error why;
-    if (!direct_engine.probe(&why)) {
-        printf("SKIP: %s\n", why.text);
+    if (!probe_direct())
         return 77;
-    }
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         CASE(test_accessed_and_dirty),
