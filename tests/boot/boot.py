@@ -6,7 +6,6 @@ usage: tests/boot/boot.py ENGINE GUEST [--cpus N] [--doppel PATH] [--guests DIR]
 ENGINE is one of Doppel's, or qemu (which shows that guest and script are right). GUEST is cloud,
 generic or i386, as tools/guest.sh makes them. Skipped (77) when the guest is not there.
 """
-import argparse
 import os
 import re
 import sys
@@ -15,7 +14,6 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import guests  # noqa: E402
 
-SKIPPED = 77
 MACHINES = {"cloud": "x86_64", "generic": "x86_64", "i386": "i686"}
 
 
@@ -38,23 +36,16 @@ def problems(result, guest, cpus, checks):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("engine")
+    parser = guests.parser(__doc__)
     parser.add_argument("guest", choices=MACHINES)
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--memory", default="512M")
-    parser.add_argument("--doppel", default="build/doppel")
     parser.add_argument("--exchange", help="tests/boot/exchange.c; ENGINE is its seed then")
-    parser.add_argument("--guests", default="build/guest")
     parser.add_argument("--append", default="")
     parser.add_argument("--timeout", type=float, default=300)
     args = parser.parse_args()
 
-    kernel = os.path.join(args.guests, args.guest, "vmlinuz")
-    base = os.path.join(args.guests, args.guest, "initrd")
-    if not (os.path.exists(kernel) and os.path.exists(base)):
-        print("SKIP: no guest '%s'; `make guests` makes it" % args.guest)
-        return SKIPPED
+    kernel, base = guests.kernel_and_initrd(args, args.guest)
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "script.sh"), "rb") as file:
         script = file.read()
     checks = re.findall(r"^check (\w+) ", script.decode(), re.MULTILINE)
@@ -67,9 +58,8 @@ def main():
         else:
             words = guests.command(args.engine, args.doppel, kernel, initrd, append, args.memory, args.cpus)
         result = guests.boot(words, args.timeout)
-    if "no engine can run here" in result.errors or result.status == SKIPPED:
-        print("SKIP: " + result.errors.strip())
-        return SKIPPED
+    if "no engine can run here" in result.errors or result.status == guests.SKIPPED:
+        guests.skip(result.errors.strip())
     if args.exchange:
         print(result.errors.strip())
     wrong = list(problems(result, args.guest, args.cpus, checks))

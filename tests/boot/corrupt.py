@@ -7,7 +7,6 @@ Whatever the bytes, the monitor may refuse them (one line, status 2 or 3), run a
 hangs, or see it crash (triple fault): it must not crash itself, say "internal error" or a
 sanitizer's report, and must end soon when it is told to.
 """
-import argparse
 import os
 import random
 import subprocess
@@ -17,7 +16,6 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import guests  # noqa: E402
 
-SKIPPED = 77
 # What an end may look like: power-off, refusal, triple fault, our SIGTERM.
 GOOD_STATUSES = {0, 2, 3, 4, 128 + 15}
 BAD_WORDS = ("doppel: internal error", "Sanitizer: ", ": runtime error: ")
@@ -74,20 +72,14 @@ def problem(status, output):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = guests.parser(__doc__, engine=None)
     parser.add_argument("--count", type=int, default=100, help="of each kind")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=3, help="a guest may run so long")
     parser.add_argument("--engine", default="sim")
-    parser.add_argument("--doppel", default="build/doppel")
-    parser.add_argument("--guests", default="build/guest")
     args = parser.parse_args()
 
-    kernel = os.path.join(args.guests, "cloud", "vmlinuz")
-    initrd = os.path.join(args.guests, "cloud", "initrd")
-    if not os.path.exists(kernel):
-        print("SKIP: no guest; `make guests` makes it")
-        return SKIPPED
+    kernel, initrd = guests.kernel_and_initrd(args, "cloud")
     with open(kernel, "rb") as file:
         kernel_bytes = file.read()
     with open(initrd, "rb") as file:

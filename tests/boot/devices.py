@@ -6,12 +6,10 @@ usage: tests/boot/devices.py ENGINE GUEST [--cpus N] [--doppel PATH] [--guests D
 The guest runs devices.sh. Afterwards the images must be sound and hold what was written. Skipped
 (77) when the guest, mke2fs or qemu-img is not there.
 """
-import argparse
 import hashlib
 import http.server
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -22,7 +20,6 @@ import urllib.request
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import guests  # noqa: E402
 
-SKIPPED = 77
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -105,20 +102,14 @@ def disk_problems(directory, raw, qcow2, untouched, before):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("engine")
+    parser = guests.parser(__doc__)
     parser.add_argument("guest")
     parser.add_argument("--cpus", type=int, default=1)
-    parser.add_argument("--doppel", default="build/doppel")
-    parser.add_argument("--guests", default="build/guest")
     parser.add_argument("--timeout", type=float, default=550)
     args = parser.parse_args()
 
-    kernel = os.path.join(args.guests, args.guest, "vmlinuz")
-    base = os.path.join(args.guests, args.guest, "initrd")
-    if not (os.path.exists(kernel) and shutil.which("mke2fs") and shutil.which("qemu-img")):
-        print("SKIP: no guest '%s' (`make guests`), mke2fs or qemu-img" % args.guest)
-        return SKIPPED
+    kernel, base = guests.kernel_and_initrd(args, args.guest)
+    guests.need("mke2fs", "qemu-img")
     with open(os.path.join(HERE, "devices.sh"), "rb") as file:
         script = file.read()
     checks = re.findall(r"^check (\w+) ", script.decode(), re.MULTILINE)

@@ -7,10 +7,8 @@ usage: tests/boot/firmware.py ENGINE [--cpus N] [--memory M] [--interface virtio
 ENGINE is one of Doppel's, or qemu (which shows that the disk is right). Skipped (77) without
 SeaBIOS or an assembler.
 """
-import argparse
 import os
 import re
-import shutil
 import struct
 import subprocess
 import sys
@@ -19,7 +17,6 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import guests  # noqa: E402
 
-SKIPPED = 77
 BIOS = "/usr/share/seabios/bios-256k.bin"
 DISK_BYTES = 1 << 20
 LINES = ("boot sector", "second sector", "linear read", "written", "done")
@@ -89,17 +86,13 @@ def problems(args, result, image, debug):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("engine")
+    parser = guests.parser(__doc__)
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--memory", type=int, default=64)
     parser.add_argument("--interface", choices=("virtio", "ide"), default="virtio")
-    parser.add_argument("--doppel", default="build/doppel")
     parser.add_argument("--timeout", type=float, default=60)
     args = parser.parse_args()
-    if not os.path.exists(BIOS) or not shutil.which("as") or not shutil.which("ld"):
-        print("SKIP: needs SeaBIOS (package seabios) and binutils")
-        return SKIPPED
+    guests.need(BIOS, "as", "ld")
     with tempfile.TemporaryDirectory() as directory:
         image, debug = make_disk(directory), os.path.join(directory, "debug")
         result = guests.boot(command(args, image, debug), args.timeout)

@@ -1,9 +1,42 @@
-"""Starting Linux guests in tests and measurements: command lines and initial RAM disks."""
+"""Starting Linux guests in tests and measurements: what they need, command lines, RAM disks."""
+import argparse
 import os
 import shutil
-import struct
 import subprocess
 import time
+
+
+SKIPPED = 77  # the exit status that Meson takes for a skipped test
+
+
+def skip(why):
+    print("SKIP: " + why)
+    raise SystemExit(SKIPPED)
+
+
+def need(*names):
+    """Goes on only where every program (a bare name) and every file (a path) is there."""
+    missing = [name for name in names
+               if not (os.path.exists(name) if os.sep in name else shutil.which(name))]
+    if missing:
+        skip("there is no %s (guests: `make guests others disk userland`)" % ", ".join(missing))
+
+
+def parser(usage, engine="engine"):
+    """The arguments that the tests share: ENGINE [--doppel PATH] [--guests DIR]."""
+    found = argparse.ArgumentParser(description=usage)
+    if engine:
+        found.add_argument(engine)
+    found.add_argument("--doppel", default="build/doppel")
+    found.add_argument("--guests", default="build/guest")
+    return found
+
+
+def kernel_and_initrd(args, guest):
+    """The paths of a guest's two files; skips the test without them."""
+    paths = [os.path.join(args.guests, guest, name) for name in ("vmlinuz", "initrd")]
+    need(*paths)
+    return paths
 
 
 def cpio_entry(name, data, mode, inode):

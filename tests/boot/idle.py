@@ -5,7 +5,6 @@ usage: tests/boot/idle.py ENGINE GUEST [--cpus N] [--seconds S] [--doppel PATH] 
 
 Processor time is counted, so a busy host does not matter. Skipped (77) when the guest is not there.
 """
-import argparse
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import guests  # noqa: E402
 
-SKIPPED, LIMIT, TIMEOUT = 77, 2.0, 200
+LIMIT, TIMEOUT = 2.0, 200
 SCRIPT = b"echo ready\nsleep 100000\n"
 
 
@@ -26,22 +25,16 @@ def processor_seconds(pid):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("engine")
+    parser = guests.parser(__doc__)
     parser.add_argument("guest")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--doppel", default="build/doppel")
-    parser.add_argument("--guests", default="build/guest")
     args = parser.parse_args()
-    base = os.path.join(args.guests, args.guest)
-    if not os.path.exists(os.path.join(base, "vmlinuz")):
-        print("SKIP: no guest '%s' (`make guests`)" % args.guest)
-        return SKIPPED
+    kernel, base = guests.kernel_and_initrd(args, args.guest)
     with tempfile.TemporaryDirectory() as directory:
-        initrd = guests.make_initrd(os.path.join(base, "initrd"), os.path.join(directory, "initrd"),
+        initrd = guests.make_initrd(base, os.path.join(directory, "initrd"),
                                     {"script": (SCRIPT, True)})
-        words = guests.command(args.engine, args.doppel, os.path.join(base, "vmlinuz"), initrd,
+        words = guests.command(args.engine, args.doppel, kernel, initrd,
                                "console=ttyS0 quiet", "256M", args.cpus, ["-nic", "user"])
         with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
             try:

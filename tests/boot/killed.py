@@ -6,11 +6,9 @@ usage: tests/boot/killed.py ENGINE GUEST [--count N] [--seed S] [--doppel PATH] 
 Each time the image must pass qemu-img check, where clusters leaked are no harm, and hold what the
 guest was told is durable. Skipped (77) when the guest or qemu-img is not there.
 """
-import argparse
 import os
 import random
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +17,6 @@ import threading
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import guests  # noqa: E402
 
-SKIPPED = 77
 BLOCK = 4096
 BLOCKS = 16384
 START_TIMEOUT = 300
@@ -60,20 +57,14 @@ def problems(directory, image, durable):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("engine")
+    parser = guests.parser(__doc__)
     parser.add_argument("guest")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--doppel", default="build/doppel")
-    parser.add_argument("--guests", default="build/guest")
     args = parser.parse_args()
 
-    kernel = os.path.join(args.guests, args.guest, "vmlinuz")
-    base = os.path.join(args.guests, args.guest, "initrd")
-    if not (os.path.exists(kernel) and shutil.which("qemu-img")):
-        print("SKIP: no guest '%s' (`make guests`) or no qemu-img" % args.guest)
-        return SKIPPED
+    kernel, base = guests.kernel_and_initrd(args, args.guest)
+    guests.need("qemu-img")
     rng = random.Random(args.seed)
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "killed.sh"), "rb") as file:
         script = file.read()

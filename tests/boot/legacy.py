@@ -6,19 +6,17 @@ usage: tests/boot/legacy.py ENGINE [--doppel PATH] [--guests DIR] [--timeout S]
 
 Skipped (77) when the disk (tools/disk.sh) or xorriso is not there.
 """
-import argparse
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import guests  # noqa: E402
 import machine  # noqa: E402
 import system  # noqa: E402
 
-SKIPPED = 77
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -65,17 +63,11 @@ def use(guest, ssh, args, data, directory):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("engine")
-    parser.add_argument("--doppel", default="build/doppel")
-    parser.add_argument("--guests", default="build/guest")
+    parser = guests.parser(__doc__)
     parser.add_argument("--timeout", type=float, default=300)
     args = parser.parse_args()
     source = os.path.join(args.guests, "disk")
-    tools = ("ssh", "qemu-img", "xorriso")
-    if not os.path.exists(os.path.join(source, "disk.qcow2")) or not all(map(shutil.which, tools)):
-        print("SKIP: needs the system disk (`make disk`) and " + ", ".join(tools))
-        return SKIPPED
+    guests.need(os.path.join(source, "disk.qcow2"), "ssh", "qemu-img", "xorriso")
     data = os.urandom(3 << 20)
     with tempfile.TemporaryDirectory() as directory:
         disk, port = system.make_disk(directory, source, "qcow2"), machine.free_port()

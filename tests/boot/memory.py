@@ -6,7 +6,6 @@ usage: tests/boot/memory.py ENGINE GUEST [--limit MIB] [--cpus N] [--doppel PATH
 All that is resident, each page counted once (Pss), without the file that holds guest memory. Prints
 what it consists of. Status 1: more than the limit. Skipped (77) when the guest is not there.
 """
-import argparse
 import collections
 import os
 import re
@@ -18,7 +17,6 @@ import threading
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import guests  # noqa: E402
 
-SKIPPED = 77
 GUEST_MEMORY = "/memfd:doppel-ram"
 SCRIPT = b"echo ready\nsleep 1000\n"
 START_TIMEOUT = 300
@@ -55,19 +53,12 @@ def run_to_prompt(words):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("engine")
+    parser = guests.parser(__doc__)
     parser.add_argument("guest")
     parser.add_argument("--limit", type=float, default=64)
     parser.add_argument("--cpus", type=int, default=1)
-    parser.add_argument("--doppel", default="build/doppel")
-    parser.add_argument("--guests", default="build/guest")
     args = parser.parse_args()
-    kernel = os.path.join(args.guests, args.guest, "vmlinuz")
-    base = os.path.join(args.guests, args.guest, "initrd")
-    if not (os.path.exists(kernel) and os.path.exists(base)):
-        print("SKIP: no guest '%s'; `make guests` makes it" % args.guest)
-        return SKIPPED
+    kernel, base = guests.kernel_and_initrd(args, args.guest)
     with tempfile.TemporaryDirectory() as directory:
         initrd = guests.make_initrd(base, os.path.join(directory, "initrd"),
                                     {"script": (SCRIPT, True)})

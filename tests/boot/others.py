@@ -7,15 +7,14 @@ A system is a row of SYSTEMS: its files (tools/guest.sh fetches them), options, 
 serial line: what must appear, and what is typed then. ENGINE is one of Doppel's, or qemu. Skipped
 (77) when a file is not there.
 """
-import argparse
 import os
 import re
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import guests  # noqa: E402
 import machine  # noqa: E402
 
-SKIPPED = 77
 END = "end"  # instead of a pattern: the machine must have ended, with status 0
 
 # U-Boot runs the VGA BIOS with real mode's limits of 64 KiB, beyond which that BIOS reads: #GP on a
@@ -82,21 +81,15 @@ def talk(guest, dialogue, cpus, timeout):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("engine")
+    parser = guests.parser(__doc__)
     parser.add_argument("system", choices=SYSTEMS)
     parser.add_argument("--cpus", type=int, default=1)
-    parser.add_argument("--doppel", default="build/doppel")
-    parser.add_argument("--guests", default="build/guest")
     parser.add_argument("--timeout", type=float, default=200)
     args = parser.parse_args()
 
     system = SYSTEMS[args.system]
     files = [os.path.join(args.guests, name) for name in system["files"]]
-    missing = [name for name in files if not os.path.exists(name)]
-    if missing:
-        print("SKIP: no %s; `make others` gets it" % missing[0])
-        return SKIPPED
+    guests.need(*files)
     words = ["-smp", str(args.cpus), "-no-reboot"] if args.system != "uboot" else []
     words += [re.sub(r"\{(\d)\}", lambda m: files[int(m[1])], word) for word in system["words"]]
     with machine.Machine(args.engine, args.doppel, words, vga="-vga" in words) as guest:

@@ -7,7 +7,6 @@ ENGINE is one of Doppel's, or qemu. With --times the program repeats its parts a
 took, here and in the guest. Skipped (77) when the guest is not there or this kernel runs no 32-bit
 programs.
 """
-import argparse
 import os
 import re
 import subprocess
@@ -18,7 +17,6 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 import guests  # noqa: E402
 
-SKIPPED = 77
 NOTHING = "0" * 8
 FLAGS = ["-m32", "-O2", "-std=gnu17", "-static", "-nostdlib", "-ffreestanding", "-fno-pic", "-no-pie",
          "-fno-stack-protector", "-mno-sse", "-fno-tree-loop-distribute-patterns"]
@@ -30,19 +28,13 @@ def parts(text):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("engine")
+    parser = guests.parser(__doc__)
     parser.add_argument("guest", choices=["cloud", "generic", "i386"])
-    parser.add_argument("--doppel", default="build/doppel")
-    parser.add_argument("--guests", default="build/guest")
     parser.add_argument("--cc", default="gcc")
     parser.add_argument("--times", action="store_true")
     parser.add_argument("--timeout", type=float, default=200)
     args = parser.parse_args()
-    directory = os.path.join(args.guests, args.guest)
-    if not os.path.exists(os.path.join(directory, "vmlinuz")):
-        print("SKIP: no guest '%s'; `make guests` makes it" % args.guest)
-        return SKIPPED
+    kernel, base = guests.kernel_and_initrd(args, args.guest)
     words = ["x"] if args.times else []
     with tempfile.TemporaryDirectory(prefix="doppel-program32.") as temporary:
         program = os.path.join(temporary, "program32")
@@ -51,19 +43,16 @@ def main():
         try:
             here = subprocess.run([program] + words, capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            print("SKIP: no 32-bit programs here:", error)
-            return SKIPPED
+            guests.skip("no 32-bit programs here: %s" % error)
         with open(program, "rb") as file:
             script = "/program32 %s\n" % " ".join(words)
             files = {"program32": (file.read(), True), "script": (script.encode(), True)}
-        initrd = guests.make_initrd(os.path.join(directory, "initrd"),
-                                    os.path.join(temporary, "initrd"), files)
+        initrd = guests.make_initrd(base, os.path.join(temporary, "initrd"), files)
         result = guests.boot(
-            guests.command(args.engine, args.doppel, os.path.join(directory, "vmlinuz"), initrd,
+            guests.command(args.engine, args.doppel, kernel, initrd,
                            "console=ttyS0 quiet panic=-1"), args.timeout)
     if "no engine can run here" in result.errors:
-        print("SKIP: " + result.errors.strip())
-        return SKIPPED
+        guests.skip(result.errors.strip())
     expected, found = parts(here.stdout), parts(result.output)
     right = len(found) == len(expected)
     for (name, answer, native), there in zip(expected, found):

@@ -7,7 +7,6 @@ The guest lives in RAM: its RAM disk gets the programs, and the userland of tool
 What they print is compared with what the same programs print on the host, or with what must come
 out. Skipped (77) when the guest or the userland is not there.
 """
-import argparse
 import os
 import re
 import subprocess
@@ -19,7 +18,6 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 import guests  # noqa: E402
 
-SKIPPED = 77
 OWN = ["ldt", "resident", "many", "signals", "threads", "jit"]
 DEBUGGED = """
 #include <stdio.h>
@@ -124,25 +122,18 @@ def check_debian(args, directory):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("engine")
+    parser = guests.parser(__doc__)
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--only", choices=["own", "debian"])
-    parser.add_argument("--doppel", default="build/doppel")
-    parser.add_argument("--guests", default="build/guest")
     parser.add_argument("--timeout", type=int, default=900)
     args = parser.parse_args()
-    if not os.path.exists(os.path.join(args.guests, "cloud/vmlinuz")):
-        print("SKIP: no guest (make guest)")
-        return SKIPPED
+    guests.kernel_and_initrd(args, "cloud")
     failed = []
     with tempfile.TemporaryDirectory(prefix="doppel-programs.") as directory:
         if args.only != "debian":
             failed += check_own(args, directory)
         if args.only != "own":
-            if not os.path.exists(os.path.join(args.guests, "userland.tar")):
-                print("SKIP: no userland (make userland)")
-                return SKIPPED
+            guests.need(os.path.join(args.guests, "userland.tar"))
             failed += check_debian(args, directory)
     print("\n".join(failed) or f"ok - programs on {args.engine}")
     return 1 if failed else 0

@@ -7,7 +7,6 @@ CASE: floppy (our own, floppy.S), modes (all of the video BIOS's, modes.S), grub
 graphics (GRUB in a VBE mode), memtest (a pass of Memtest86+), kernel
 (Debian's, without firmware), ipxe (the network card's ROM). Skipped (77) without the packages.
 """
-import argparse
 import os
 import re
 import shutil
@@ -18,10 +17,10 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import guests  # noqa: E402
 import machine  # noqa: E402
 import terminal  # noqa: E402
 
-SKIPPED = 77
 BIOS = "/usr/share/seabios/bios-256k.bin"
 VGA_BIOS = "/usr/share/seabios/vgabios-stdvga.bin"
 GRUB = "/usr/lib/grub/i386-pc"
@@ -189,21 +188,15 @@ CASES = {"modes": (modes, ("as", "ld"), ()),
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = guests.parser(__doc__, engine=None)
     parser.add_argument("case", choices=sorted(CASES))
     parser.add_argument("engine")
-    parser.add_argument("--guests", default="build/guest")
-    parser.add_argument("--doppel", default="build/doppel")
     parser.add_argument("--timeout", type=float, default=60)
     args = parser.parse_args()
     test, programs, files = CASES[args.case]
     guest = os.path.join(args.guests, "cloud") if args.case == "kernel" else None
     files += (os.path.join(guest, "vmlinuz"),) if guest else ()
-    missing = [name for name in programs if not shutil.which(name)]
-    missing += [name for name in (BIOS, VGA_BIOS) + files if not os.path.exists(name)]
-    if missing:
-        print("SKIP: there is no " + ", ".join(missing))
-        return SKIPPED
+    guests.need(*programs, BIOS, VGA_BIOS, *files)
     terms = []
 
     def run(*words):

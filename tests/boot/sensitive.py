@@ -6,7 +6,6 @@ usage: tests/boot/sensitive.py [ENGINE...] [--doppel PATH] [--guests DIR] [--cc 
 Runs tests/boot/sensitive.c as a program of a Linux guest on each engine and compares with the
 first. Skipped (77) when the guest is not there or an engine cannot run here.
 """
-import argparse
 import os
 import subprocess
 import sys
@@ -16,7 +15,6 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 import guests  # noqa: E402
 
-SKIPPED = 77
 ENGINES = ["sim", "bt", "direct,always=on"]
 
 
@@ -32,31 +30,24 @@ def run(engine, doppel, kernel, initrd, timeout):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = guests.parser(__doc__, engine=None)
     parser.add_argument("engines", nargs="*", default=ENGINES)
-    parser.add_argument("--doppel", default="build/doppel")
-    parser.add_argument("--guests", default="build/guest")
     parser.add_argument("--cc", default="gcc")
     parser.add_argument("--timeout", type=int, default=150)
     args = parser.parse_args()
-    kernel = os.path.join(args.guests, "cloud/vmlinuz")
-    if not os.path.exists(kernel):
-        print("SKIP: no guest (make guest)")
-        return SKIPPED
+    kernel, base = guests.kernel_and_initrd(args, "cloud")
     listing = subprocess.run([args.doppel, "run", "-accel", "help"], capture_output=True, text=True,
                              check=True).stdout
     for engine in args.engines:
         if f"{engine.split(',')[0]:<14} works" not in listing:
-            print(f"SKIP: {engine} cannot run here")
-            return SKIPPED
+            guests.skip(f"{engine} cannot run here")
     with tempfile.TemporaryDirectory(prefix="doppel-sensitive.") as directory:
         program = os.path.join(directory, "sensitive")
         subprocess.run([args.cc, "-O2", "-static", "-o", program,
                         os.path.join(HERE, "sensitive.c")], check=True)
         with open(program, "rb") as file:
             files = {"sensitive": (file.read(), True), "script": (b"/sensitive\n", True)}
-        initrd = guests.make_initrd(os.path.join(args.guests, "cloud/initrd"),
-                                    os.path.join(directory, "initrd"), files)
+        initrd = guests.make_initrd(base, os.path.join(directory, "initrd"), files)
         answers = {engine: run(engine, args.doppel, kernel, initrd, args.timeout)
                    for engine in args.engines}
     first = args.engines[0]

@@ -5,7 +5,6 @@ usage: tests/boot/share.py ENGINE GUEST [--doppel PATH] [--guests DIR]
 
 Both security models, and a read-only share. Skipped (77) when the guest is not there.
 """
-import argparse
 import hashlib
 import os
 import stat
@@ -16,7 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import guests  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SKIPPED, TIMEOUT = 77, 300
+TIMEOUT = 300
 
 
 def expect(good, what):
@@ -35,10 +34,9 @@ def run(args, directory, options):
         file.write("SECRET\n")
     with open(os.path.join(HERE, "share.sh"), "rb") as file:
         script = file.read()
-    base = os.path.join(args.guests, args.guest)
-    initrd = guests.make_initrd(os.path.join(base, "initrd"), os.path.join(directory, "initrd"),
-                                {"script": (script, True)})
-    words = guests.command(args.engine, args.doppel, os.path.join(base, "vmlinuz"), initrd, "console=ttyS0 quiet",
+    kernel, base = guests.kernel_and_initrd(args, args.guest)
+    initrd = guests.make_initrd(base, os.path.join(directory, "initrd"), {"script": (script, True)})
+    words = guests.command(args.engine, args.doppel, kernel, initrd, "console=ttyS0 quiet",
                            "256M", 1, ["-virtfs", "local,path=%s,mount_tag=host,%s" % (shared, options)])
     done = guests.boot(words, TIMEOUT)
     expect(done.status == 0, "status %s\n%s%s" % (done.status, done.output, done.errors))
@@ -89,15 +87,9 @@ def read_only(args, directory):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("engine")
+    parser = guests.parser(__doc__)
     parser.add_argument("guest")
-    parser.add_argument("--doppel", default="build/doppel")
-    parser.add_argument("--guests", default="build/guest")
     args = parser.parse_args()
-    if not os.path.exists(os.path.join(args.guests, args.guest, "vmlinuz")):
-        print("SKIP: no guest '%s' (`make guests`)" % args.guest)
-        return SKIPPED
     for test in (plain, mapped, read_only):
         # Not in a tmpfs, which may lack extended attributes.
         with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:

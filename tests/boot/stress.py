@@ -6,7 +6,6 @@ usage: tests/boot/stress.py ENGINE [--cpus N] [--seconds S] [--doppel PATH] [--g
 Each class runs for S seconds and checks its own results; the kernel's log must hold no complaint.
 Skipped (77) when the guest or the host's stress-ng is not there.
 """
-import argparse
 import os
 import re
 import shutil
@@ -17,7 +16,6 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import guests  # noqa: E402
 
-SKIPPED = 77
 CLASSES = ["cpu 2", "vm 2 --vm-bytes 32M", "matrix 1", "vecmath 1", "fork 2", "clone 2", "switch 2",
            "futex 2", "pipe 2", "mmap 2 --mmap-bytes 16M", "sigsuspend 2", "sigfd 2", "sigfpe 1",
            "sigsegv 1", "timer 1", "itimer 1", "longjmp 1", "fp-error 1", "brk 1", "stack 1",
@@ -59,18 +57,12 @@ def make_initrd(base, directory, seconds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("engine")
+    parser = guests.parser(__doc__)
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--seconds", type=int, default=3)
-    parser.add_argument("--doppel", default="build/doppel")
-    parser.add_argument("--guests", default="build/guest")
     args = parser.parse_args()
-    kernel = os.path.join(args.guests, "cloud/vmlinuz")
-    base = os.path.join(args.guests, "cloud/initrd")
-    if not os.path.exists(base) or not shutil.which("stress-ng"):
-        print("SKIP: no guest 'cloud', or no stress-ng on this host")
-        return SKIPPED
+    kernel, base = guests.kernel_and_initrd(args, "cloud")
+    guests.need("stress-ng")
     with tempfile.TemporaryDirectory() as directory:
         initrd = make_initrd(base, directory, args.seconds)
         words = guests.command(args.engine, args.doppel, kernel, initrd, "console=ttyS0 quiet",

@@ -7,19 +7,17 @@ The disk is what tools/disk.sh makes. The guest compiles and runs a C program, r
 200 MiB and syncs them, reboots, finds them again, and powers off when its power button is pushed.
 ENGINE is one of Doppel's, or qemu. Skipped (77) when the disk is not there.
 """
-import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import guests  # noqa: E402
 import machine  # noqa: E402
 
-SKIPPED = 77
 LOGIN = r"^doppel login: "
 PROGRAM = """
 #include <stdio.h>
@@ -107,23 +105,15 @@ def live(guest, ssh, args):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("engine")
+    parser = guests.parser(__doc__)
     parser.add_argument("form", choices=("raw", "qcow2"))
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--memory", default="1G")
-    parser.add_argument("--doppel", default="build/doppel")
-    parser.add_argument("--guests", default="build/guest")
     parser.add_argument("--timeout", type=float, default=200)
     args = parser.parse_args()
 
     source = os.path.join(args.guests, "disk")
-    if not os.path.exists(os.path.join(source, "disk." + args.form)):
-        print("SKIP: no system disk; `make disk` makes it")
-        return SKIPPED
-    if not shutil.which("ssh") or not shutil.which("qemu-img"):
-        print("SKIP: needs ssh and qemu-img (packages openssh-client and qemu-utils)")
-        return SKIPPED
+    guests.need(os.path.join(source, "disk." + args.form), "ssh", "qemu-img")
     with tempfile.TemporaryDirectory() as directory:
         disk, port = make_disk(directory, source, args.form), machine.free_port()
         ssh = machine.Ssh(os.path.join(source, "key"), port)

@@ -7,11 +7,9 @@ With werror=stop the machine stops, and goes on when the server is back: nothing
 is durable is missing. With werror=report the guest gets errors. Skipped (77) when the guest or qemu-nbd
 is not there.
 """
-import argparse
 import os
 import queue
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +20,6 @@ sys.path[:0] = [HERE, os.path.join(HERE, "..", "control")]
 import guests  # noqa: E402
 from qmp_client import Client  # noqa: E402
 
-SKIPPED = 77
 BLOCK, BLOCKS = 4096, 16384
 TIMEOUT = 300
 
@@ -52,12 +49,11 @@ class Guest:
     def __init__(self, args, directory, server, policy):
         with open(os.path.join(HERE, "killed.sh"), "rb") as file:
             script = file.read()
-        base = os.path.join(args.guests, args.guest)
-        initrd = guests.make_initrd(os.path.join(base, "initrd"), os.path.join(directory, "initrd"),
-                                    {"script": (script, True)})
+        kernel, base = guests.kernel_and_initrd(args, args.guest)
+        initrd = guests.make_initrd(base, os.path.join(directory, "initrd"), {"script": (script, True)})
         control = os.path.join(directory, "qmp")
         drive = "file=nbd+unix:///?socket=%s,format=raw,cache=writethrough,%s" % (server.socket, policy)
-        words = guests.command(args.engine, args.doppel, os.path.join(base, "vmlinuz"), initrd, "console=ttyS0",
+        words = guests.command(args.engine, args.doppel, kernel, initrd, "console=ttyS0",
                                "256M", 1, ["-drive", drive, "-qmp", "unix:%s,server=on,wait=off" % control])
         self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         self.lines = queue.Queue()
@@ -130,15 +126,10 @@ def report(args, directory):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("engine")
+    parser = guests.parser(__doc__)
     parser.add_argument("guest")
-    parser.add_argument("--doppel", default="build/doppel")
-    parser.add_argument("--guests", default="build/guest")
     args = parser.parse_args()
-    if not (os.path.exists(os.path.join(args.guests, args.guest, "vmlinuz")) and shutil.which("qemu-nbd")):
-        print("SKIP: no guest '%s' (`make guests`) or no qemu-nbd" % args.guest)
-        return SKIPPED
+    guests.need("qemu-nbd")
     for test in (stop_and_go_on, report):
         with tempfile.TemporaryDirectory() as directory:
             test(args, directory)
