@@ -5,17 +5,9 @@
  * (cylinder, head, sector and linear), the memory map by INT 15h. Each step prints its name; a
  * failure prints '!' and ends with status 2 * 1 + 1, success with 2 * 10h + 1.
  */
-    .code16
-    .globl _start
-    .text
-_start:
-    ljmp    $0, $begin
-begin:
-    xorw    %ax, %ax
-    movw    %ax, %ds
-    movw    %ax, %es
-    movw    %ax, %ss
-    movw    $0x7c00, %sp
+    .include "sector.inc"
+
+    begin_sector
     movb    %dl, drive
     movw    $hello, %si
     call    print
@@ -29,15 +21,7 @@ begin:
     jc      fail
     jmp     second
 
-print:
-    lodsb
-    testb   %al, %al
-    jz      1f
-    movb    $0x0e, %ah
-    movw    $0x0007, %bx
-    int     $0x10
-    jmp     print
-1:  ret
+    define_print
 
 fail:
     movw    $failed, %si
@@ -68,8 +52,7 @@ print_hex:
 hello:  .asciz "boot sector\r\n"
 failed: .asciz "!\r\n"
 drive:  .byte 0
-    .org    510
-    .word   0xaa55
+    end_sector
 
 second:
     movw    $text_second, %si

@@ -28,7 +28,7 @@ def make_disk(directory):
     """Assembles disk.S to an image of 1 MiB."""
     source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "disk.S")
     objects, image = os.path.join(directory, "disk.o"), os.path.join(directory, "disk.img")
-    subprocess.run(["as", "--32", "-o", objects, source], check=True)
+    subprocess.run(["as", "--32", "-I", os.path.dirname(source), "-o", objects, source], check=True)
     subprocess.run(["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", "-o",
                     image, objects], check=True)
     os.truncate(image, DISK_BYTES)

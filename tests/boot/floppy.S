@@ -3,17 +3,9 @@
  * and through the BIOS, sectors of three tracks with both heads, one written and read back, a line
  * from the keyboard, and a program in virtual-8086 mode. screens.py reads the screen.
  */
-    .code16
-    .globl _start
-    .text
-_start:
-    ljmp    $0, $begin
-begin:
-    xorw    %ax, %ax
-    movw    %ax, %ds
-    movw    %ax, %es
-    movw    %ax, %ss
-    movw    $0x7c00, %sp
+    .include "sector.inc"
+
+    begin_sector
     movb    %dl, drive
     movw    $3, %ax             /* 80 x 25, cleared */
     int     $0x10
@@ -28,15 +20,7 @@ begin:
     jc      fail
     jmp     second
 
-print:
-    lodsb
-    testb   %al, %al
-    jz      1f
-    movb    $0x0e, %ah
-    movw    $0x0007, %bx
-    int     $0x10
-    jmp     print
-1:  ret
+    define_print
 
 fail:
     movw    $failed, %si
@@ -47,8 +31,7 @@ fail:
 hello:  .asciz "boot sector\r\n"
 failed: .asciz "failed\r\n"
 drive:  .byte 0
-    .org    510
-    .word   0xaa55
+    end_sector
 
 /* Sector 1 of track `ch`, head `dh` to 0:9000h; function in %ah. */
 sector:

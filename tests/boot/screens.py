@@ -43,7 +43,7 @@ def expect(term, pattern, seconds):
 def make_floppy(directory, name):
     source = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".S")
     objects, image = os.path.join(directory, name + ".o"), os.path.join(directory, name + ".img")
-    subprocess.run(["as", "--32", "-o", objects, source], check=True)
+    subprocess.run(["as", "--32", "-I", os.path.dirname(source), "-o", objects, source], check=True)
     subprocess.run(["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", "-o",
                     image, objects], check=True)
     os.truncate(image, 1440 * 1024)

@@ -20,8 +20,8 @@
 #include "machine/vm.h"
 #include "platform/device.h"
 #include "platform/ram.h"
+#include "tiny.h"
 
-#define LOAD    0x200000
 #define COUNTER 0x300000
 #define TICK    10000000 /* ns */
 
@@ -119,17 +119,6 @@ static void watch(void *opaque, const struct vm_event *event)
     test->resumes += event->kind == VM_EVENT_RESUME;
 }
 
-static void write_kernel(const char *path)
-{
-    const u32 header[8] = {0x1badb002, 1 << 16,  -(0x1badb002u + (1 << 16)), LOAD, LOAD, 0,
-                           0,          LOAD + 32};
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(header, sizeof(header), 1, file), 1);
-    assert_int_equal(fwrite(code, sizeof(code), 1, file), 1);
-    fclose(file);
-}
-
 static void test_stands_still(void **state)
 {
     struct log log = {.fd = 2};
@@ -141,7 +130,7 @@ static void test_stands_still(void **state)
     assert_non_null(mkdtemp(directory));
     snprintf(kernel, sizeof(kernel), "%s/kernel", directory);
     snprintf(test.socket, sizeof(test.socket), "%s/serial", directory);
-    write_kernel(kernel);
+    tiny_write(kernel, code, sizeof(code));
     struct vm_config config = {
         .kernel = kernel,
         .command_line = "",

@@ -14,8 +14,8 @@
 #include <cmocka.h>
 
 #include "machine/vm.h"
+#include "tiny.h"
 
-#define LOAD  0x200000
 #define LOOPS 200000
 
 /* A multiboot image that adds the first letter behind its name in the command line to a counter
@@ -30,17 +30,6 @@ static const u8 code[] = {
     0xa1, 0x00, 0x00, 0x30, 0x00, 0x24, 0x7f, /* mov 0x300000,%eax; and $0x7f,%al */
     0xe6, 0xf4, 0xeb, 0xfe,                   /* out %al,$0xf4; jmp . */
 };
-
-static void write_kernel(const char *path)
-{
-    const u32 header[8] = {0x1badb002, 1 << 16,  -(0x1badb002u + (1 << 16)), LOAD, LOAD, 0,
-                           0,          LOAD + 32};
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(header, sizeof(header), 1, file), 1);
-    assert_int_equal(fwrite(code, sizeof(code), 1, file), 1);
-    fclose(file);
-}
 
 struct machine {
     const char *kernel;
@@ -80,7 +69,7 @@ static void test_two_machines(void **state)
     int fd = mkstemp(path);
     assert_true(fd >= 0);
     close(fd);
-    write_kernel(path);
+    tiny_write(path, code, sizeof(code));
     struct machine machines[] = {{.kernel = path, .words = "\x03"},
                                  {.kernel = path, .words = "\x05"},
                                  {.kernel = path, .words = "\x0b"}};
@@ -116,7 +105,7 @@ static void test_gives_back(void **state)
     int fd = mkstemp(path);
     assert_true(fd >= 0);
     close(fd);
-    write_kernel(path);
+    tiny_write(path, code, sizeof(code));
     unsigned before = open_files();
     for (unsigned i = 0; i < 5; i++) {
         struct machine machine = {.kernel = path, .words = "\x01"};
