@@ -63,7 +63,7 @@ void fixture_cell(struct fixture *f)
 {
     struct error err;
     struct mapper *m = &f->cell.mapper;
-    if (!cell_create(&f->cell, &f->zygote, BASE, &err))
+    if (!cell_create(&f->cell, &f->zygote, BASE, false, &err))
         fail_msg("%s", err.text);
     mapper_map(m, CODE, 1, CODE_PAGE * PAGE_SIZE, PROT_READ | PROT_EXEC);
     mapper_map(m, DATA, 1, DATA_PAGE * PAGE_SIZE, PROT_READ | PROT_WRITE);

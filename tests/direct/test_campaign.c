@@ -131,7 +131,7 @@ static void test_nothing_left(void **state)
         assert_int_equal(getrlimit(what[i % 2], &old), 0);
         less = (struct rlimit){i % 2 ? PAGE_SIZE : (u64)before + i / 2, old.rlim_max};
         assert_int_equal(setrlimit(what[i % 2], &less), 0);
-        bool made = cell_create(&cell, &f->zygote, BASE, &err);
+        bool made = cell_create(&cell, &f->zygote, BASE, false, &err);
         assert_int_equal(setrlimit(what[i % 2], &old), 0);
         if (made)
             cell_destroy(&cell);

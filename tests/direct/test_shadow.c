@@ -136,7 +136,7 @@ static int setup(void **state)
     use_space(g, TABLES);
     put_code(g);
     if (!zygote_create(&g->zygote, pmap_file(g->board.pmap), &err) ||
-        !cell_create(&g->cell, &g->zygote, BASE, &err))
+        !cell_create(&g->cell, &g->zygote, BASE, false, &err))
         fail_msg("%s", err.text);
     *state = g;
     return 0;

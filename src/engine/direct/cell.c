@@ -83,7 +83,7 @@ static void put_program(struct program *program, struct sock_filter *code,
     *program = (struct program){.n = filter->n, .code = address};
 }
 
-static void fill_setup(struct setup *s, u64 base)
+static void fill_setup(struct setup *s, u64 base, bool narrow)
 {
     u64 here = base + SETUP_OFFSET;
     struct filter filter;
@@ -95,7 +95,8 @@ static void fill_setup(struct setup *s, u64 base)
     s->stack.flags = 1u << 31; /* SS_AUTODISARM */
     s->stack.size = (CELL_PAGES - CELL_STACK_PAGE) * PAGE_SIZE;
     filter_cell(&filter, control_address(base, CONTROL_TURN),
-                control_address(base, CONTROL_MTURN));
+                control_address(base, CONTROL_MTURN),
+                narrow ? control_address(base, CONTROL_TLS) : 0);
     put_program(&s->cell, s->cell_code, &filter, here + offsetof(struct setup, cell_code));
     filter_mapper(&filter, base + CELL_ORDERS_PAGE * PAGE_SIZE);
     put_program(&s->mapper, s->mapper_code, &filter,
@@ -105,8 +106,9 @@ static void fill_setup(struct setup *s, u64 base)
 /* The cell's own set-up, in an order that matters: the mapper is cloned while there are
  * descriptors and no handlers; Syscall User Dispatch comes last but for the filter, which then
  * comes through the gadget. */
-static void fill_script(struct order *to, u64 base)
+static void fill_script(struct order *to, u64 base, bool narrow)
 {
+    const u8 *last = narrow ? cell_stub_legacy_end : cell_stub_gadget_end;
     u64 setup = base + SETUP_OFFSET, behind = base + CELL_PAGES * PAGE_SIZE;
     struct order *o = to;
     *o++ = (struct order){SYS_set_tid_address, {control_address(base, CONTROL_MTURN)}};
@@ -122,7 +124,8 @@ static void fill_script(struct order *to, u64 base)
             {(u64)caught[i], setup + offsetof(struct setup, action), 0, sizeof(u64)}};
     *o++ = (struct order){SYS_prctl,
                           {PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON,
-                           stub_address(base, cell_stub_gadget_end), 1, 0}};
+                           stub_address(base, cell_stub_gadget_end),
+                           (u64)(last - cell_stub_gadget_end) + 1, 0}};
     *o++ = (struct order){SYS_seccomp,
                           {SECCOMP_SET_MODE_FILTER, 0, setup + offsetof(struct setup, cell)}};
     o->number = (u64)SCRIPT_END;
@@ -147,11 +150,11 @@ static void fill(struct cell *cell)
     u64 stub_size = (u64)(cell_stub_end - cell_stub);
     ensure(stub_size <= SETUP_OFFSET);
     memcpy(cell->place.block, cell_stub, stub_size);
-    fill_setup((struct setup *)(cell->place.block + SETUP_OFFSET), base);
+    fill_setup((struct setup *)(cell->place.block + SETUP_OFFSET), base, cell->narrow);
     struct orders *orders = cell->mapper.orders;
     for (unsigned i = 0; i < ARRAY_LEN(orders->value); i++)
         orders->value[i] = i + 1;
-    fill_script(orders->script, base);
+    fill_script(orders->script, base, cell->narrow);
     fill_mapper(&cell->mapper, base);
     snprintf(cell->waiting, sizeof(cell->waiting), "%d 0x%llx 0x0 0x0 0x0 ", SYS_futex,
              (unsigned long long)control_address(base, CONTROL_TURN));
@@ -199,6 +202,20 @@ static void give_turn(struct cell *cell)
         futex(&control->turn, FUTEX_WAKE, 1, NULL);
 }
 
+/* Has the stub set what differs. Counted here: the guest can write where it is told. */
+static void put_tls(struct cell *cell)
+{
+    struct control *control = cell->control;
+    u32 n = 0;
+    for (unsigned i = 0; cell->narrow && i < TLS_MAX; i++) {
+        const struct tls *want = &cell->tls[i];
+        if (cell->tls_unknown || memcmp(want, &cell->tls_set[i], sizeof(*want)) != 0)
+            control->tls[n++] = cell->tls_set[i] = *want;
+    }
+    control->n_tls = n;
+    cell->tls_unknown = false;
+}
+
 enum cell_end cell_run(struct cell *cell, struct x86_cpu *c, struct stop *stop)
 {
     ensure(!cell->dead);
@@ -206,6 +223,7 @@ enum cell_end cell_run(struct cell *cell, struct x86_cpu *c, struct stop *stop)
     /* A kick that came after the last stop is still pending there, and will stop it again. */
     if (atomic_load(&cell->kicked))
         atomic_store(&cell->kicked, now());
+    put_tls(cell);
     frame_write(&cell->place, c);
     give_turn(cell);
     bool stopped = wait_turn(cell, UINT64_MAX);
@@ -267,11 +285,16 @@ static bool start(struct cell *cell, struct error *err)
     return true;
 }
 
-bool cell_create(struct cell *cell, struct zygote *zygote, u64 base, struct error *err)
+bool cell_create(struct cell *cell, struct zygote *zygote, u64 base, bool narrow,
+                 struct error *err)
 {
+    ensure(!narrow || base + CELL_PAGES * PAGE_SIZE <= NARROW_END);
     memset(cell, 0, sizeof(*cell));
     cell->zygote = zygote;
     cell->place.base = base;
+    cell->narrow = cell->tls_unknown = narrow;
+    for (unsigned i = 0; i < TLS_MAX; i++)
+        cell->tls[i] = (struct tls){.entry = TLS_FIRST + i, .flags = TLS_EMPTY};
     cell->deadline = KICK_DEADLINE;
     cell->pid = cell->status = cell->process = cell->mapper.event = -1;
     cell->block_file = -1;

@@ -16,8 +16,18 @@
 #include "engine/direct/mapper.h"
 #include "engine/direct/zygote.h"
 
+/* Where a narrow cell's block must lie. */
+#define NARROW_END BIT(32)
+
 struct cell {
     struct zygote *zygote;
+    /* For 32-bit code, which may also be 64-bit for a while: its block lies below 4 GiB, and it
+     * may set thread-local segments. Another one is wide, and not for 32-bit code. */
+    bool narrow;
+    /* Narrow: the host's places for such segments as they shall be, `tls_set` as they were made
+     * last; unknown where code that nobody answers for ran since. */
+    struct tls tls[TLS_MAX], tls_set[TLS_MAX];
+    bool tls_unknown;
     struct frame_place place;
     struct control *control; /* in place.block */
     struct mapper mapper;
@@ -33,7 +43,8 @@ struct cell {
 };
 
 /* A new cell without guest pages, stopped and verified. */
-bool cell_create(struct cell *cell, struct zygote *zygote, u64 base, struct error *err);
+bool cell_create(struct cell *cell, struct zygote *zygote, u64 base, bool narrow,
+                 struct error *err);
 /* Kills both tasks and waits for their end: after this none of its mappings exists. */
 void cell_destroy(struct cell *cell);
 
@@ -47,7 +58,8 @@ enum cell_end {
     CELL_DEAD, /* it did what is not allowed, did not answer a kick, or reports nonsense; *c is
                   the state of the last resume */
 };
-/* Runs guest code at *c, CPL 3 in 64-bit mode, until it stops. */
+/* Runs guest code at *c, CPL 3 in 64-bit mode, in a narrow cell also in 32-bit compatibility
+ * mode, until it stops. */
 enum cell_end cell_run(struct cell *cell, struct x86_cpu *c, struct stop *stop);
 
 /* Makes a running cell stop soon; any thread. */

@@ -11,6 +11,7 @@
 #include <x86intrin.h>
 
 #include "base/ensure.h"
+#include "engine/direct/compat.h"
 #include "engine/sim/sim.h"
 #include "memory/walk.h"
 #include "x86/interrupt.h"
@@ -43,11 +44,13 @@ static void drop_cell(struct space *s)
 
 /* Where no usual program has anything: above heaps, below libraries and stacks; and the block
  * within one region. */
-static u64 choose_base(void)
+static u64 choose_base(bool narrow)
 {
     u64 random = 0;
     ensure(getrandom(&random, sizeof(random), 0) == sizeof(random));
-    u64 region = 0x100000000000 + (random % 0x400000000000 & ~(BIT(REGION_SHIFT) - 1));
+    u64 first = narrow ? 0x20000000 : 0x100000000000;
+    u64 size = narrow ? 0x30000000 : 0x400000000000;
+    u64 region = first + (random % size & ~(BIT(REGION_SHIFT) - 1));
     return region + (random >> 48) % (REGION_PAGES - CELL_PAGES) * PAGE_SIZE;
 }
 
@@ -97,18 +100,34 @@ static void pin_cell(const struct cell *cell)
     sched_setaffinity(cell->mapper.pid, sizeof(one), &one);
 }
 
+static bool try_cell(struct zygote *zygote, bool narrow, struct error *why);
+
+/* Has the host cells for 32-bit code? It may lack the system calls of such programs. */
+static bool has_narrow(struct direct *d)
+{
+    struct error why;
+    if (!d->narrow_tried)
+        d->no_narrow = !try_cell(&d->zygote, true, &why);
+    d->narrow_tried = true;
+    return !d->no_narrow;
+}
+
 static bool need_cell(struct direct *d, struct space *s)
 {
     struct space *oldest;
     struct error err;
-    if (s->has_cell && s->cell.dead)
+    s->narrow |= d->world.cpu->code_size != 8;
+    if (s->has_cell && (s->cell.dead || s->cell.narrow < s->narrow))
         drop_cell(s);
     if (s->has_cell)
         return true;
     if (count_cells(d, &oldest) >= MAX_CELLS)
         drop_cell(oldest);
-    if (!cell_create(&s->cell, &d->zygote, choose_base(), &err))
+    if (s->narrow && !has_narrow(d))
         return false;
+    if (!cell_create(&s->cell, &d->zygote, choose_base(s->narrow), s->narrow, &err))
+        return false;
+    s->shadow.narrow = s->narrow;
     s->cell.mapper.batches = &d->stats.batches;
     s->has_cell = true;
     s->generation = d->generation;
@@ -147,6 +166,7 @@ static void serve_frames(struct direct *d)
 static void compare(struct direct *d, struct space *s)
 {
     u64 before = s->shadow.pages;
+    s->cell.tls_unknown = true; /* the last process may have changed them by itself */
     u64 dropped = shadow_compare(&s->shadow, &d->world, &s->cell);
     s->generation = d->generation;
     if (before >= 16 && dropped > before - before / 8 && !d->always)
@@ -172,6 +192,10 @@ static bool prepare(struct direct *d, struct space *s)
         return false;
     if (shadow_collides(&d->world, &s->cell)) {
         drop_cell(s);
+        return false;
+    }
+    if (s->cell.narrow && !compat_read_tls(d->world.cpu, d->world.pmap, s->cell.tls)) {
+        d->stats.stays[STAY_SELECTORS]++;
         return false;
     }
     if (s->expected.due) {
@@ -203,12 +227,19 @@ static u8 code_byte(struct direct *d, u64 address)
     return page ? page[where.v & ~PAGE_MASK] : 0;
 }
 
+/* So many bytes before the instruction pointer. */
+static u64 rip_less(const struct x86_cpu *c, unsigned bytes)
+{
+    u64 at = c->rip - bytes;
+    return c->code_size == 8 ? at : (u32)at;
+}
+
 /* Back to the beginning of a system call, if there is one: SYSCALL, INT n and SYSENTER have two
  * bytes. */
 static void serve_syscall(struct direct *d)
 {
     struct x86_cpu *c = d->world.cpu;
-    u64 at = c->rip - 2;
+    u64 at = rip_less(c, 2);
     u8 first = code_byte(d, at), second = code_byte(d, at + 1);
     bool call = (first == 0x0f && (second == 0x05 || second == 0x34)) || first == 0xcd;
     d->stats.syscalls++;
@@ -222,13 +253,13 @@ static void serve_debug(struct direct *d, const struct stop *stop)
 {
     struct x86_cpu *c = d->world.cpu;
     if (stop->trap == VEC_BP) {
-        bool one = code_byte(d, c->rip - 1) == 0xcc;
-        c->rip -= one ? 1 : 2;
+        bool one = code_byte(d, rip_less(c, 1)) == 0xcc;
+        c->rip = rip_less(c, one ? 1 : 2);
         step(d);
     } else if (code_byte(d, c->rip) == 0xf1) {
         step(d); /* INT1, on hosts that report it as a fault */
-    } else if (code_byte(d, c->rip - 1) == 0xf1) {
-        c->rip--;
+    } else if (code_byte(d, rip_less(c, 1)) == 0xf1) {
+        c->rip = rip_less(c, 1);
         step(d);
     } else if (c->rflags & FLAG_TF) {
         c->pending_db |= DR6_BS;
@@ -302,6 +333,8 @@ static bool serve(struct direct *d, struct space *s, const struct stop *stop)
     case SIGSEGV:
         if (stop->trap == VEC_PF)
             return serve_page_fault(d, s, stop);
+        if (stop->trap == VEC_OF) /* a trap: INTO, INT 4 */
+            c->rip = rip_less(c, code_byte(d, rip_less(c, 2)) == 0xcd ? 2 : 1);
         step(d);
         return true;
     default:
@@ -334,27 +367,6 @@ static void set_running(struct direct *d, struct cell *cell)
     pthread_mutex_lock(&d->kick_lock);
     d->running = cell;
     pthread_mutex_unlock(&d->kick_lock);
-}
-
-/* A selector that user code loaded by itself: what the guest's own table says. */
-static void load_selector(struct x86_cpu *c, enum x86_seg_reg seg, u16 selector)
-{
-    jmp_buf unwind;
-    c->unwind = &unwind;
-    if (!setjmp(unwind))
-        x86_seg_load(c, seg, selector);
-}
-
-static void derive(struct x86_cpu *c, const struct stop *stop)
-{
-    static const u8 segments[] = {SEG_DS, SEG_ES, SEG_FS, SEG_GS};
-    for (unsigned i = 0; i < ARRAY_LEN(segments); i++) {
-        if (unlikely(stop->selector[i]))
-            load_selector(c, segments[i], stop->selector[i]);
-    }
-    if (unlikely(stop->cs == 0x23))
-        c->seg[SEG_CS] = x86_seg_flat(0x23, SEG_CODE | SEG_READ | SEG_DB | 3 << 5);
-    x86_derive(c);
 }
 
 static bool is_death(struct space *s, enum cell_end end)
@@ -398,7 +410,7 @@ static bool run_once(struct direct *d, struct space *s)
         serve_death(d, s);
         return true;
     }
-    derive(c, &stop);
+    compat_take(c, &stop);
     bool goes_on = serve(d, s, &stop);
     if (!d->always)
         judge(d, s, &stop, d->stats.batches != batches);
@@ -451,20 +463,27 @@ static void direct_kick(struct vcpu *vcpu)
 /* -- Life ---------------------------------------------------------------------------------- */
 
 /* A whole cell, made and run: about a millisecond. */
-static bool try_cell(struct zygote *zygote, struct error *why)
+static bool try_cell(struct zygote *zygote, bool narrow, struct error *why)
 {
+    const u16 selector = narrow ? TLS_FIRST << 3 | 3 : 0;
+    const u32 thread = 0x12345000;
     struct cell cell;
     struct stop stop;
-    if (!cell_create(&cell, zygote, choose_base(), why))
+    if (!cell_create(&cell, zygote, choose_base(narrow), narrow, why))
         return false;
+    cell.tls[0] = (struct tls){TLS_FIRST, thread, 0xfffff, TLS_DATA};
     struct x86_cpu *c = aligned_alloc(64, align_up(sizeof(*c), 64));
     ensure(c);
     memset(c, 0, sizeof(*c));
     c->rip = PAGE_SIZE;
+    c->code_size = narrow ? 4 : 8;
+    c->seg[SEG_GS] = (struct x86_seg){.sel = selector, .base = thread};
     c->fpu.xstate_bv = XCR0_X87 | XCR0_SSE | XCR0_AVX;
     c->fpu.mxcsr = 0x1f80;
     bool good = cell_run(&cell, c, &stop) == CELL_STOPPED && stop.signal == SIGSEGV &&
-                stop.cr2 == PAGE_SIZE && cell_verify(&cell);
+                stop.cr2 == PAGE_SIZE && cell_verify(&cell) &&
+                stop.cs == (narrow ? HOST_CS32 : HOST_CS) && stop.selector[3] == selector &&
+                c->seg[SEG_GS].base == thread;
     if (!good)
         error_set(why, "a cell does not report as it should");
     free(c);
@@ -482,7 +501,7 @@ static bool direct_probe(struct error *why)
         return error_errno(why, "cannot make a memory file");
     bool good = zygote_create(&zygote, memory, why);
     if (good) {
-        good = try_cell(&zygote, why);
+        good = try_cell(&zygote, false, why);
         zygote_destroy(&zygote);
     }
     close(memory);

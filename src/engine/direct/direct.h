@@ -10,6 +10,7 @@
  *   frame.c             its registers
  *   mapper.c            its mappings, as orders
  *   shadow.c scan.c     which mappings, and which code
+ *   compat.c            32-bit code: segment registers
  *   policy.c            who gets a cell
  *   notes.c             what the translator tells: privilege changes, TLB flushes, code changed
  *   direct.c            the engine: runs cells and serves their stops
@@ -36,7 +37,8 @@
 /* A guest address space, by its CR3. */
 struct space {
     u64 cr3;
-    u64 used; /* when it was current last */
+    u64 used;    /* when it was current last */
+    bool narrow; /* it was seen to run 32-bit code: its cell has to be narrow */
     bool has_cell;
     struct cell cell;
     struct shadow shadow;
@@ -65,7 +67,7 @@ struct notes {
 
 /* What keeps user code under the translator, whatever it would gain. */
 enum stay {
-    STAY_MODE,      /* 16- or 32-bit code */
+    STAY_MODE,      /* 16-bit code; 32-bit code of a kernel without long mode, see compat.h */
     STAY_SELECTORS, /* others than Linux's */
     STAY_CONTROL,   /* CR0: lazy FPU */
     STAY_FEATURES,  /* CR4, XCR0: what user code could tell from the host's */
@@ -73,6 +75,7 @@ enum stay {
     STAY_DEBUG,     /* breakpoints */
     STAY_ADDRESS,   /* not the lower half */
     STAY_SHADOW,    /* an instruction behind MOV SS or STI, a pending #DB */
+    STAY_HOST,      /* 32-bit code, for which the host has no cells */
     N_STAYS,
 };
 extern const char *const stay_names[N_STAYS];
@@ -90,7 +93,8 @@ struct direct {
     u64 clock;            /* counts changes of address space */
     u64 generation;       /* counts what invalidates more than a page */
     struct notes notes;
-    bool always; /* -accel direct,always=on */
+    bool always;                  /* -accel direct,always=on */
+    bool narrow_tried, no_narrow; /* the host's cells for 32-bit code: probed; none */
     struct {
         bool on;
         u64 used;        /* when a cell ran last, TSC */

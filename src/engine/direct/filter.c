@@ -11,6 +11,9 @@
 #include "base/ensure.h"
 #include "engine/direct/protocol.h"
 
+/* In the 32-bit table. */
+#define LEGACY_SET_THREAD_AREA 243
+
 /* The host's vsyscall page makes these. */
 static const u32 vsyscalls[] = {SYS_gettimeofday, SYS_time, SYS_getcpu};
 
@@ -70,17 +73,33 @@ static void need_value(struct filter *f, unsigned argument, u64 value)
     need(f, (u32)(value >> 32));
 }
 
-static void start(struct filter *f)
+static void start_calls(struct filter *f)
 {
-    f->n = 0;
     load(f, offsetof(struct seccomp_data, arch));
     need(f, AUDIT_ARCH_X86_64);
     load(f, offsetof(struct seccomp_data, nr));
 }
 
-void filter_cell(struct filter *f, u64 turn, u64 mturn)
+/* The calls of the 32-bit table. Numbers mean something else there. */
+static void filter_legacy(struct filter *f, u64 tls)
 {
-    start(f);
+    load(f, offsetof(struct seccomp_data, arch));
+    u16 legacy = when(f, AUDIT_ARCH_I386);
+    load(f, offsetof(struct seccomp_data, nr));
+    need(f, LEGACY_SET_THREAD_AREA);
+    load_low(f, 0);
+    for (unsigned i = 0; i < TLS_MAX; i++)
+        on(f, (u32)tls + i * TLS_SIZE, SECCOMP_RET_ALLOW);
+    answer(f, SECCOMP_RET_KILL_PROCESS);
+    end(f, legacy);
+}
+
+void filter_cell(struct filter *f, u64 turn, u64 mturn, u64 tls)
+{
+    f->n = 0;
+    if (tls)
+        filter_legacy(f, tls);
+    start_calls(f);
     on(f, SYS_rt_sigreturn, SECCOMP_RET_ALLOW);
     for (unsigned i = 0; i < ARRAY_LEN(vsyscalls); i++)
         on(f, vsyscalls[i], SECCOMP_RET_TRAP);
@@ -116,7 +135,8 @@ static void filter_mmap(struct filter *f)
 
 void filter_mapper(struct filter *f, u64 sequence)
 {
-    start(f);
+    f->n = 0;
+    start_calls(f);
     on(f, SYS_munmap, SECCOMP_RET_ALLOW);
     u16 map = when(f, SYS_mmap);
     filter_mmap(f);

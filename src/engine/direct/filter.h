@@ -21,8 +21,12 @@ struct filter {
  * parked, cell.c), FUTEX_WAKE on `mturn`, rt_sigreturn. The three calls that the
  * host's kernel makes for its vsyscall page become a signal: the page shows host time. All else
  * kills. Addresses are the cell's.
+ *
+ * A narrow cell may also make one call of the 32-bit table: set_thread_area, with one of the
+ * TLS_MAX descriptors at `tls`. What it can set there are flat or empty data segments of its
+ * own. `tls` 0: a wide cell, which may not.
  */
-void filter_cell(struct filter *filter, u64 turn, u64 mturn);
+void filter_cell(struct filter *filter, u64 turn, u64 mturn, u64 tls);
 
 /* The mapper: FUTEX_WAIT on `sequence`, mmap of guest memory with rights that fit the
  * descriptor, munmap, and write to its event descriptor. */

@@ -16,9 +16,6 @@
 /* sigaltstack: the kernel disarms it in the handler, so a frame never meets another. */
 #define SS_AUTODISARM_BIT (1u << 31)
 
-#define HOST_CS 0x33
-#define HOST_SS 0x2b
-
 /* The end of the legacy area that software may use: how the kernel knows an XSAVE image. */
 struct image_words {
     u32 magic1, extended_size;
@@ -34,6 +31,8 @@ struct image_words {
 _Static_assert(sizeof(struct frame) == 304 && sizeof(struct frame) <= IMAGE_OFFSET,
                "kernel's layout");
 _Static_assert(sizeof(struct x86_fpu) == 832, "the image of x87, SSE and AVX");
+
+const u8 frame_segments[4] = {SEG_DS, SEG_ES, SEG_FS, SEG_GS};
 
 /* The sixteen registers, by their numbers, in a frame. */
 #define REGISTERS(f)                                                                           \
@@ -66,8 +65,8 @@ void frame_write(const struct frame_place *place, const struct x86_cpu *c)
         .stack_size = (CELL_PAGES - CELL_STACK_PAGE) * PAGE_SIZE,
         .rip = c->rip,
         .rflags = (c->rflags & USER_FLAGS) | FLAG_FIXED | FLAG_IF,
-        .cs = HOST_CS,
-        .ss = HOST_SS,
+        .cs = c->code_size == 4 ? HOST_CS32 : HOST_CS,
+        .ss = HOST_DS,
         .fpu = place->base + CELL_FRAME_PAGE * PAGE_SIZE + IMAGE_OFFSET,
     };
     u64 *const registers[] = REGISTERS(&f);
@@ -76,6 +75,8 @@ void frame_write(const struct frame_place *place, const struct x86_cpu *c)
     memcpy(page, &f, sizeof(f));
     write_image(page + IMAGE_OFFSET, &c->fpu);
     control->new_flags = FLAG_FIXED | FLAG_IF | (c->rflags & FLAG_ID);
+    for (unsigned i = 0; i < ARRAY_LEN(frame_segments); i++)
+        control->new_selector[i] = c->seg[frame_segments[i]].sel;
     control->new_fs_base = c->seg[SEG_FS].base;
     control->new_gs_base = c->seg[SEG_GS].base;
 }
@@ -160,6 +161,7 @@ bool frame_take(const struct frame_place *place, struct x86_cpu *c, struct stop 
         .call_address = info[2],
         .cycles = control.stopped - control.started,
         .cs = f.cs,
+        .ss = f.ss,
     };
     memcpy(stop->selector, control.selector, sizeof(stop->selector));
     return true;

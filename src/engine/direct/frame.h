@@ -8,6 +8,14 @@
 
 #include "x86/cpu.h"
 
+/* What a Linux host has in the registers of its 64-bit and 32-bit programs. */
+#define HOST_CS   0x33
+#define HOST_CS32 0x23
+#define HOST_DS   0x2b
+
+/* The order of data segments in struct stop and struct control. */
+extern const u8 frame_segments[4];
+
 /* Linux's struct ucontext on x86-64 (arch/x86/include/uapi/asm/sigcontext.h). */
 struct frame {
     u64 flags, link;
@@ -30,7 +38,7 @@ struct stop {
     u64 trap, error, cr2; /* of the signals that are exceptions */
     u64 call_address;     /* of SIGSYS */
     u64 cycles; /* TSC that the guest's code took, the host's part of the stop included */
-    u16 cs, selector[4]; /* DS, ES, FS, GS: user code may load them itself */
+    u16 cs, ss, selector[4]; /* DS, ES, FS, GS: user code may load them all by itself */
 };
 
 /* Where a cell keeps what frames are made of: its addresses and the monitor's. */

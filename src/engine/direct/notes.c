@@ -188,7 +188,48 @@ const char *const stay_names[N_STAYS] = {
     [STAY_CONTROL] = "stays_control", [STAY_FEATURES] = "stays_features",
     [STAY_FLAGS] = "stays_flags",     [STAY_DEBUG] = "stays_breakpoints",
     [STAY_ADDRESS] = "stays_address", [STAY_SHADOW] = "stays_shadow",
+    [STAY_HOST] = "stays_host",
 };
+
+static bool is_flat_data(const struct x86_seg *s)
+{
+    const u32 attr = SEG_P | SEG_S | SEG_G | SEG_DB | SEG_WRITE | SEG_ACCESSED | 3u << 5;
+    return (s->attr & 0xe0ff) == attr && s->limit == 0xffffffff;
+}
+
+static bool is_host_data(const struct x86_seg *s)
+{
+    return s->sel == HOST_DS && !s->base && is_flat_data(s);
+}
+
+/* FS and GS may also be in a thread-local place. */
+static bool is_thread_data(const struct x86_seg *s)
+{
+    unsigned place = (s->sel >> 3) - TLS_FIRST;
+    return place < TLS_MAX && (s->sel & 7) == 3 && s->base < NARROW_END && is_flat_data(s);
+}
+
+/* Segment registers of 32-bit code as a narrow cell can have them, see compat.h. */
+static bool is_compatible(const struct x86_seg *seg)
+{
+    const struct x86_seg *cs = &seg[SEG_CS];
+    if (cs->sel != HOST_CS32 || cs->base || cs->limit != 0xffffffff ||
+        !is_host_data(&seg[SEG_SS]))
+        return false;
+    for (enum x86_seg_reg s = SEG_ES; s <= SEG_GS; s++) {
+        bool thread = s == SEG_FS || s == SEG_GS;
+        if (s != SEG_CS && seg[s].sel > 3 && !is_host_data(&seg[s]) &&
+            !(thread && is_thread_data(&seg[s])))
+            return false;
+    }
+    return true;
+}
+
+static bool are_selectors_64(const struct x86_seg *seg)
+{
+    return seg[SEG_CS].sel == HOST_CS && seg[SEG_SS].sel == HOST_DS && !seg[SEG_DS].sel &&
+           !seg[SEG_ES].sel && !seg[SEG_FS].sel && !seg[SEG_GS].sel;
+}
 
 /* Selectors are visible to user code, so they must be those that a Linux host gives a cell; for
  * the other conditions see design 5.2. Alignment checks and TF belong to the simulator. */
@@ -198,10 +239,9 @@ enum stay notes_stay(const struct x86_cpu *c)
               cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE | CR4_UMIP;
     const u64 no_flags = FLAG_TF | FLAG_NT | FLAG_AC | FLAG_VM | FLAG_IOPL;
     const struct x86_seg *seg = c->seg;
-    if (c->code_size != 8)
+    if (c->code_size == 2 || !(c->efer & EFER_LMA))
         return STAY_MODE;
-    if (seg[SEG_CS].sel != 0x33 || seg[SEG_SS].sel != 0x2b || seg[SEG_DS].sel ||
-        seg[SEG_ES].sel || seg[SEG_FS].sel || seg[SEG_GS].sel)
+    if (!(c->code_size == 8 ? are_selectors_64(seg) : is_compatible(seg)))
         return STAY_SELECTORS;
     if ((c->cr0 & cr0) != cr0 || c->cr0 & (CR0_TS | CR0_EM))
         return STAY_CONTROL;
@@ -231,7 +271,7 @@ bool notes_wanted(struct direct *d, const struct x86_cpu *c)
     struct space *s = notes_space(d, c);
     if (!s || !(d->always || s->policy.promoted))
         return false;
-    enum stay stay = notes_stay(c);
+    enum stay stay = d->no_narrow && c->code_size != 8 ? STAY_HOST : notes_stay(c);
     if (likely(stay == N_STAYS))
         return true;
     d->stats.stays[stay]++;

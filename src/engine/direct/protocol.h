@@ -51,11 +51,16 @@
 #define CONTROL_GS_BASE        288
 #define CONTROL_SELECTORS      296
 #define CONTROL_NEW_FLAGS      304
+#define CONTROL_NEW_SELECTORS  312
 #define CONTROL_NEW_FS_BASE    320
 #define CONTROL_NEW_GS_BASE    328
 #define CONTROL_MAPPER         336
 #define CONTROL_STARTED        344
 #define CONTROL_STOPPED        352
+#define CONTROL_N_TLS          360
+#define CONTROL_TLS            368
+#define TLS_SIZE               16
+#define TLS_MAX                3
 
 /* The descriptors of the mapper; the cell has none. */
 #define MAPPER_REPORT 0 /* its event descriptor: the monitor alone reads it */
@@ -88,6 +93,21 @@ struct orders {
     struct order list[ORDERS_MAX];
 };
 
+/*
+ * A descriptor of the host's three places for thread-local segments, as set_thread_area takes
+ * it: struct user_desc of arch/x86/include/uapi/asm/ldt.h.
+ */
+struct tls {
+    u32 entry; /* of the GDT, from TLS_FIRST */
+    u32 base, limit, flags;
+};
+#define TLS_FIRST 12
+/* Flags: 32-bit data that grows up and may be written, limit in pages; available to software;
+ * and an empty descriptor: not present, not writable. */
+#define TLS_DATA      0x11u
+#define TLS_AVAILABLE 0x40u
+#define TLS_EMPTY     0x28u
+
 struct control {
     _Atomic u32 turn; /* monitor: 1, run; stub: 0, taken */
     u32 gap0[15];
@@ -100,12 +120,14 @@ struct control {
     /* The stop as the stub saw it: the guest's word, all of it. */
     u64 signal, info, context; /* handler arguments: addresses in the cell's address space */
     u64 fs_base, gs_base;
-    u16 selector[4]; /* DS, ES, FS, GS */
-    u64 new_flags;   /* monitor: ID, which rt_sigreturn does not restore */
-    u64 gap4;
+    u16 selector[4];              /* DS, ES, FS, GS */
+    u64 new_flags;                /* monitor: ID, which rt_sigreturn does not restore */
+    u16 new_selector[4];          /* monitor: DS, ES, FS, GS */
     u64 new_fs_base, new_gs_base; /* monitor: what the stub loads on resume */
     u32 mapper, gap5;             /* the host's kernel: the mapper's process number */
     u64 started, stopped;         /* stub: TSC around the guest's code, for the policy */
+    u32 n_tls, gap6;              /* monitor: how many the stub sets before the selectors */
+    struct tls tls[TLS_MAX];      /* monitor */
 };
 
 _Static_assert(offsetof(struct orders, value) == ORDERS_VALUES, "stub.S");
@@ -123,11 +145,15 @@ _Static_assert(offsetof(struct control, new_flags) == CONTROL_NEW_FLAGS, "stub.S
 _Static_assert(offsetof(struct control, new_fs_base) == CONTROL_NEW_FS_BASE, "stub.S");
 _Static_assert(offsetof(struct control, mapper) == CONTROL_MAPPER, "stub.S");
 _Static_assert(offsetof(struct control, started) == CONTROL_STARTED, "stub.S");
+_Static_assert(offsetof(struct control, new_selector) == CONTROL_NEW_SELECTORS, "stub.S");
+_Static_assert(offsetof(struct control, n_tls) == CONTROL_N_TLS, "stub.S");
+_Static_assert(offsetof(struct control, tls) == CONTROL_TLS, "stub.S");
+_Static_assert(sizeof(struct tls) == TLS_SIZE, "stub.S");
 
 /* The stub (stub.S) as it is linked here; it is copied, and runs at any address. */
 extern const u8 cell_stub[], cell_stub_end[];
 /* Places in it. */
 extern const u8 cell_stub_start[], cell_stub_handler[], cell_stub_gadget[],
-    cell_stub_gadget_end[];
+    cell_stub_gadget_end[], cell_stub_legacy_end[];
 
 #endif

@@ -21,7 +21,7 @@ enum scan_finding {
     FOUND_LSL,      /* of a register: selector 7bh shows the number of the host's processor */
     FOUND_XSAVE,    /* XSAVE, XSAVEC, XSAVEOPT: the host has more components */
     FOUND_RDTSC,    /* matters where the guest's counter has an offset */
-    FOUND_SYSENTER, /* SYSENTER or SYSCALL: matters in 32-bit code, see notes.c */
+    FOUND_SYSENTER, /* SYSENTER or SYSCALL: matters in 32-bit code, see shadow.c */
     N_FINDINGS,
     /* Not of what: */
     SCAN_CUT = N_FINDINGS, /* its last bytes may begin something, see scan_joint */

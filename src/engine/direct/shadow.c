@@ -233,14 +233,15 @@ struct page {
     int rights;
 };
 
-/* The findings that matter to the code that runs now. */
-static u16 refused_findings(const struct shadow_world *w)
+/* The findings that matter to code at `va`. SYSCALL and SYSENTER in 32-bit code do not leave
+ * the host's kernel where they were, so no state could be made of their stop. */
+static u16 refused_findings(const struct shadow *shadow, const struct shadow_world *w, u64 va)
 {
     u16 refused = BIT(FOUND_CPUID) | BIT(FOUND_XGETBV) | BIT(FOUND_RDTSCP) |
                   BIT(FOUND_VMMCALL) | BIT(FOUND_LSL) | BIT(FOUND_XSAVE);
     if (w->cpu->tsc_offset)
         refused |= BIT(FOUND_RDTSC);
-    if (w->cpu->code_size != 8)
+    if (shadow->narrow && va < NARROW_END)
         refused |= BIT(FOUND_SYSENTER);
     return refused;
 }
@@ -284,7 +285,7 @@ static bool is_good_code(const struct shadow *shadow, struct shadow_world *w, st
         access_watch_code(w->vcpu, frame); /* first: whoever writes from here on tells us */
         found = w->findings[frame.v] = scan_page(page);
     }
-    found = (found | find_across(shadow, w, va, page)) & refused_findings(w);
+    found = (found | find_across(shadow, w, va, page)) & refused_findings(shadow, w, va);
     for (unsigned i = 0; i < N_FINDINGS; i++)
         w->stats.refused_code[i] += found >> i & 1;
     return !found;

@@ -36,8 +36,9 @@ struct region {
 struct shadow {
     struct region *slot[SHADOW_SLOTS];
     struct region *oldest, *newest;
-    u64 pages; /* mapped */
-    bool huge; /* ever held a piece of a page of 1 GiB */
+    u64 pages;   /* mapped */
+    bool huge;   /* ever held a piece of a page of 1 GiB */
+    bool narrow; /* for 32-bit code too, which lies below 4 GiB */
 };
 
 struct shadow_world {

@@ -1,7 +1,8 @@
 /*
  * The stub: all the code of ours that a cell and its mapper have (protocol.h). It is copied into
  * the first page of each block, so it reaches everything by its distance from itself. It has one
- * SYSCALL instruction, the only one that Syscall User Dispatch lets the cell use.
+ * SYSCALL instruction, the only one that Syscall User Dispatch lets the cell use; a narrow cell
+ * (cell.h) may also use the INT 80H behind it.
  */
 #include "engine/direct/protocol.h"
 
@@ -10,6 +11,7 @@
 #define CLONE_NR  56
 #define WRITE_NR  1
 #define SIGRET_NR 15
+#define TLS_NR    243 /* of the 32-bit table */
 
 #define ORDERS  (cell_stub + CELL_ORDERS_PAGE * PAGE)
 #define CONTROL (cell_stub + CELL_CONTROL_PAGE * PAGE)
@@ -18,7 +20,7 @@
     .section .rodata
     .balign 64
     .globl cell_stub, cell_stub_end, cell_stub_start, cell_stub_handler
-    .globl cell_stub_gadget, cell_stub_gadget_end
+    .globl cell_stub_gadget, cell_stub_gadget_end, cell_stub_legacy_end
 cell_stub:
 
 /* The order at RBX; returns to R15 with the answer in RAX. */
@@ -33,6 +35,11 @@ order:
 cell_stub_gadget:
     syscall
 cell_stub_gadget_end:
+    jmp     *%r15
+/* The only way to set_thread_area: there is none for 64-bit programs. */
+.Llegacy:
+    int     $0x80
+cell_stub_legacy_end:
     jmp     *%r15
 
 /* -- The cell's set-up: runs the script, then waits for its first turn. */
@@ -114,10 +121,26 @@ cell_stub_handler:
 .Lresume:
     movl    $0, CONTROL_CELL_ASLEEP(%rbx)
     movl    $0, CONTROL_TURN(%rbx)
-    xor     %eax, %eax
+    mov     CONTROL_N_TLS(%rbx), %r12d
+    add     $CONTROL_TLS, %rbx                  /* below 4 GiB in a narrow cell */
+    lea     .Ltls_set(%rip), %r15
+.Ltls:
+    dec     %r12d
+    js      .Lselectors
+    mov     $TLS_NR, %eax
+    jmp     .Llegacy
+.Ltls_set:
+    add     $TLS_SIZE, %rbx
+    jmp     .Ltls
+.Lselectors:
+    lea     CONTROL(%rip), %rbx
+    movzwl  CONTROL_NEW_SELECTORS + 0(%rbx), %eax
     mov     %eax, %ds
+    movzwl  CONTROL_NEW_SELECTORS + 2(%rbx), %eax
     mov     %eax, %es
+    movzwl  CONTROL_NEW_SELECTORS + 4(%rbx), %eax
     mov     %eax, %fs
+    movzwl  CONTROL_NEW_SELECTORS + 6(%rbx), %eax
     mov     %eax, %gs
     mov     CONTROL_NEW_FS_BASE(%rbx), %rax
     wrfsbase %rax
