@@ -7,7 +7,14 @@
 #include "cli/plugs.h"
 #include "device/virtio/virtio.h"
 
-enum drive_interface { DRIVE_DEFAULT, DRIVE_VIRTIO, DRIVE_IDE, DRIVE_FLOPPY, DRIVE_NONE };
+enum drive_interface {
+    DRIVE_DEFAULT,
+    DRIVE_VIRTIO,
+    DRIVE_IDE,
+    DRIVE_FLOPPY,
+    DRIVE_FLASH,
+    DRIVE_NONE
+};
 
 struct drive {
     struct disk_config *disk;
@@ -35,6 +42,7 @@ static bool drive_if(struct drive *drive, const char *value, struct error *err)
     static const char *const names[] = {[DRIVE_VIRTIO] = "virtio",
                                         [DRIVE_IDE] = "ide",
                                         [DRIVE_FLOPPY] = "floppy",
+                                        [DRIVE_FLASH] = "pflash",
                                         [DRIVE_NONE] = "none"};
     for (unsigned i = DRIVE_VIRTIO; i <= DRIVE_NONE; i++) {
         if (strcmp(value, names[i]))
@@ -42,7 +50,9 @@ static bool drive_if(struct drive *drive, const char *value, struct error *err)
         drive->interface = i;
         return true;
     }
-    return error_set(err, "-drive: if=%.60s is not supported; use virtio, ide, floppy or none",
+    return error_set(err,
+                     "-drive: if=%.60s is not supported; use virtio, ide, floppy, pflash or "
+                     "none",
                      value);
 }
 
@@ -150,6 +160,7 @@ static const struct {
     {"file.locking", drive_locking},
     {"media", drive_media},
     {"index", drive_index},
+    {"unit", drive_index},
     {"aio", drive_ignored},
 };
 
@@ -184,7 +195,8 @@ static bool plug_drive(struct run_options *o, const struct drive *drive, struct 
     static const enum plug_kind kinds[] = {[DRIVE_DEFAULT] = PLUG_BLK,
                                            [DRIVE_VIRTIO] = PLUG_BLK,
                                            [DRIVE_IDE] = PLUG_IDE,
-                                           [DRIVE_FLOPPY] = PLUG_FLOPPY};
+                                           [DRIVE_FLOPPY] = PLUG_FLOPPY,
+                                           [DRIVE_FLASH] = PLUG_FLASH};
     enum drive_interface interface = drive->interface;
     if (drive->cdrom) {
         drive->disk->image.read_only = true;
@@ -389,28 +401,42 @@ bool drives_check(struct run_options *o, struct plug_config *plug, struct error 
 
 bool drives_are(enum plug_kind kind)
 {
-    return kind == PLUG_BLK || kind == PLUG_IDE || kind == PLUG_IDE_CD || kind == PLUG_FLOPPY;
+    return kind == PLUG_BLK || kind == PLUG_IDE || kind == PLUG_IDE_CD || kind == PLUG_FLOPPY ||
+           kind == PLUG_FLASH;
 }
 
-/* Each gets a unit of `n`: first those that ask for one. */
-static bool assign_units(struct plugs_config *plugs, bool floppy, unsigned n, struct error *err)
+/* What one controller, or one place, has several of. */
+struct family {
+    enum plug_kind kinds[2];
+    unsigned units;
+    const char *name;
+};
+
+static const struct family families[] = {
+    {{PLUG_IDE, PLUG_IDE_CD}, PLUGS_IDE_UNITS, "IDE"},
+    {{PLUG_FLOPPY, PLUG_FLOPPY}, PLUGS_FLOPPIES, "floppy"},
+    {{PLUG_FLASH, PLUG_FLASH}, PLUGS_FLASHES, "pflash"},
+};
+
+/* Each gets a unit: first those that ask for one. */
+static bool assign_units(struct plugs_config *plugs, const struct family *family,
+                         struct error *err)
 {
     bool taken[PLUGS_IDE_UNITS] = {false};
     for (unsigned any = 0; any < 2; any++) {
         for (unsigned i = 0; i < plugs->n_devices; i++) {
             struct plug_config *plug = &plugs->devices[i];
-            bool is_floppy = plug->kind == PLUG_FLOPPY;
-            if (plug->kind == PLUG_BLK || !drives_are(plug->kind) || is_floppy != floppy ||
-                (plug->unit == PLUGS_ANY_UNIT) != (any == 1))
+            bool member = plug->kind == family->kinds[0] || plug->kind == family->kinds[1];
+            if (!member || (plug->unit == PLUGS_ANY_UNIT) != (any == 1))
                 continue;
             unsigned unit = plug->unit == PLUGS_ANY_UNIT ? 0 : plug->unit;
-            while (any && unit < n && taken[unit])
+            while (any && unit < family->units && taken[unit])
                 unit++;
-            if (unit >= n || taken[unit])
+            if (unit >= family->units || taken[unit])
                 return error_set(err,
                                  "-drive: there is no room for all %s drives, or two want "
                                  "the same place (index=)",
-                                 floppy ? "floppy" : "IDE");
+                                 family->name);
             plug->unit = unit;
             taken[unit] = true;
         }
@@ -418,11 +444,31 @@ static bool assign_units(struct plugs_config *plugs, bool floppy, unsigned n, st
     return true;
 }
 
+/* Flash 0 holds what starts at the reset vector. */
+static bool find_flash_firmware(struct vm_config *vm, struct error *err)
+{
+    bool any = false;
+    for (unsigned i = 0; i < vm->plugs.n_devices; i++) {
+        const struct plug_config *plug = &vm->plugs.devices[i];
+        any |= plug->kind == PLUG_FLASH;
+        if (plug->kind != PLUG_FLASH || plug->unit)
+            continue;
+        if (vm->firmware)
+            return error_set(err, "-bios and -drive if=pflash,unit=0: give one");
+        vm->firmware = vm->plugs.disks[plug->disk].path;
+        vm->firmware_in_flash = true;
+    }
+    return !any || vm->firmware_in_flash ||
+           error_set(err, "-drive if=pflash: there is no unit=0, which holds the code");
+}
+
 bool drives_finish(struct run_options *o, struct error *err)
 {
     struct plugs_config *plugs = &o->vm.plugs;
     for (unsigned i = 0; i < plugs->n_disks; i++)
         plugs->disks[i].image.snapshot |= o->snapshot;
-    return assign_units(plugs, false, PLUGS_IDE_UNITS, err) &&
-           assign_units(plugs, true, PLUGS_FLOPPIES, err);
+    for (unsigned i = 0; i < ARRAY_LEN(families); i++)
+        if (!assign_units(plugs, &families[i], err))
+            return false;
+    return find_flash_firmware(&o->vm, err);
 }

@@ -462,6 +462,7 @@ static const struct option table[] = {
     {"initrd", "FILE", set_initrd, "initial RAM disk; for multiboot, modules \"FILE ARGS,FILE ARGS\""},
     {"append", "WORDS", set_append, "kernel command line; with the default guest, words added to it"},
     {"bios", "FILE", set_firmware, "firmware that starts at the reset vector; SeaBIOS where there is a disk and no kernel"},
+    {"drive", "if=pflash,unit=0", drives_add, "firmware in flash (file=OVMF_CODE.fd,format=raw,readonly=on); unit=1 keeps its variables (file=a copy of OVMF_VARS.fd,format=raw)"},
     {"boot", "order=LETTERS", set_boot, "what firmware starts from: c disk, d CD, n network, a floppy; menu=on asks"},
     {NULL, NULL, NULL, "The machine"},
     {"m", "SIZE", set_memory, "memory: 512M (the default), 2G, or a number of MiB; at most 16G"},
@@ -472,7 +473,7 @@ static const struct option table[] = {
     {"M", "pc", set_machine, NULL},
     {"device", "DEVICE", add_device, "isa-debug-exit[,iobase=0xf4][,iosize=4]: a write of V ends doppel with status 2V+1"},
     {"device", "DEVICE", add_device, "virtio-blk-pci, ide-hd, ide-cd or floppy,drive=ID[,serial=S][,bootindex=N]"},
-    {"drive", "file=F,format=raw", drives_add, "a disk, also format=qcow2; if=virtio, ide, floppy (or none, with id=ID), index=N, media=disk|cdrom, readonly=on, snapshot=on, cache=writeback|none|writethrough|directsync|unsafe, discard=unmap, werror=report|stop|enospc|ignore, rerror=; F may be nbd://HOST:PORT/EXPORT"},
+    {"drive", "file=F,format=raw", drives_add, "a disk, also format=qcow2; if=virtio, ide, floppy, pflash (or none, with id=ID), index=N, media=disk|cdrom, readonly=on, snapshot=on, cache=writeback|none|writethrough|directsync|unsafe, discard=unmap, werror=report|stop|enospc|ignore, rerror=; F may be nbd://HOST:PORT/EXPORT"},
     {"cdrom", "FILE", drives_add_cdrom, "a CD in an IDE drive"},
     {"hda", "FILE", drives_add_hda, "a raw disk image on IDE; also -hdb, -hdc, -hdd"},
     {"hdb", "FILE", drives_add_hdb, NULL},
@@ -631,10 +632,13 @@ static void net_finish(struct run_options *options)
 bool options_finish(struct run_options *options, struct error *err)
 {
     struct vm_config *vm = &options->vm;
+    if (!drives_finish(options, err))
+        return false;
     if (vm->initrd && !vm->kernel)
         return error_set(err, "-initrd needs a -kernel; the default guest has its own");
     if (vm->firmware && vm->kernel)
-        return error_set(err, "-bios and -kernel: give one; a kernel starts without firmware");
+        return error_set(err, "%s and -kernel: give one; a kernel starts without firmware",
+                         vm->firmware_in_flash ? "if=pflash" : "-bios");
     bool from_net = vm->boot_order && strchr(vm->boot_order, 'n');
     if (!vm->kernel && !vm->firmware && (from_net || plugs_have_disk(&vm->plugs))) {
         vm->firmware = DEFAULT_FIRMWARE;
@@ -647,7 +651,7 @@ bool options_finish(struct run_options *options, struct error *err)
     }
     screen_finish(options);
     net_finish(options);
-    return lines_finish(options, err) && drives_finish(options, err);
+    return lines_finish(options, err);
 }
 
 /* Words from column `column` on, in lines of at most HELP_WIDTH that begin at HELP_COLUMN. */

@@ -144,9 +144,8 @@ static void read_place(struct x86_cpu *c, struct place place, void *buf, unsigne
 
 static void write_place(struct x86_cpu *c, struct place place, const void *buf, unsigned size)
 {
-    if (likely(place.hva)) {
-        if (place.flags & PMAP_ROM)
-            return;
+    /* A write to ROM reaches the bus: behind the pages of a flash chip there is a device. */
+    if (likely(place.hva && !(place.flags & PMAP_ROM))) {
         copy(place.hva, buf, size);
         if (unlikely(place.flags & PMAP_CODE))
             code_page_written(vcpu_of(c), gpa_to_gfn(place.gpa));

@@ -8,6 +8,7 @@
 #include "device/fdc.h"
 #include "device/gsi.h"
 #include "device/ide.h"
+#include "device/pflash.h"
 #include "device/testdev.h"
 #include "device/virtio/balloon.h"
 #include "device/virtio/blk.h"
@@ -240,6 +241,25 @@ u8 plugs_floppy_types(const struct plugs *plugs, const struct plugs_config *conf
                 (disks[1] ? fdc_drive_type(disks[1]->size) : 0));
 }
 
+/* One below the other from 4 GiB on, where the first processor starts. */
+static bool create_flashes(struct plugs *plugs, const struct plugs_config *config,
+                           struct board *board, struct error *err)
+{
+    u64 end = 4 * GiB;
+    for (unsigned unit = 0; unit < PLUGS_FLASHES; unit++) {
+        for (unsigned i = 0; i < config->n_devices; i++) {
+            const struct plug_config *device = &config->devices[i];
+            if (device->kind != PLUG_FLASH || device->unit != unit)
+                continue;
+            struct block *block = block_back_block(plugs->disks[device->disk]);
+            if (!pflash_create(board, block, end, err))
+                return false;
+            end -= block->size;
+        }
+    }
+    return true;
+}
+
 bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct board *board,
                   struct pci_host *pci, struct gsi *gsi, struct isa_dma *dma, struct error *err)
 {
@@ -276,7 +296,8 @@ bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct
             break;
         case PLUG_IDE:
         case PLUG_IDE_CD:
-        case PLUG_FLOPPY: /* below, together */
+        case PLUG_FLOPPY:
+        case PLUG_FLASH: /* below, together */
             plugged = true;
             break;
         }
@@ -287,6 +308,8 @@ bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct
             return error_set(err, "-device: the PCI bus is full");
     }
     create_floppies(plugs, config, board, gsi, dma);
+    if (!create_flashes(plugs, config, board, err))
+        return false;
     return create_ide(plugs, config, board, pci, gsi);
 }
 

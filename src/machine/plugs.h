@@ -21,6 +21,7 @@
 #define PLUGS_MAX_NETS    8
 #define PLUGS_IDE_UNITS   4
 #define PLUGS_FLOPPIES    2
+#define PLUGS_FLASHES     2
 #define PLUGS_ANY_UNIT    ~0u
 #define PLUGS_MAX_LINES   16
 #define PLUGS_MAX_SHARES  8
@@ -63,6 +64,7 @@ enum plug_kind {
     PLUG_IDE,
     PLUG_IDE_CD,
     PLUG_FLOPPY,
+    PLUG_FLASH,
     PLUG_NET,
     PLUG_P9,
     PLUG_RNG,
@@ -77,7 +79,7 @@ struct plug_config {
     enum plug_kind kind;
     int slot;        /* on the bus, or -1 */
     int boot_index;  /* firmware tries the lowest first; -1: in no place */
-    unsigned unit;   /* PLUG_IDE*: channel * 2 + drive; PLUG_FLOPPY: 0 is A: */
+    unsigned unit;   /* PLUG_IDE*: channel * 2 + drive; PLUG_FLOPPY: 0 is A:; PLUG_FLASH: 0 ends at 4 GiB */
     unsigned disk;   /* of a disk: which; PLUGS_MAX_DISKS: a CD drive without a disc */
     unsigned queues; /* PLUG_BLK; 0: as many as is good */
     unsigned net;    /* PLUG_NET: which of the networks */

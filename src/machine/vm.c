@@ -203,7 +203,8 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
     if (!run_create(vm, err))
         return false;
     *failure = VM_BAD_IMAGE;
-    return (!config->firmware || firmware_open(config->firmware, &vm->board, err)) &&
+    bool has_image = config->firmware && !config->firmware_in_flash;
+    return (!has_image || firmware_open(config->firmware, &vm->board, err)) &&
            vm_reset(vm, err);
 }
 

@@ -25,6 +25,7 @@
 /* What the user asked for. Strings must live as long as the VM. */
 struct vm_config {
     const char *firmware;     /* an image for the reset vector; NULL: a kernel is started */
+    bool firmware_in_flash;   /* it is in a PLUG_FLASH; `firmware` only names it */
     const char *boot_order;   /* of firmware: letters a, c, d, n; NULL: "cdn" */
     bool boot_menu;           /* firmware asks on the console */
     bool vga;                 /* a display adapter */

@@ -22,7 +22,7 @@
 /* Flags of a page, in the low bits of its entry. */
 #define PMAP_PRESENT BIT(0) /* has a machine page */
 #define PMAP_RAM     BIT(1) /* is guest RAM (or ROM) at all */
-#define PMAP_ROM     BIT(2) /* guest writes vanish */
+#define PMAP_ROM     BIT(2) /* guest writes go to the bus, where mostly nobody is */
 #define PMAP_CODE                                                                              \
     BIT(3) /* decoded or translated code comes from it: writes take the slow path */
 #define PMAP_DIRTY BIT(4) /* written since the dirty log was last read */

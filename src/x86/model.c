@@ -287,11 +287,16 @@ static bool host_is_amd(void)
     return out[2] == 0x444d4163 || out[2] == 0x656e6975; /* "cAMD", Hygon's "uine" */
 }
 
-static unsigned host_phys_bits(void)
+/* More than there can be RAM for does harm: OVMF makes page tables for the whole address space,
+ * with 48 bits half a GiB of them. QEMU's processors have 40 bits, too. */
+#define MAX_PHYS_BITS 40
+
+static unsigned phys_bits(void)
 {
     u32 out[4];
     x86_host_cpuid(0x80000008, 0, out);
-    return out[0] ? out[0] & 0xff : 36;
+    unsigned bits = out[0] ? out[0] & 0xff : 36;
+    return bits < MAX_PHYS_BITS ? bits : MAX_PHYS_BITS;
 }
 
 bool x86_model_init(struct x86_model *model, const char *words, unsigned vcpus, u64 tsc_hz,
@@ -312,7 +317,7 @@ bool x86_model_init(struct x86_model *model, const char *words, unsigned vcpus, 
     }
     hide_dependents(model);
     model->amd = host_is_amd();
-    model->phys_bits = host_phys_bits();
+    model->phys_bits = phys_bits();
     model->tsc_hz = tsc_hz;
     model->xcr0_mask = XCR0_X87 | XCR0_SSE | (x86_has(model, FEAT_AVX) ? XCR0_AVX : 0);
     x86_model_leaves(model, vcpus);

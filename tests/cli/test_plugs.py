@@ -45,6 +45,13 @@ class Plugs(unittest.TestCase):
             with self.subTest(words=words):
                 self.refused(2, text, "-drive", words)
 
+    def test_flash(self):
+        flash = "if=pflash,format=raw,file=" + self.disk
+        self.refused(2, "if=pflash and -kernel", "-drive", flash)
+        self.refused(2, "no unit=0", "-drive", flash + ",unit=1")
+        self.refused(2, "give one", "-drive", flash, "-bios", self.disk)
+        self.refused(2, "no room for all pflash drives", *(["-drive", flash] * 3))
+
     def test_device(self):
         drive = ("-drive", "file=%s,format=raw,if=none,id=d" % self.disk)
         self.refused(2, "no drive=ID", "-device", "virtio-blk-pci")

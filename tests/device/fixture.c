@@ -262,6 +262,9 @@ void full_board_init(struct full_board *full, struct fixture *f)
     fake_disk_init(&full->floppy, 360 * KiB);
     struct block *const floppies[FDC_DRIVES] = {&full->floppy.block};
     fdc_create(board, isa_dma_create(board), gsi_line(&full->gsi, 6), floppies);
+    fake_disk_init(&full->flash, 64 * KiB);
+    struct error err;
+    ensure(pflash_create(board, &full->flash.block, 4 * GiB, &err));
     reset_control_create(board);
     full->fw_cfg = fw_cfg_create(board);
     debug_exit_create(board, 0xf4, 4);
@@ -384,6 +387,7 @@ void full_board_destroy(struct full_board *full)
     fake_disk_destroy(&full->disk);
     fake_disk_destroy(&full->cd);
     fake_disk_destroy(&full->floppy);
+    fake_disk_destroy(&full->flash);
 }
 
 /* An IDE command as a driver gives it, with memory for DMA. */
@@ -443,6 +447,20 @@ static void poke_fdc(struct fixture *f, u32 where, u64 value)
             out8(f, 0x3f5, (u8)(value >> i % 64));
 }
 
+/* Commands of the flash, some with what they want, most of them within one block. */
+static void poke_flash(struct fixture *f, u32 where, u64 value)
+{
+    static const u8 commands[] = {0xff, 0x10, 0x40, 0x20, 0xd0, 0x50,
+                                  0x60, 0x70, 0x90, 0x98, 0xe8};
+    for (unsigned i = 0; i < 8; i++) {
+        u8 byte = (u8)(value >> 8 * i);
+        u64 addr = 4 * GiB - 64 * KiB + (where & BIT(i) ? where >> 8 : i) % (64 * KiB);
+        bus_write(&f->board, BUS_MMIO, addr, 1,
+                  byte & 1 ? commands[byte % sizeof(commands)] : byte);
+        bus_read(&f->board, BUS_MMIO, addr, 1u << i % 4);
+    }
+}
+
 void full_board_poke(struct full_board *full, struct fixture *f, u32 what, u32 where, u64 value)
 {
     unsigned size = 1u << (what >> 5 & 3);
@@ -471,7 +489,9 @@ void full_board_poke(struct full_board *full, struct fixture *f, u32 what, u32 w
         fixture_step(f, value >> (value & 63) & 0xfffffff);
         break;
     case 6:
-        if (where % 16 == 13)
+        if (where % 16 == 12)
+            poke_flash(f, where >> 4, value);
+        else if (where % 16 == 13)
             poke_fdc(f, where >> 4, value);
         else if (where % 16 == 14)
             poke_ide(full, f, where >> 4, value);

@@ -21,6 +21,7 @@
 #include "device/ioapic.h"
 #include "device/lapic.h"
 #include "device/pci.h"
+#include "device/pflash.h"
 #include "device/pic.h"
 #include "device/piix4_pm.h"
 #include "device/pit.h"
@@ -110,7 +111,7 @@ struct full_board {
     struct input input;
     struct screen screen;
     struct screen_text text; /* what it showed last */
-    struct fake_disk disk, cd, floppy;
+    struct fake_disk disk, cd, floppy, flash;
     struct pci_device card; /* one BAR of each kind, and MSI-X */
 };
 

@@ -297,7 +297,7 @@ bool bt_fill(struct bt *bt, struct gva la, enum x86_access access)
         return false;
     struct gfn frame = gpa_to_gfn(page.gpa);
     u64 flags = pmap_flags(pmap, frame);
-    if (!(flags & PMAP_PRESENT))
+    if (!(flags & PMAP_PRESENT) || !(flags & PMAP_RAM))
         return false;
     if (access == ACCESS_WRITE) {
         if (flags & (PMAP_ROM | PMAP_CODE))
