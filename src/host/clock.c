@@ -17,11 +17,24 @@ static u64 host_now(void *opaque)
     return frozen ? frozen - 1 : (u64)(monotonic() + atomic_load(&host->offset));
 }
 
+/* No time in 200 years is later. */
+#define LAST ((u64)INT64_MAX / 2)
+
+static void set_alarm(struct host_clock *host, u64 deadline)
+{
+    s64 at = (s64)deadline - atomic_load(&host->offset);
+    host->alarm = deadline;
+    loop_alarm(host->loop, at > 0 ? (u64)at : 0);
+}
+
+/* The loop is not woken for this: a guest's tick arms the next one, and a wake-up for each
+ * costs more than all else of a tick. */
 static void host_rearm(void *opaque)
 {
     struct host_clock *host = opaque;
-    if (host->clock->first && host->clock->first->deadline < atomic_load(&host->sleeps_until))
-        loop_wake(host->loop);
+    const struct timer *first = host->clock->first;
+    if (first && first->deadline < host->alarm && !atomic_load(&host->frozen))
+        set_alarm(host, first->deadline);
 }
 
 static s64 host_wall(void *opaque)
@@ -37,7 +50,7 @@ void host_clock_init(struct host_clock *host, struct clock *clock, struct loop *
         .clock = clock,
         .loop = loop,
         .frozen = 1,
-        .sleeps_until = UINT64_MAX,
+        .alarm = LAST,
         .wall_offset = wall_offset,
     };
     *clock = (struct clock){
@@ -55,7 +68,8 @@ void host_clock_start(struct host_clock *host)
         return;
     atomic_store(&host->offset, (s64)(frozen - 1) - monotonic());
     atomic_store(&host->frozen, 0);
-    loop_wake(host->loop);
+    host->alarm = LAST;
+    host_rearm(host);
 }
 
 void host_clock_stop(struct host_clock *host)
@@ -64,18 +78,15 @@ void host_clock_stop(struct host_clock *host)
         atomic_store(&host->frozen, host_now(host) + 1);
 }
 
-u64 host_clock_run(struct host_clock *host, struct board *board)
+void host_clock_run(struct host_clock *host, struct board *board)
 {
-    /* Until the new deadline is known, whoever arms a timer wakes the loop. */
-    atomic_store(&host->sleeps_until, UINT64_MAX);
-    if (atomic_load(&host->frozen))
-        return UINT64_MAX;
     board_lock(board);
-    u64 deadline = clock_run(host->clock);
+    if (!atomic_load(&host->frozen)) {
+        host->alarm = 0; /* one alarm for all that the timers arm */
+        u64 deadline = clock_run(host->clock);
+        host->alarm = LAST;
+        if (deadline < LAST)
+            set_alarm(host, deadline);
+    }
     board_unlock(board);
-    if (deadline == UINT64_MAX)
-        return UINT64_MAX;
-    atomic_store(&host->sleeps_until, deadline);
-    u64 now = host_now(host);
-    return deadline > now ? deadline - now : 0;
 }

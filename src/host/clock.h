@@ -13,11 +13,11 @@
 
 struct host_clock {
     struct clock *clock;
-    struct loop *loop;        /* the one that fires the timers */
-    _Atomic s64 offset;       /* running: virtual time = monotonic time + offset */
-    _Atomic u64 frozen;       /* stopped: virtual time + 1; 0 while running */
-    _Atomic u64 sleeps_until; /* virtual; an earlier deadline has to wake the loop */
-    s64 wall_offset;          /* seconds added to the host's UTC (-rtc base=) */
+    struct loop *loop;  /* the one that fires the timers */
+    _Atomic s64 offset; /* running: virtual time = monotonic time + offset */
+    _Atomic u64 frozen; /* stopped: virtual time + 1; 0 while running */
+    u64 alarm;          /* virtual: the loop runs then at the latest; under the board lock */
+    s64 wall_offset;    /* seconds added to the host's UTC (-rtc base=) */
 };
 
 /* Makes `clock` read the real clock. It starts stopped, at 0. */
@@ -27,7 +27,6 @@ void host_clock_init(struct host_clock *host, struct clock *clock, struct loop *
 void host_clock_start(struct host_clock *host);
 void host_clock_stop(struct host_clock *host);
 
-/* Fires the timers that are due, none while stopped; returns how long the loop may sleep, in
- * ns. Takes the board lock.
- */
-u64 host_clock_run(struct host_clock *host, struct board *board);
+/* Fires the timers that are due, none while stopped, and sees to it that the loop comes back
+ * for the next one. In the loop's thread; takes the board lock. */
+void host_clock_run(struct host_clock *host, struct board *board);
