@@ -377,21 +377,28 @@ static bool same_segments(const struct step *s, const struct x86_cpu *c)
     return true;
 }
 
-/* Is it a pushed RFLAGS image that differs in arithmetic flags only, which may have been dead?
+/*
+ * Is byte `at` of the write in a pushed RFLAGS image that differs in arithmetic flags only,
+ * which may have been dead? Frames of exceptions are written whole, in slots of 8 or 4 bytes.
  */
-static bool is_flags_image(const struct write *w)
+static bool is_flags_image(const struct write *w, unsigned at)
 {
-    u64 pushed = 0, present = 0;
-    if (w->size != 8 && w->size != 4)
-        return false;
-    memcpy(&pushed, w->after, w->size);
-    memcpy(&present, w->at, w->size);
-    return (pushed & FLAG_FIXED) && pushed < BIT(22) &&
-           !((pushed ^ present) & ~(u64)FLAGS_STATUS);
+    for (unsigned slot = 4; slot <= 8; slot += 4) {
+        u64 pushed = 0, present = 0;
+        unsigned start = at - at % slot;
+        if (start + slot > w->size)
+            continue;
+        memcpy(&pushed, w->after + start, slot);
+        memcpy(&present, w->at + start, slot);
+        if ((pushed & FLAG_FIXED) && pushed < BIT(22) &&
+            !((pushed ^ present) & ~(u64)FLAGS_STATUS))
+            return true;
+    }
+    return false;
 }
 
-/* The first byte that the steps before `k` wrote and that is not so now, or NULL. */
-static const u8 *wrong_byte(const struct lockstep *l, unsigned k)
+/* The last write of the steps before `k` to a byte that is not so now, or NULL. */
+static const struct write *wrong_write(const struct lockstep *l, unsigned k)
 {
     for (unsigned i = 0; i < l->step[k].writes; i++) {
         const struct write *w = &l->write[i];
@@ -400,8 +407,8 @@ static const u8 *wrong_byte(const struct lockstep *l, unsigned k)
             bool later = false;
             for (unsigned j = i + 1; j < l->step[k].writes && !later; j++)
                 later = at >= l->write[j].at && at < l->write[j].at + l->write[j].size;
-            if (!later && *at != w->after[byte] && !is_flags_image(w))
-                return at;
+            if (!later && *at != w->after[byte] && !is_flags_image(w, byte))
+                return w;
         }
     }
     return NULL;
@@ -420,7 +427,7 @@ static const char *difference(const struct lockstep *l, unsigned k)
         return "segments";
     if (!same_vectors(&s->fpu, &c->fpu))
         return "vector state";
-    return wrong_byte(l, k) ? "memory" : NULL;
+    return wrong_write(l, k) ? "memory" : NULL;
 }
 
 static void print_registers(const char *who, const u64 gpr[16], u64 rip, u64 rflags)
@@ -429,6 +436,14 @@ static void print_registers(const char *who, const u64 gpr[16], u64 rip, u64 rfl
             (unsigned long long)rflags);
     for (unsigned k = 0; k < 16; k++)
         fprintf(stderr, "%s%2u %016llx", k % 4 ? " " : "\n  ", k, (unsigned long long)gpr[k]);
+    fprintf(stderr, "\n");
+}
+
+static void print_bytes(const char *who, const u8 *bytes, unsigned size)
+{
+    fprintf(stderr, "%s:", who);
+    for (unsigned i = 0; i < size; i++)
+        fprintf(stderr, " %02x", bytes[i]);
     fprintf(stderr, "\n");
 }
 
@@ -450,6 +465,13 @@ static void fail(struct lockstep *l, const char *what, unsigned k)
     print_registers("before", l->saved->gpr, l->saved->rip, l->saved->rflags);
     print_registers("sim", l->step[k].gpr, l->step[k].rip, l->step[k].rflags);
     print_registers("bt", c->gpr, c->rip, c->rflags);
+    const struct write *w = wrong_write(l, k);
+    if (w) {
+        fprintf(stderr, "written by instruction %u, ", w->step);
+        print_bytes("before", w->before, w->size);
+        print_bytes("sim", w->after, w->size);
+        print_bytes("bt", w->at, w->size);
+    }
 }
 
 /* The translator stopped somewhere on the way of the trial. */
