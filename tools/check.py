@@ -66,7 +66,9 @@ def run(build, choice, names):
     log = os.path.join(build, "meson-logs", "testlog.json")
     if os.path.exists(log):
         os.remove(log)
-    command = ["meson", "test", "-C", build, "--no-rebuild", "--print-errorlogs"]
+    command = ["meson", "test", "-C", build, "--no-rebuild", "--print-errorlogs",
+               # A busy machine is slow, not wrong.
+               "--timeout-multiplier", "4"]
     status = subprocess.run(command + choice + names, check=False).returncode
     totals = [0, 0, 0]
     try:
