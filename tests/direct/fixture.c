@@ -59,11 +59,11 @@ void fixture_finish(struct fixture *f)
     free(f->cpu);
 }
 
-void fixture_cell(struct fixture *f)
+static void make_cell(struct fixture *f, u64 base, bool narrow)
 {
     struct error err;
     struct mapper *m = &f->cell.mapper;
-    if (!cell_create(&f->cell, &f->zygote, BASE, false, &err))
+    if (!cell_create(&f->cell, &f->zygote, base, narrow, &err))
         fail_msg("%s", err.text);
     mapper_map(m, CODE, 1, CODE_PAGE * PAGE_SIZE, PROT_READ | PROT_EXEC);
     mapper_map(m, DATA, 1, DATA_PAGE * PAGE_SIZE, PROT_READ | PROT_WRITE);
@@ -71,18 +71,38 @@ void fixture_cell(struct fixture *f)
     assert_int_equal(mapper_run(m), 3);
 }
 
+void fixture_cell(struct fixture *f)
+{
+    make_cell(f, BASE, false);
+}
+
+void fixture_narrow(struct fixture *f)
+{
+    make_cell(f, NARROW, true);
+}
+
 void fixture_drop(struct fixture *f)
 {
     cell_destroy(&f->cell);
 }
 
-int fixture_setup(void **state)
+static int set_up(void **state, void (*make)(struct fixture *f))
 {
     static struct fixture fixture;
     fixture_start(&fixture);
-    fixture_cell(&fixture);
+    make(&fixture);
     *state = &fixture;
     return 0;
+}
+
+int fixture_setup(void **state)
+{
+    return set_up(state, fixture_cell);
+}
+
+int fixture_setup_narrow(void **state)
+{
+    return set_up(state, fixture_narrow);
 }
 
 int fixture_teardown(void **state)
@@ -103,6 +123,16 @@ void fixture_registers(struct fixture *f, u64 rip)
     c->fpu.mxcsr = 0x1f80;
     c->fpu.mxcsr_mask = 0xffff;
     c->fpu.xstate_bv = XCR0_X87 | XCR0_SSE | XCR0_AVX;
+}
+
+void fixture_registers32(struct fixture *f)
+{
+    static const u8 data[] = {SEG_SS, SEG_DS, SEG_ES};
+    fixture_registers(f, 0);
+    f->cpu->code_size = 4;
+    f->cpu->seg[SEG_CS].sel = HOST_CS32;
+    for (unsigned i = 0; i < ARRAY_LEN(data); i++)
+        f->cpu->seg[data[i]].sel = HOST_DS;
 }
 
 enum cell_end fixture_run(struct fixture *f, u64 rip)

@@ -10,11 +10,12 @@
 #include "engine/direct/cell.h"
 #include "x86/model.h"
 
-#define BASE  0x123456789000ull
-#define CODE  0x400000ull
-#define DATA  0x600000ull
-#define STACK 0x601000ull /* the end of DATA */
-#define FIXED 0x700000ull
+#define BASE   0x123456789000ull
+#define NARROW 0x23456000ull /* of a narrow cell */
+#define CODE   0x400000ull
+#define DATA   0x600000ull
+#define STACK  0x601000ull /* the end of DATA */
+#define FIXED  0x700000ull
 
 enum { CODE_PAGE, DATA_PAGE, FIXED_PAGE, SECRET_PAGE, RAM_PAGES };
 
@@ -45,17 +46,23 @@ struct fixture {
 /* Around each cmocka test: *state is a fixture with one cell. */
 int fixture_setup(void **state);
 int fixture_teardown(void **state);
+int fixture_setup_narrow(void **state);
 #define CELL_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+#define NARROW_TEST(name)                                                                      \
+    cmocka_unit_test_setup_teardown(name, fixture_setup_narrow, fixture_teardown)
 
 /* A zygote; then as many cells as wanted, each with its pages mapped. */
 void fixture_start(struct fixture *f);
 void fixture_finish(struct fixture *f);
 void fixture_cell(struct fixture *f);
+void fixture_narrow(struct fixture *f);
 void fixture_drop(struct fixture *f);
 
 /* Fresh registers: RIP, RSP at STACK, x87 and SSE as after FNINIT. */
 void fixture_registers(struct fixture *f, u64 rip);
 enum cell_end fixture_run(struct fixture *f, u64 rip);
+/* In a narrow cell: fresh registers of 32-bit code, data segments included. */
+void fixture_registers32(struct fixture *f);
 
 /* The stub's gadget with these registers; it returns to CODE_INT3. */
 enum cell_end fixture_gadget(struct fixture *f, u64 number, const u64 *arguments);
