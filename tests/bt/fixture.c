@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/ensure.h"
 
@@ -174,6 +175,30 @@ static bool same_segment(const struct x86_seg *a, const struct x86_seg *b)
     return a->sel == b->sel && a->attr == b->attr && a->limit == b->limit && a->base == b->base;
 }
 
+/* Which pages of RAM were ever touched: the others read as zeros, and asking does not touch
+ * them. */
+static void touched_pages(const struct guest *g, u8 *touched)
+{
+    ensure(!mincore(guest_page((struct guest *)g, 0), RAM_SIZE, touched));
+}
+
+static const char *compare_ram(const struct guest *a, const struct guest *b, char *text)
+{
+    u8 in_a[RAM_SIZE >> PAGE_SHIFT], in_b[RAM_SIZE >> PAGE_SHIFT];
+    touched_pages(a, in_a);
+    touched_pages(b, in_b);
+    for (u64 at = 0; at < RAM_SIZE; at += PAGE_SIZE) {
+        if (!((in_a[at >> PAGE_SHIFT] | in_b[at >> PAGE_SHIFT]) & 1))
+            continue;
+        const u8 *p = guest_page((struct guest *)a, at), *q = guest_page((struct guest *)b, at);
+        for (unsigned i = 0; memcmp(p, q, PAGE_SIZE) && i < PAGE_SIZE; i++) {
+            if (p[i] != q[i])
+                return differ(text, "memory", at + i, p[i], q[i]);
+        }
+    }
+    return NULL;
+}
+
 const char *guest_compare(const struct guest *a, const struct guest *b, u64 ignored)
 {
     static _Thread_local char text[200];
@@ -202,12 +227,5 @@ const char *guest_compare(const struct guest *a, const struct guest *b, u64 igno
     if (memcmp(x->fpu.st, y->fpu.st, sizeof(x->fpu.st)) || x->fpu.fsw != y->fpu.fsw ||
         x->fpu.fcw != y->fpu.fcw || x->fpu.ftw != y->fpu.ftw || x->fpu.mxcsr != y->fpu.mxcsr)
         return "x87 state";
-    for (u64 at = 0; at < RAM_SIZE; at += PAGE_SIZE) {
-        const u8 *p = guest_page((struct guest *)a, at), *q = guest_page((struct guest *)b, at);
-        for (unsigned i = 0; memcmp(p, q, PAGE_SIZE) && i < PAGE_SIZE; i++) {
-            if (p[i] != q[i])
-                return differ(text, "memory", at + i, p[i], q[i]);
-        }
-    }
-    return NULL;
+    return compare_ram(a, b, text);
 }
