@@ -11,6 +11,8 @@
  *   dispatch.c   callouts: what happens outside translations
  *   quick.c      the frequent callouts' fast ways
  *   string.c     MOVS and STOS page by page
+ *   bounce.c     accesses that no single host address can stand for
+ *   adapt.c      sites that leave the fast path often, and are retranslated for it
  *   crossing.c   instructions on two pages
  *   ops.c        guest memory and the outside world for the simulator's semantics
  *   listing.c    TUs as text
@@ -134,21 +136,36 @@ struct site {
     u8 flags_saved; /* arithmetic flags are in bt->flags (or dead), else in the host's */
     u8 kind;        /* enum site_kind */
     u16 size;       /* ACCESS: bytes that the check covers; `write`: how they are accessed */
-    bool write;
-    bool shared;    /* ACCESS: beyond the operand, for other accesses too */
-    u8 guard;       /* from `host` to the field of the jump that a failed check takes */
-    u8 string;      /* CALLOUT: enum string_kind, a repeated one with elements of `size` */
-    u8 seg, adsize; /* of its source; of its addresses */
-    u32 decoded;    /* CALLOUT: in bt->decoded; 0: the simulator decodes it */
-    bool vectors;   /* CALLOUT: touches vector state, which must be home */
-    u16 mnemonic;   /* ZydisMnemonic: the reason in the statistics */
-    s32 stack;      /* SITE_EXIT: by how much RSP was moved */
+    bool write : 1;
+    bool shared : 1;   /* ACCESS: beyond the operand, for other accesses too */
+    bool constant : 1; /* ACCESS: of a known address: r10 is its page behind the check */
+    bool plain : 1;    /* ACCESS: of a load or store that cannot fault by itself */
+    bool adapted : 1;  /* ACCESS: a store whose failed checks go to stubs.store */
+    bool outdated : 1; /* at `resume` earlier checks still count, which C code may outdate */
+    u8 guard;          /* from `host` to the field of the jump that a failed check takes */
+    u8 passed;         /* ACCESS: from `host` to what a good check of a load goes to; or 0 */
+    u8 string;         /* CALLOUT: enum string_kind, a repeated one with elements of `size` */
+    u8 seg, adsize;    /* of its source; of its addresses */
+    u32 decoded;       /* CALLOUT: in bt->decoded; 0: the simulator decodes it */
+    bool vectors;      /* CALLOUT: touches vector state, which must be home */
+    u16 mnemonic;      /* ZydisMnemonic: the reason in the statistics */
+    s32 stack;         /* SITE_EXIT: by how much RSP was moved */
 };
 /* ACCESS: a check that failed or a copy that faulted; CALLOUT: an instruction that is always
  * simulated. */
 enum site_kind { SITE_ACCESS, SITE_CALLOUT, SITE_POLL, SITE_EXIT };
 
 enum string_kind { STRING_NONE, STRING_MOVS, STRING_STOS };
+
+/* What is known of a guest instruction whose checks fail often (adapt.c). */
+struct adapted {
+    const u8 *code; /* hva of its first byte */
+    u16 slow;       /* slow accesses since it was entered, or was plain again */
+    u16 fills;      /* of an adapted one: fills since the last slow access */
+    u8 patience;    /* slow accesses before it is adapted, as a shift; more each time */
+    bool on;
+};
+#define ADAPTED 1024 /* slots of the table, a power of two */
 
 #define MAX_DECODED    (1u << 16)
 #define MAX_TUS        (1u << 17)
@@ -174,11 +191,12 @@ struct bt_hot {
     u64 flags; /* saved arithmetic flags: AL = OF, AH = the rest as LAHF has them */
     u64 spill[2];
     u64 pointer[POINTERS];
-    u64 host_rsp;    /* the monitor's stack while in the guest */
-    u64 resume;      /* where the return stub jumps */
-    u64 address;     /* what r10 holds on the way back */
-    u64 argument;    /* r11 of the callout in progress */
-    u64 exit_site;   /* the indirect branch taken last: it may turn out to fault */
+    u64 host_rsp;  /* the monitor's stack while in the guest */
+    u64 resume;    /* where the return stub jumps */
+    u64 address;   /* what r10 holds on the way back */
+    u64 argument;  /* r11 of the callout in progress */
+    u64 exit_site; /* the indirect branch taken last: it may turn out to fault */
+    u8 bounce[128] __attribute__((aligned(64))); /* bounce.c; aligned as the operand is */
     u8 *replaced_at; /* host address of what an indirect call pushed, */
     u64 replaced;    /* and what was there */
     u64 *poll_trap;  /* an unmapped page */
@@ -202,6 +220,7 @@ struct stubs {
     const void *stop[2];     /* r11 = site: look for attention before its instruction */
     const void *exit_indirect; /* r10 = target; flags saved */
     /* These do what they can and leave the rest to `simulate`; r11 = site, flags saved. */
+    const void *store; /* r10 = linear address; the value is in hot->bounce */
     const void *string;
     const void *verw; /* r10 = selector */
     const void *iretq;
@@ -254,12 +273,15 @@ struct bt {
     u32 indirect_entered;           /* the mode of 64-bit code entered last by dispatch */
     u32 code_limit[CODE_LIMITS], n_code_limits;
 
+    struct adapted adapted[ADAPTED]; /* by a hash of `code` */
+
     struct {
         u64 tus[3]; /* of 16-, 32-, 64-bit code */
         u64 insns, guest_bytes, host_bytes;
         u64 cycles; /* of the host's TSC in translate(), with what else ran meanwhile */
         u64 flushes, evictions, page_drops, link_misses, cell_misses, indirect_misses, steps;
-        u64 fills, slow_accesses, careful, callouts, quick_callouts, stops, host_faults;
+        u64 fills, slow_accesses, bounced_loads, bounced_stores, adapted, unadapted;
+        u64 careful, callouts, quick_callouts, stops, host_faults;
         u64 reasons[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* callouts by instruction */
     } stats;
 };
@@ -369,7 +391,9 @@ static inline u32 cache_end(const struct bt *bt, u32 max)
 struct tu *cache_find(struct bt *bt, const u8 *code, u64 rip, u32 mode);
 /* Enters the TU just made (the table's last). */
 void cache_add(struct bt *bt, struct tu *tu);
-/* All TUs from the page at `hva` die: they will not be entered again. */
+/* The TU dies: it will not be entered again. */
+void cache_drop(struct bt *bt, struct tu *tu);
+/* All TUs from the page at `hva` die. */
 void cache_drop_page(struct bt *bt, const u8 *hva);
 
 /* -- translate.c: NULL: nothing translatable in this page from here (the instruction crosses
@@ -403,6 +427,7 @@ const void *dispatch_link(struct bt *bt, u64 link);
 const void *dispatch_cell(struct bt *bt, u64 cell);
 const void *dispatch_indirect(struct bt *bt, u64 unused, u64 target);
 const void *dispatch_access(struct bt *bt, u64 site, u64 la);
+const void *dispatch_store(struct bt *bt, u64 site, u64 la);
 const void *dispatch_simulate(struct bt *bt, u64 site);
 const void *dispatch_stop(struct bt *bt, u64 site);
 
@@ -417,6 +442,7 @@ const void *quick_link(struct bt *bt, u64 link);
 const void *quick_cell(struct bt *bt, u64 cell);
 const void *quick_indirect(struct bt *bt, u64 unused, u64 target);
 const void *quick_access(struct bt *bt, u64 site, u64 la);
+const void *quick_store(struct bt *bt, u64 site, u64 la);
 const void *quick_string(struct bt *bt, u64 site);
 const void *quick_verw(struct bt *bt, u64 site, u64 selector);
 const void *quick_iretq(struct bt *bt, u64 site);
@@ -428,6 +454,40 @@ void vectors_home(struct bt *bt);
 /* Enters the page of `la` into the TLB for the present CPL; false: the access faults, or needs
  * more than RAM. Logs make all accesses slow, so that nothing is missed. */
 bool bt_fill(struct bt *bt, struct gva la, enum x86_access access);
+
+/* Does the log want what the fast ways past C code would leave out? The listing of TUs does
+ * not. */
+static inline bool bt_logged(const struct bt *bt)
+{
+    return bt->vcpu->cpu.log->mask & ~(1u << LOG_IN_ASM | 1u << LOG_OUT_ASM);
+}
+
+/* -- bounce.c */
+/* Where the byte at `la` is, if it is RAM and the access is allowed; else NULL. */
+void *bounce_host(struct bt *bt, u64 la, bool write);
+/* The load of a site whose operand lies on two pages: on behind its check with the operand in
+ * hot->bounce. NULL: the simulator must look at it. */
+const void *bounce_load(struct bt *bt, const struct site *site, u64 la);
+/* hot->bounce to the two pages of an adapted store; false: nothing was stored. */
+bool bounce_store(struct bt *bt, const struct site *site, u64 la);
+/* hot->bounce as the operand at `la` is to lie in it. */
+static inline u8 *bounce_at(struct bt *bt, u64 la)
+{
+    return bt->hot->bounce + (la & 63);
+}
+/* Where the check of `site` at `la` goes on with the operand in hot->bounce; hot->address is
+ * set. */
+u32 bounce_enter(struct bt *bt, const struct site *site, u64 la);
+
+/* -- adapt.c */
+/* Is the instruction at `code` to be translated for leaving the fast path? */
+bool adapt_wanted(const struct bt *bt, const u8 *code);
+/* The plain store of `site` was a slow one: when that is usual, its TU dies, to be made anew
+ * for it. */
+void adapt_slow(struct bt *bt, const struct site *site);
+/* The check of an adapted site failed for want of a TLB entry only: when that is usual, back.
+ */
+void adapt_filled(struct bt *bt, const struct site *site);
 
 /* -- string.c: runs the site's string instruction as far as it goes without the simulator;
  * true: to its end. */

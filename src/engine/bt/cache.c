@@ -158,6 +158,23 @@ static void remove_from_hash(struct bt *bt, struct tu *tu)
     *link = tu->next;
 }
 
+static void remove_from_page(struct bt *bt, struct tu *tu)
+{
+    u32 number = (u32)(tu - bt->tus);
+    u32 *link = &bt->page_chain[page_slot(tu->code)];
+    while (*link != number)
+        link = &bt->tus[*link].page_next;
+    *link = tu->page_next;
+}
+
+void cache_drop(struct bt *bt, struct tu *tu)
+{
+    remove_from_page(bt, tu);
+    remove_from_hash(bt, tu);
+    link_drop_incoming(bt, tu);
+    tu->dead = true;
+}
+
 void cache_drop_page(struct bt *bt, const u8 *hva)
 {
     bool any = false;
@@ -168,22 +185,11 @@ void cache_drop_page(struct bt *bt, const u8 *hva)
             link = &tu->page_next;
             continue;
         }
-        *link = tu->page_next;
-        remove_from_hash(bt, tu);
-        link_drop_incoming(bt, tu);
-        tu->dead = any = true;
+        cache_drop(bt, tu);
+        any = true;
     }
     if (any)
         bt->stats.page_drops++;
-}
-
-static void remove_from_page(struct bt *bt, struct tu *tu)
-{
-    u32 number = (u32)(tu - bt->tus);
-    u32 *link = &bt->page_chain[page_slot(tu->code)];
-    while (*link != number)
-        link = &bt->tus[*link].page_next;
-    *link = tu->page_next;
 }
 
 static void evict(struct bt *bt, u32 generation)
@@ -196,10 +202,7 @@ static void evict(struct bt *bt, u32 generation)
         struct tu *tu = &bt->tus[i];
         if (tu->dead)
             continue;
-        remove_from_page(bt, tu);
-        remove_from_hash(bt, tu);
-        link_drop_incoming(bt, tu);
-        tu->dead = true;
+        cache_drop(bt, tu);
         bt->stats.evictions++;
     }
 }

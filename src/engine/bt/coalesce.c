@@ -113,7 +113,7 @@ static void note_operand(struct scan *s, unsigned i, unsigned size, bool write)
     const struct guest_insn *g = &s->t->insn[i];
     struct group one = {.scale = g->scale, .seg = g->seg, .adsize = g->adsize, .write = write};
     s->t->access[i][ACCESS_OPERAND].made = true;
-    if (g->disp > MAX_DISP || g->disp < -MAX_DISP || g->adsize == 2 ||
+    if (g->adapted || g->disp > MAX_DISP || g->disp < -MAX_DISP || g->adsize == 2 ||
         segment_is_checked(s->t->tu->mode, g->seg))
         return;
     one.seg = g->seg == SEG_FS || g->seg == SEG_GS ? g->seg : SEG_DS;

@@ -130,17 +130,10 @@ static void code_limit_learn(struct bt *bt)
     bt->code_limit[bt->n_code_limits++] = limit;
 }
 
-/* Does the log want what the fast ways past C code would leave out? The listing of TUs does
- * not. */
-static bool logged(const struct bt *bt)
-{
-    return bt->vcpu->cpu.log->mask & ~(1u << LOG_IN_ASM | 1u << LOG_OUT_ASM);
-}
-
 /* One instruction on the simulator; `vectors`: it may touch vector state. */
 static void step(struct bt *bt, bool vectors)
 {
-    if (vectors || logged(bt) || !sim_ready(bt->vcpu))
+    if (vectors || bt_logged(bt) || !sim_ready(bt->vcpu))
         vectors_home(bt);
     sim_step(bt->vcpu);
 }
@@ -287,7 +280,7 @@ const void *dispatch(struct bt *bt)
 
 bool bt_fill(struct bt *bt, struct gva la, enum x86_access access)
 {
-    if (!bt_canonical(la.v) || logged(bt))
+    if (!bt_canonical(la.v) || bt_logged(bt))
         return false;
     struct x86_cpu *c = bt_cpu(bt);
     struct pmap *pmap = bt->vcpu->board->pmap;
@@ -381,22 +374,30 @@ const void *dispatch_indirect(struct bt *bt, u64 unused, u64 target)
     return go(bt, tu->entry);
 }
 
-/* Runs the site's instruction on the simulator and goes on behind it, if nothing came up. */
+/* On behind the site's instruction, which C code has run since `epoch`, if nothing came up. */
+static const void *go_on(struct bt *bt, const struct site *site, u64 epoch)
+{
+    const struct x86_cpu *c = bt_cpu(bt);
+    const struct tu *tu = &bt->tus[site->tu];
+    bool stays = site->resume && !site->outdated && c->rip == site->rip + site->length &&
+                 !attention(bt) && bt->epoch == epoch && !tu->dead &&
+                 bt_mode(c) == mode_of_guest(tu->mode);
+    return stays ? go(bt, site->resume) : dispatch(bt);
+}
+
+/* Runs the site's instruction on the simulator. */
 static const void *simulate(struct bt *bt, const struct site *at)
 {
     struct x86_cpu *c = bt_cpu(bt);
     struct site site = *at;
-    const struct tu *tu = &bt->tus[site.tu];
     u64 epoch = bt->epoch;
     flags_in(bt);
     c->rip = site.rip;
-    if (site.decoded && !site.vectors && !logged(bt))
+    if (site.decoded && !site.vectors && !bt_logged(bt))
         execute(bt, &bt->decoded[site.decoded]);
     else
         step(bt, site.vectors);
-    bool stays = site.resume && c->rip == site.rip + site.length && !attention(bt) &&
-                 bt->epoch == epoch && !tu->dead && bt_mode(c) == mode_of_guest(tu->mode);
-    return stays ? go(bt, site.resume) : dispatch(bt);
+    return go_on(bt, &site, epoch);
 }
 
 /* The check of an instruction on two pages failed: true if that was because the TLB had not the
@@ -443,6 +444,62 @@ static const void *enter_careful(struct bt *bt, u64 number)
     return go(bt, tu->entry);
 }
 
+/* Has the operand one page, at an address that is one? Then what the access raises, if it does,
+ * is a page fault. */
+static bool on_one_page(const struct site *site, u64 la)
+{
+    return bt_canonical(la) && page_left(la) >= site->size;
+}
+
+/* A load from what is no RAM, through hot->bounce. */
+static const void *load_slowly(struct bt *bt, const struct site *site, u64 la)
+{
+    struct x86_cpu *c = bt_cpu(bt);
+    jmp_buf unwind;
+    flags_in(bt);
+    c->rip = c->insn_rip = site->rip;
+    c->unwind = &unwind;
+    if (setjmp(unwind)) {
+        x86_deliver_fault(c);
+        return dispatch(bt);
+    }
+    c->ops->read(c, gva(la), bounce_at(bt, la), site->size, AS_CPL);
+    bt->stats.bounced_loads++;
+    return go(bt, bounce_enter(bt, site, la));
+}
+
+/* An adapted store, whose value is in hot->bounce. */
+static const void *store_slowly(struct bt *bt, const struct site *at, u64 la)
+{
+    struct x86_cpu *c = bt_cpu(bt);
+    struct site site = *at;
+    u64 epoch = bt->epoch;
+    jmp_buf unwind;
+    flags_in(bt);
+    c->rip = c->insn_rip = site.rip;
+    c->unwind = &unwind;
+    if (setjmp(unwind)) {
+        x86_deliver_fault(c);
+        return dispatch(bt);
+    }
+    c->ops->write(c, gva(la), bt->hot->bounce, site.size, AS_CPL);
+    c->rip += site.length;
+    if (c->code_size != 8)
+        c->rip = (u32)c->rip;
+    bt->stats.bounced_stores++;
+    return go_on(bt, &site, epoch);
+}
+
+const void *dispatch_store(struct bt *bt, u64 number, u64 la)
+{
+    const struct site *site = &bt->sites[number];
+    bt->stats.slow_accesses++;
+    adapt_slow(bt, site);
+    if (bt_logged(bt) || !on_one_page(site, la))
+        return simulate(bt, site);
+    return store_slowly(bt, site, la);
+}
+
 const void *dispatch_access(struct bt *bt, u64 number, u64 la)
 {
     const struct site *site = &bt->sites[number];
@@ -455,6 +512,11 @@ const void *dispatch_access(struct bt *bt, u64 number, u64 la)
     if (site->shared)
         return enter_careful(bt, number);
     bt->stats.slow_accesses++;
+    if (site->passed && site->plain && site->resume && !site->outdated && !bt_logged(bt) &&
+        on_one_page(site, la))
+        return load_slowly(bt, site, la);
+    if (site->plain && site->write)
+        adapt_slow(bt, site);
     return simulate(bt, site);
 }
 

@@ -255,28 +255,6 @@ static bool shift_count_known(const ZydisDecodedInstruction *z,
     return false;
 }
 
-/*
- * Does the instruction overwrite the flags that its manual page calls undefined? Undefined may
- * mean unchanged: MUL and DIV of AMD's processors leave SF, ZF, AF and PF. AND, OR, XOR, TEST
- * and shifts by a constant write all six on every processor, AF with a value that the manuals
- * do not promise. It matters, as AF is else live nearly everywhere.
- */
-static bool writes_undefined(const ZydisDecodedInstruction *z)
-{
-    switch (z->mnemonic) {
-    case ZYDIS_MNEMONIC_AND:
-    case ZYDIS_MNEMONIC_OR:
-    case ZYDIS_MNEMONIC_XOR:
-    case ZYDIS_MNEMONIC_TEST:
-    case ZYDIS_MNEMONIC_SHL:
-    case ZYDIS_MNEMONIC_SHR:
-    case ZYDIS_MNEMONIC_SAR:
-        return true;
-    default:
-        return false;
-    }
-}
-
 static void find_flags(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *operands,
                        struct guest_insn *g)
 {
@@ -286,7 +264,8 @@ static void find_flags(const ZydisDecodedInstruction *z, const ZydisDecodedOpera
     g->flags_read = (u16)(f->tested & FLAGS_STATUS);
     u32 sure = f->modified | f->set_0 | f->set_1;
     g->flags_write = (u16)((sure | f->undefined) & FLAGS_STATUS);
-    g->flags_kill = writes_undefined(z) ? g->flags_write : (u16)(sure & FLAGS_STATUS);
+    /* Undefined may mean unchanged: MUL and DIV of AMD's processors leave SF, ZF, AF and PF. */
+    g->flags_kill = (u16)(sure & FLAGS_STATUS);
     if (is_shift(z) && !shift_count_known(z, operands))
         g->flags_kill = 0;
     else if (z->meta.category == ZYDIS_CATEGORY_ROTATE)
@@ -450,6 +429,32 @@ static bool may_fault(const ZydisDecodedInstruction *z, u8 group)
         return true;
     return z->mnemonic == ZYDIS_MNEMONIC_DIV || z->mnemonic == ZYDIS_MNEMONIC_IDIV ||
            z->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B;
+}
+
+/* Loads and stores that change no flags, and fault for nothing but the access itself. */
+static bool is_move(u16 mnemonic)
+{
+    switch (mnemonic) {
+    case ZYDIS_MNEMONIC_MOV:
+    case ZYDIS_MNEMONIC_MOVZX:
+    case ZYDIS_MNEMONIC_MOVSX:
+    case ZYDIS_MNEMONIC_MOVSXD:
+    case ZYDIS_MNEMONIC_MOVBE:
+    case ZYDIS_MNEMONIC_MOVNTI:
+    case ZYDIS_MNEMONIC_MOVD:
+    case ZYDIS_MNEMONIC_MOVQ:
+    case ZYDIS_MNEMONIC_MOVUPS:
+    case ZYDIS_MNEMONIC_MOVUPD:
+    case ZYDIS_MNEMONIC_MOVDQU:
+    case ZYDIS_MNEMONIC_VMOVD:
+    case ZYDIS_MNEMONIC_VMOVQ:
+    case ZYDIS_MNEMONIC_VMOVUPS:
+    case ZYDIS_MNEMONIC_VMOVUPD:
+    case ZYDIS_MNEMONIC_VMOVDQU:
+        return true;
+    default:
+        return false;
+    }
 }
 
 /* -- Kinds that depend on the operands
@@ -626,6 +631,9 @@ bool guest_decode(const struct guest_decoder *d, unsigned code_size, const u8 *b
     if (rules[z.mnemonic].group == GROUP_NONE && !is_string(&z))
         g->unit = unit_of(&z);
     g->faults = may_fault(&z, rules[z.mnemonic].group);
+    /* Those of MMX registers make the x87 stack theirs. */
+    g->moves = g->kind == GUEST_COPY && g->memory && !g->high8 && g->unit != UNIT_X87 &&
+               is_move(g->mnemonic);
     /* What may be a callout needs all flags. */
     if (g->kind == GUEST_SIMULATE || g->kind == GUEST_SYSTEM || g->kind == GUEST_TO_SEGMENT ||
         g->kind == GUEST_POP_SEGMENT) {

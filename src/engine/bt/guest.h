@@ -71,11 +71,13 @@ struct guest_insn {
     u8 seg, base, index, scale, adsize; /* as in struct x86_insn; `adsize` without one too */
     bool reg_field;                     /* ModRM.reg names a GPR */
     bool vvvv;                          /* VEX.vvvv names a GPR */
-    bool faults; /* may raise #DE, #MF, #XM or an alignment #GP by itself */
-    bool string; /* MOVS, STOS, LODS, SCAS, CMPS, repeated or not */
-    bool high8;  /* names AH, CH, DH or BH: no REX allowed */
-    u8 opsize;   /* 2, 4, 8; 1 of byte forms */
-    u8 segment;  /* the segment register read or loaded, else SEG_COUNT */
+    bool faults;  /* may raise #DE, #MF, #XM or an alignment #GP by itself */
+    bool moves;   /* loads or stores a register or constant, and can do no other harm */
+    bool adapted; /* a store that the translator knows to leave the fast path often */
+    bool string;  /* MOVS, STOS, LODS, SCAS, CMPS, repeated or not */
+    bool high8;   /* names AH, CH, DH or BH: no REX allowed */
+    u8 opsize;    /* 2, 4, 8; 1 of byte forms */
+    u8 segment;   /* the segment register read or loaded, else SEG_COUNT */
     s64 disp;
     u64 imm; /* of PUSH and RET n; of a direct branch: the target */
 };

@@ -78,10 +78,23 @@ const void *quick_indirect(struct bt *bt, u64 unused, u64 target)
 const void *quick_access(struct bt *bt, u64 number, u64 la)
 {
     const struct site *site = &bt->sites[number];
-    if (page_left(la) < site->size ||
-        !bt_fill(bt, gva(la), site->write ? ACCESS_WRITE : ACCESS_READ))
+    if (page_left(la) < site->size)
+        return bounce_load(bt, site, la);
+    if (!bt_fill(bt, gva(la), site->write ? ACCESS_WRITE : ACCESS_READ))
         return NULL;
     bt->stats.fills++;
+    return bt_exec(bt, site->retry);
+}
+
+const void *quick_store(struct bt *bt, u64 number, u64 la)
+{
+    const struct site *site = &bt->sites[number];
+    if (page_left(la) < site->size)
+        return bounce_store(bt, site, la) ? bt_exec(bt, site->resume) : NULL;
+    if (!bt_fill(bt, gva(la), ACCESS_WRITE))
+        return NULL;
+    bt->stats.fills++;
+    adapt_filled(bt, site);
     return bt_exec(bt, site->retry);
 }
 

@@ -6,19 +6,6 @@
 #include "engine/bt/bt.h"
 #include "x86/mem.h"
 
-static void *host_address(struct bt *bt, u64 la, bool write)
-{
-    struct x86_cpu *c = bt_cpu(bt);
-    for (unsigned attempt = 0; attempt < 2; attempt++) {
-        void *at = write ? x86_tlb_write(c, gva(la), 1) : x86_tlb_read(c, gva(la), 1);
-        if (likely(at))
-            return at;
-        if (!bt_fill(bt, gva(la), write ? ACCESS_WRITE : ACCESS_READ))
-            return NULL;
-    }
-    return NULL;
-}
-
 static void move(void *to, const void *from, u64 n, unsigned size)
 {
     switch (size) {
@@ -80,7 +67,7 @@ static u64 span(struct bt *bt, const struct site *site, struct side side, void *
         la = (u32)(offset + c->seg[side.seg].base);
     }
     room = page_left(la) < room ? page_left(la) : room;
-    *host = room < site->size ? NULL : host_address(bt, la, side.write);
+    *host = room < site->size ? NULL : bounce_host(bt, la, side.write);
     return *host ? room / site->size : 0;
 }
 

@@ -89,7 +89,9 @@ static void make_back(struct bt *bt, struct emit *e)
             emit_load(e, reg, home(bt, reg));
     }
     emit_load(e, R10, bt_mem(bt, &bt->hot->address));
-    emit_jump_mem(e, bt_mem(bt, &bt->hot->resume));
+    /* As go_quickly leaves it. */
+    emit_load(e, R11, bt_mem(bt, &bt->hot->resume));
+    emit_rr(e, 4, 0xff, 4, R11);
     emit_bind(e, leave, emit_here(e));
     make_leave(e);
 }
@@ -172,6 +174,7 @@ bool stubs_make(struct bt *bt)
         s->stop[saved] = make_callout(bt, &e, back, NULL, dispatch_stop, saved);
     }
     s->access = make_callout(bt, &e, back, quick_access, dispatch_access, true);
+    s->store = make_callout(bt, &e, back, quick_store, dispatch_store, true);
     s->exit_indirect = make_callout(bt, &e, back, quick_indirect, dispatch_indirect, true);
     s->string = make_callout(bt, &e, back, quick_string, dispatch_simulate, true);
     s->verw = make_callout(bt, &e, back, quick_verw, dispatch_simulate, true);

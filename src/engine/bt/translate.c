@@ -176,6 +176,21 @@ struct cold *cold_add(struct translation *t, u8 *field, enum cold_kind kind, u32
     return cold;
 }
 
+/* The value of an adapted store to hot->bounce; r10 stays. */
+static void store_to_bounce(const struct translation *t, struct emit *e,
+                            const struct guest_insn *g)
+{
+    struct host_mem address = bt_mem(t->bt, &t->bt->hot->address);
+    u16 named = g->regs_read & (u16)(BIT(R10) | BIT(R11));
+    unsigned freed = named ? (unsigned)__builtin_ctz(named) : NO_REG;
+    emit_store(e, address, R10);
+    emit_const(e, R10, (u64)t->bt->hot->bounce);
+    if (named)
+        emit_load(e, R11, gpr_home(t, freed));
+    rewrite_memory(e, g, mem_at(R10, 0), freed, R11);
+    emit_load(e, R10, address);
+}
+
 static void put_cold_one(struct translation *t, struct emit *e, const struct cold *cold)
 {
     struct bt *bt = t->bt;
@@ -185,11 +200,14 @@ static void put_cold_one(struct translation *t, struct emit *e, const struct col
         emit_xor(e, R10, tlb_tags(t, bt->sites[cold->number].write));
     else if (cold->kind == COLD_CONSTANT)
         emit_const(e, R10, cold->address);
+    const struct guest_insn *g = cold->store ? &t->insn[cold->store - 1] : NULL;
+    if (g)
+        store_to_bounce(t, e, g);
     emit_const(e, R11, cold->number);
     switch (cold->kind) {
     case COLD_ACCESS:
     case COLD_CONSTANT:
-        emit_jump(e, bt->stubs.access);
+        emit_jump(e, g ? bt->stubs.store : bt->stubs.access);
         break;
     case COLD_SIMULATE:
         emit_jump(e, bt->stubs.simulate[1]);
@@ -204,13 +222,17 @@ static void put_cold_one(struct translation *t, struct emit *e, const struct col
     }
 }
 
-/* The most that put_cold_one makes of one. */
-#define COLD_SIZE 24
+/* The most that put_cold_one makes of one, and how much more of an adapted store. */
+#define COLD_SIZE  24
+#define STORE_SIZE 56
 
 static void put_cold(struct translation *t)
 {
     struct bt *bt = t->bt;
-    t->cold_start = bt->cold - t->n_cold * COLD_SIZE;
+    u32 size = 0;
+    for (unsigned i = 0; i < t->n_cold; i++)
+        size += COLD_SIZE + (t->cold[i].store ? STORE_SIZE : 0);
+    t->cold_start = bt->cold - size;
     struct emit e = {
         .at = bt->memory.write + t->cold_start,
         .end = bt->memory.write + bt->cold,
@@ -316,9 +338,11 @@ static void translate_one(struct translation *t)
  * by then. */
 static void set_resume(struct translation *t, u32 first_site)
 {
-    bool never = t->ended || coalesce_reaches_over(t);
-    for (u32 i = first_site; i < t->bt->n_sites; i++)
-        t->bt->sites[i].resume = never ? 0 : bt_offset(t->bt, emit_here(&t->e));
+    bool outdated = coalesce_reaches_over(t);
+    for (u32 i = first_site; i < t->bt->n_sites; i++) {
+        t->bt->sites[i].resume = t->ended ? 0 : bt_offset(t->bt, emit_here(&t->e));
+        t->bt->sites[i].outdated = outdated;
+    }
 }
 
 /* -- Entries ------------------------------------------------------------------------------- */
@@ -446,6 +470,7 @@ static bool goes_on(const struct translation *t, const struct guest_insn *g, u64
 static void find_run(struct translation *t)
 {
     u64 rip = place_rip(t->tu->mode, t->tu->rip);
+    const u8 *page = (const u8 *)((u64)t->tu->code & PAGE_MASK);
     while (t->n < TU_INSNS && same_page(t, rip)) {
         struct guest_insn *g = &t->insn[t->n];
         t->taken[t->n] = false;
@@ -455,6 +480,8 @@ static void find_run(struct translation *t)
                 break;
         }
         make_inline(t, g);
+        g->adapted = g->moves && g->mem_write && !t->crosses &&
+                     adapt_wanted(t->bt, page + (linear_of(t, g->rip) & ~PAGE_MASK));
         if (!unit_enabled(g, t->tu->mode)) {
             g->kind = GUEST_SYSTEM;
             g->flags_read = FLAGS_STATUS;
@@ -480,7 +507,7 @@ static void find_run(struct translation *t)
 
 static bool has_room(const struct bt *bt)
 {
-    return bt->used + TU_ROOM + TU_COLD * COLD_SIZE <= bt->cold &&
+    return bt->used + TU_ROOM + TU_COLD * COLD_SIZE + TU_INSNS * STORE_SIZE <= bt->cold &&
            bt->n_tus + 1 < cache_end(bt, MAX_TUS) &&
            bt->n_links + TU_EXITS + 2 < cache_end(bt, MAX_LINKS) &&
            bt->n_sites + 4 * TU_INSNS < cache_end(bt, MAX_SITES) &&

@@ -24,6 +24,7 @@ struct cold {
     u8 *field;
     u8 kind;
     bool saved;  /* flags are in bt->flags there */
+    u8 store;    /* COLD_ACCESS, COLD_CONSTANT: the adapted store's number + 1, or 0 */
     u32 number;  /* of the site, link or cell */
     u64 address; /* COLD_CONSTANT */
 };

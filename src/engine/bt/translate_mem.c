@@ -149,8 +149,10 @@ static unsigned put_segment(struct translation *t, unsigned seg, unsigned size, 
 
 static struct site *check_site(struct translation *t, unsigned size, bool write, bool shared)
 {
+    const struct guest_insn *g = translation_insn(t);
     struct site *site = site_here(t, SITE_ACCESS);
     site->retry = site->host;
+    site->plain = g->kind == GUEST_COPY && (g->moves || (!write && !g->faults));
     site->size = (u16)size;
     site->write = write;
     site->shared = shared;
@@ -163,7 +165,22 @@ static struct cold *put_guard(struct translation *t, struct site *site, unsigned
 {
     u8 *field = emit_jump_if_later(&t->e, condition);
     site->guard = (u8)(bt_offset(t->bt, field + t->e.to_exec) - site->host);
-    return cold_add(t, field, kind, (u32)(site - t->bt->sites), true);
+    struct cold *cold = cold_add(t, field, kind, (u32)(site - t->bt->sites), true);
+    site->adapted = site->write && !site->shared && translation_insn(t)->adapted;
+    if (site->adapted)
+        cold->store = (u8)(t->now + 1);
+    return cold;
+}
+
+/* Behind the check: a load of this place alone may go on with the operand elsewhere. */
+static void check_done(const struct translation *t, struct site *site)
+{
+    const struct guest_insn *g = translation_insn(t);
+    bool once = g->kind == GUEST_COPY || g->kind == GUEST_POP || g->kind == GUEST_BIT ||
+                g->kind == GUEST_LEAVE || g->kind == GUEST_STRING || g->kind >= GUEST_JUMP ||
+                (g->kind == GUEST_PUSH && g->memory);
+    if (once && !site->write && !site->shared)
+        site->passed = (u8)(bt_offset(t->bt, emit_here(&t->e)) - site->host);
 }
 
 /* With the offset in r10. A failed check of the TLB recovers the linear address by the same
@@ -183,6 +200,7 @@ static void put_check(struct translation *t, unsigned seg, unsigned size, bool w
     emit_compare_imm(e, R10, (s32)(PAGE_SIZE - size));
     put_guard(t, site, CC_A, COLD_ACCESS);
     emit_load(e, R11, mem_gs_index(R11, bt_mem(t->bt, tlb_of(t)->page).disp));
+    check_done(t, site);
 }
 
 /* The same for an address that is known, as is its slot. r10 := the host's address of its page.
@@ -205,6 +223,8 @@ static void put_constant_check(struct translation *t, u64 address, unsigned size
     }
     put_guard(t, site, CC_NE, COLD_CONSTANT)->address = address;
     emit_load(e, R10, bt_mem(t->bt, &tlb->page[slot]));
+    site->constant = true;
+    check_done(t, site);
 }
 
 static const struct host_mem checked = {.base = R10, .index = R11};
