@@ -389,7 +389,7 @@ static void set_flags(struct guest_insn *g, u16 read, u16 kill)
 
 static void make_inline(struct translation *t, struct guest_insn *g)
 {
-    if (g->kind != GUEST_SYSTEM)
+    if (g->kind != GUEST_SYSTEM && g->kind != GUEST_SIMULATE)
         return;
     if (gate_in_line(t->bt, g, t->tu->mode)) {
         g->kind = GUEST_GATE;

@@ -209,29 +209,6 @@ static void read_control(struct translation *t)
     put_home(t, to);
 }
 
-/* Is it MOV r, Sreg with a whole register? */
-static bool reads_selector(const struct guest_insn *g)
-{
-    return g->bytes[g->opcode] == 0x8c && !g->memory && g->opsize >= 4 &&
-           (g->bytes[g->modrm] >> 3 & 7) <= SEG_GS;
-}
-
-static void read_selector(struct translation *t)
-{
-    const struct guest_insn *g = translation_insn(t);
-    unsigned to = rm_register(g), seg = g->bytes[g->modrm] >> 3 & 7;
-    emit_rm(&t->e, 4, 0x0fb7, host_register(to), bt_mem(t->bt, &bt_cpu(t->bt)->seg[seg].sel));
-    put_home(t, to);
-}
-
-static void move(struct translation *t)
-{
-    if (translation_insn(t)->bytes[translation_insn(t)->opcode] == 0x8c)
-        read_selector(t);
-    else
-        read_control(t);
-}
-
 /* -- FS and GS base ------------------------------------------------------------------------ */
 
 static const struct site *need_fsgsbase(struct translation *t)
@@ -314,7 +291,7 @@ static bool long_in_line(const struct x86_model *model, const struct guest_insn 
     case ZYDIS_MNEMONIC_WRGSBASE:
         return x86_has(model, FEAT_FSGSBASE);
     case ZYDIS_MNEMONIC_MOV:
-        return (kernel && reads_control(g)) || reads_selector(g);
+        return kernel && reads_control(g);
     default:
         return false;
     }
@@ -372,7 +349,7 @@ void translate_system(struct translation *t)
         write_base(t, SEG_GS);
         break;
     case ZYDIS_MNEMONIC_MOV:
-        move(t);
+        read_control(t);
         break;
     default:
         ensure(translation_insn(t)->mnemonic == ZYDIS_MNEMONIC_POPFQ);

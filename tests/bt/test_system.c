@@ -1,0 +1,60 @@
+/*
+ * Which privileged and sensitive instructions the translator does by itself: pieces of code
+ * that must not leave it for the simulator, but for the HLT at their end. That they do the
+ * right thing is test_snippets.c's and test_modes.c's business.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "engine/bt/bt.h"
+#include "fixture.h"
+
+#define PIECES(X)                                                                              \
+    X(interrupt_flag, "cli; sti; nop; pushfq; popfq; cli")                                     \
+    X(control, "mov %cr0, %rax; mov %cr2, %rax; mov %cr3, %rax; mov %cr4, %rax")               \
+    X(selectors, "mov %cs, %eax; mov %ss, %r10d; mov %ds, %rcx; mov %fs, %r11")                \
+    X(bases, "swapgs; rdfsbase %rax; wrfsbase %rax; rdgsbase %r10; wrgsbase %r10")             \
+    X(time, "rdtsc; rdtscp")                                                                   \
+    X(verify, "mov $0x10, %eax; verw %ax; lea 1f(%rip), %rdx; verw (%rdx); jmp 2f;"            \
+              "1: .word 0x10; 2:")
+
+#define DEFINE(name, text)                                                                     \
+    extern const u8 start_##name[], end_##name[];                                              \
+    __asm__(".pushsection .rodata\nstart_" #name ":\n mov $3, %ebp; 9:" text                   \
+            "; dec %ebp; jnz 9b; hlt\nend_" #name ":\n.popsection\n");
+PIECES(DEFINE)
+
+static const struct piece {
+    const char *name;
+    const u8 *start, *end;
+} pieces[] = {
+#define ROW(name, text) {#name, start_##name, end_##name},
+    PIECES(ROW)};
+
+/* The first round may find a descriptor's page missing in the TLB. */
+#define FIRST_ROUND 1
+
+static void test_stays_in_translation(void **state)
+{
+    const struct piece *p = *state;
+    struct guest *g = guest_create(&bt_engine, 1);
+    guest_write(g, CODE, p->start, (u64)(p->end - p->start));
+    assert_int_equal(guest_run(g), EXIT_HALTED);
+    assert_int_equal((u32)g->vcpu->cpu.gpr[RBP], 0);
+    assert_in_range(bt_of(g->vcpu)->stats.callouts, 1, 1 + FIRST_ROUND);
+    guest_destroy(g);
+}
+
+int main(void)
+{
+    struct CMUnitTest tests[ARRAY_LEN(pieces)];
+    for (unsigned i = 0; i < ARRAY_LEN(pieces); i++)
+        tests[i] = (struct CMUnitTest){.name = pieces[i].name,
+                                       .test_func = test_stays_in_translation,
+                                       .initial_state = (void *)&pieces[i]};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
