@@ -182,7 +182,8 @@ static void add_amd(struct x86_model *m, unsigned vcpus)
     add_caches(m, 0x8000001d, vcpus);
     add(m, 0x8000001e); /* the APIC id, by x86_cpuid */
     /* LFENCE serializes; a null selector clears base and limit. */
-    set(add(m, 0x80000021), 1 << 2 | 1 << 6, 0, 0, 0);
+    set(add(m, 0x80000021), m->features[CPUID_80000021_EAX] | 1 << 2 | 1 << 6, 0,
+        m->features[CPUID_80000021_ECX], 0);
 }
 
 void x86_model_leaves(struct x86_model *m, unsigned vcpus)

@@ -98,6 +98,12 @@ static const struct feature_row {
     {"3dnowprefetch", FEAT_PREFETCHW, V1, false, FEAT_ALWAYS},
     {"invtsc constant_tsc nonstop_tsc", FEAT_INVARIANT_TSC, SYSTEM, true, FEAT_TSC},
     {"wbnoinvd", FEAT_WBNOINVD, SYSTEM, true, FEAT_ALWAYS},
+    /* The guest's kernel executes no RET of the host's, whose prediction could be poisoned: its
+     * returns are interpreted, or translated to jumps. Without the bit Linux sends each return
+     * of its own through two more calls (AMD, "Technical update regarding SRSO"). */
+    {"srso_no", FEAT_SRSO_NO, SYSTEM, true, FEAT_ALWAYS},
+    {"tsa_sq_no", FEAT_TSA_SQ_NO, SYSTEM, false, FEAT_ALWAYS},
+    {"tsa_l1_no", FEAT_TSA_L1_NO, SYSTEM, false, FEAT_ALWAYS},
     {"kvm", FEAT_KVM, SYSTEM, true, FEAT_HYPERVISOR},
     {"kvm_nopiodelay", FEAT_KVM_NOP_IO_DELAY, SYSTEM, true, FEAT_KVM},
     {"kvmclock", FEAT_KVM_CLOCK, SYSTEM, true, FEAT_KVM},
@@ -174,6 +180,8 @@ static void host_features(u32 words[FEATURE_WORDS])
         [CPUID_80000001_ECX] = {0x80000001, 0, 2},
         [CPUID_80000007_EDX] = {0x80000007, 0, 3},
         [CPUID_80000008_EBX] = {0x80000008, 0, 1},
+        [CPUID_80000021_EAX] = {0x80000021, 0, 0},
+        [CPUID_80000021_ECX] = {0x80000021, 0, 2},
         [CPUID_40000001_EAX] = {0x40000001, 0, 0}, /* all of it is ours, whatever it says */
     };
     for (unsigned n = 0; n < FEATURE_WORDS; n++) {

@@ -76,6 +76,21 @@ static void test_dependencies(void **state)
     assert_false(x86_has(&m.model, FEAT_AES));
 }
 
+/* Mitigations that Linux leaves out when it reads these. */
+static void test_speculation(void **state)
+{
+    u32 host[4];
+    x86_host_cpuid(0x80000021, 0, host);
+    model("host", 1);
+    if (!m.model.amd)
+        return;
+    assert_int_equal(leaf(0x80000021, 0, 0) >> 29 & 1, 1);
+    assert_int_equal(leaf(0x80000021, 0, 2), host[2] & 6); /* TSA: the host's own */
+    model("host,-srso_no,-tsa_l1_no", 1);
+    assert_int_equal(leaf(0x80000021, 0, 0) >> 29 & 1, 0);
+    assert_int_equal(leaf(0x80000021, 0, 2), host[2] & 2);
+}
+
 static void test_levels(void **state)
 {
     model("x86-64-v2", 1);
@@ -191,11 +206,11 @@ static void test_syscall_bit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_words),       cmocka_unit_test(test_dependencies),
-        cmocka_unit_test(test_levels),      cmocka_unit_test(test_hidden),
-        cmocka_unit_test(test_hypervisor),  cmocka_unit_test(test_topology),
-        cmocka_unit_test(test_xsave),       cmocka_unit_test(test_out_of_range),
-        cmocka_unit_test(test_syscall_bit),
+        cmocka_unit_test(test_words),        cmocka_unit_test(test_dependencies),
+        cmocka_unit_test(test_levels),       cmocka_unit_test(test_speculation),
+        cmocka_unit_test(test_hidden),       cmocka_unit_test(test_hypervisor),
+        cmocka_unit_test(test_topology),     cmocka_unit_test(test_xsave),
+        cmocka_unit_test(test_out_of_range), cmocka_unit_test(test_syscall_bit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
