@@ -248,6 +248,10 @@ struct snippet {
     X(unrolled_modify,                                                                         \
       "xor %r13d, %r13d; 1: add $0x11, %r12; inc %r13; lea (%r13,%r13,2), %eax; "              \
       "mov %al, 3+1b(%rip); cmp $9, %r13; jne 1b; hlt")                                        \
+    X(exchange_not_pause, /* F3 90 with REX.B, and addresses that count on R8 and RAX */       \
+      "lea 64(%rbx), %r8; mov %rbx, %rax; mov 8(%r8), %rcx; mov 8(%rax), %rdx; .byte 0xf3, "   \
+      "0x41, 0x90; mov 16(%r8), %rdi; mov 16(%rax), %rbp; mov %rcx, 24(%r8); .byte 0xf3, "     \
+      "0x49, 0x90; mov %rdx, 32(%r8); hlt")                                                    \
     X(freed_addresses,                                                                         \
       "lea 8(%rbx), %r10; mov $3, %r11d; lea (%r10,%r11,8), %rax; mov "                        \
       "(%r10,%r11,8), %rcx; mov (%r10), %rdx; mov $2, %r10d; lea 16(%rsi), "                   \

@@ -165,7 +165,7 @@ static u32 dead_flags(const u8 code[CODE_SIZE], unsigned code_size, u64 rip, uns
             break;
         u64 taken = CODE_BASE + at + z.raw.imm[0].value.u;
         u32 next = dead_flags(code, code_size, taken, branches - 1);
-        if (z.mnemonic != ZYDIS_MNEMONIC_JMP)
+        if (z.mnemonic != ZYDIS_MNEMONIC_JMP && z.mnemonic != ZYDIS_MNEMONIC_CALL)
             next &= dead_flags(code, code_size, CODE_BASE + at, branches - 1);
         return dead | (open & next);
     }

@@ -619,6 +619,9 @@ bool guest_decode(const struct guest_decoder *d, unsigned code_size, const u8 *b
     find_flags(&z, operands, g);
     bool plain = find_operands(&z, operands, g);
     refine(&z, operands, g);
+    /* F3 90 with REX.B is no PAUSE: 90 names R8 then, so it exchanges. */
+    if (z.mnemonic == ZYDIS_MNEMONIC_PAUSE && z.raw.rex.B)
+        g->regs_read = g->regs_written = BIT(RAX) | BIT(R8);
     /* A source of zero leaves the destination, all 64 bits of it. */
     if (z.mnemonic == ZYDIS_MNEMONIC_BSF || z.mnemonic == ZYDIS_MNEMONIC_BSR)
         g->regs_partial |= g->regs_written;
