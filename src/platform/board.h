@@ -98,6 +98,10 @@ static inline void board_lock(struct board *board)
 {
     pthread_mutex_lock(&board->lock);
 }
+static inline bool board_trylock(struct board *board)
+{
+    return !pthread_mutex_trylock(&board->lock);
+}
 static inline void board_unlock(struct board *board)
 {
     pthread_mutex_unlock(&board->lock);

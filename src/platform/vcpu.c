@@ -22,6 +22,7 @@ struct vcpu *vcpu_create(struct board *board, unsigned index)
     atomic_init(&vcpu->apic_page, ~0ull);
     pthread_mutex_init(&vcpu->wait_lock, NULL);
     pthread_cond_init(&vcpu->wait_cond, NULL);
+    spin_init(&vcpu->spin);
     return vcpu;
 }
 
@@ -82,14 +83,30 @@ void vcpu_unhalt(struct vcpu *vcpu)
     }
 }
 
+struct wait {
+    const struct vcpu *vcpu;
+    u32 mask;
+};
+
+static bool woken(const void *opaque)
+{
+    const struct wait *wait = opaque;
+    return atomic_load(&wait->vcpu->cpu.attention) & wait->mask ||
+           atomic_load(&wait->vcpu->unhalted);
+}
+
 void vcpu_wait(struct vcpu *vcpu, u32 mask)
 {
+    const struct wait wait = {vcpu, mask};
+    if (spin_look(&vcpu->spin, woken, &wait))
+        return;
     pthread_mutex_lock(&vcpu->wait_lock);
     atomic_store(&vcpu->waiting, true);
-    while (!(atomic_load(&vcpu->cpu.attention) & mask) && !atomic_load(&vcpu->unhalted))
+    while (!woken(&wait))
         pthread_cond_wait(&vcpu->wait_cond, &vcpu->wait_lock);
     atomic_store(&vcpu->waiting, false);
     pthread_mutex_unlock(&vcpu->wait_lock);
+    spin_slept(&vcpu->spin);
 }
 
 /* Runs all that is queued on `target`. Called and returns with work_lock held; not while

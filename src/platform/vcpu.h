@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 
+#include "base/spin.h"
 #include "platform/board.h"
 #include "x86/cpu.h"
 
@@ -76,6 +77,7 @@ struct vcpu {
     /* Waiting in HLT, see vcpu_wait. */
     pthread_mutex_t wait_lock;
     pthread_cond_t wait_cond;
+    struct spin spin;
     _Atomic bool waiting;
     _Atomic bool unhalted; /* the next HLT, or the one it sits in, ends at once */
     _Atomic bool in_guest; /* inside engine->enter; for cross-vCPU requests */

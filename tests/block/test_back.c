@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -17,12 +19,19 @@ struct broken {
     struct image image;
     int error;
     unsigned tries;
+    bool silent; /* does not answer until it is no more, or broken off */
+    bool broken_off;
 };
 
 static int broken_do(struct image *image)
 {
     struct broken *broken = container_of(image, struct broken, image);
     __atomic_add_fetch(&broken->tries, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&broken->silent, __ATOMIC_SEQ_CST)) {
+        if (__atomic_load_n(&broken->broken_off, __ATOMIC_SEQ_CST))
+            return EIO;
+        usleep(1000);
+    }
     return __atomic_load_n(&broken->error, __ATOMIC_SEQ_CST);
 }
 static int broken_read(struct image *image, u64 offset, void *buf, u64 len)
@@ -34,12 +43,18 @@ static int broken_write(struct image *image, u64 offset, const void *buf, u64 le
 {
     return broken_do(image);
 }
+static void broken_off(struct image *image)
+{
+    struct broken *broken = container_of(image, struct broken, image);
+    __atomic_store_n(&broken->broken_off, true, __ATOMIC_SEQ_CST);
+}
 static void broken_close(struct image *image) {}
 
 static const struct image_ops broken_ops = {.read = broken_read,
                                             .write = broken_write,
                                             .flush = broken_do,
                                             .read_now = broken_read,
+                                            .break_off = broken_off,
                                             .close = broken_close};
 
 struct rig {
@@ -85,8 +100,7 @@ static void rig_destroy(struct rig *rig)
     free(rig);
 }
 
-/* Submits, and waits until it is done or held. */
-static void submit(struct rig *rig, enum block_op op)
+static void start(struct rig *rig, enum block_op op)
 {
     rig->request = (struct block_request){
         .op = op, .len = op == BLOCK_FLUSH ? 0 : BLOCK_SECTOR, .data = rig->data, .done = done};
@@ -94,8 +108,22 @@ static void submit(struct rig *rig, enum block_op op)
     board_lock(&rig->board);
     if (block_submit(block_back_block(rig->back), &rig->request))
         rig->done = true;
-    block_back_settle(rig->back);
     board_unlock(&rig->board);
+}
+
+/* Waits until it is done or held. */
+static bool settle(struct rig *rig)
+{
+    board_lock(&rig->board);
+    bool settled = block_back_settle(rig->back);
+    board_unlock(&rig->board);
+    return settled;
+}
+
+static void submit(struct rig *rig, enum block_op op)
+{
+    start(rig, op);
+    assert_true(settle(rig));
 }
 
 static void test_report(void **state)
@@ -170,9 +198,104 @@ static void test_stop_if_full(void **state)
     rig_destroy(rig);
 }
 
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* A pause does not wait for ever, and nothing reaches the device while it lasts. */
+static void test_silence_and_pause(void **state)
+{
+    struct rig *rig = rig_create(BLOCK_REPORT, BLOCK_REPORT, 0);
+    rig->broken.silent = true;
+    start(rig, BLOCK_WRITE);
+    board_lock(&rig->board);
+    board_close(&rig->board);
+    board_unlock(&rig->board);
+    double began = seconds();
+    assert_false(settle(rig));
+    assert_in_range((int)(seconds() - began), 2, 8);
+    __atomic_store_n(&rig->broken.silent, false, __ATOMIC_SEQ_CST);
+    usleep(100000);
+    board_lock(&rig->board);
+    assert_false(rig->done);
+    board_open(&rig->board);
+    board_unlock(&rig->board);
+    assert_true(settle(rig));
+    assert_true(rig->done);
+    assert_int_equal(rig->request.error, 0);
+    assert_false(rig->broken.broken_off);
+    rig_destroy(rig);
+}
+
+/* What must end waits longer, and then breaks the requests off. */
+static void test_silence_and_the_end(void **state)
+{
+    struct rig *rig = rig_create(BLOCK_REPORT, BLOCK_REPORT, 0);
+    rig->broken.silent = true;
+    start(rig, BLOCK_WRITE);
+    double began = seconds();
+    board_lock(&rig->board);
+    block_drain(block_back_block(rig->back));
+    board_unlock(&rig->board);
+    assert_in_range((int)(seconds() - began), 9, 18);
+    assert_true(rig->done);
+    assert_int_equal(rig->request.error, EIO);
+    rig_destroy(rig);
+}
+
+/* Many at once, of each kind: each is done once, by however many threads. */
+#define MANY 500
+
+struct many {
+    struct block_request requests[MANY];
+    u8 data[BLOCK_SECTOR];
+    unsigned done;
+};
+
+static void one_done(struct block_request *request)
+{
+    struct many *many =
+        request->data ? container_of(request->data, struct many, data[0]) : NULL;
+    assert_non_null(many);
+    many->done++;
+}
+
+static void test_many(void **state)
+{
+    static const enum block_op ops[] = {BLOCK_WRITE, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_WRITE};
+    struct rig *rig = rig_create(BLOCK_REPORT, BLOCK_REPORT, 0);
+    struct many *many = calloc(1, sizeof(*many));
+    assert_non_null(many);
+    for (unsigned round = 0; round < 20; round++) {
+        many->done = 0;
+        for (unsigned i = 0; i < MANY; i++) {
+            many->requests[i] = (struct block_request){.op = ops[(i + round) % 4],
+                                                       .len = BLOCK_SECTOR,
+                                                       .data = many->data,
+                                                       .done = one_done};
+            board_lock(&rig->board);
+            block_submit(block_back_block(rig->back), &many->requests[i]);
+            board_unlock(&rig->board);
+            if (i % 100 == round)
+                usleep(200);
+        }
+        assert_true(settle(rig));
+        assert_int_equal(many->done, MANY);
+    }
+    assert_int_equal(rig->broken.tries, 20 * MANY);
+    rig_destroy(rig);
+    free(many);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_silence_and_pause),
+        cmocka_unit_test(test_silence_and_the_end),
         cmocka_unit_test(test_report),
         cmocka_unit_test(test_ignore),
         cmocka_unit_test(test_stop_and_try_again),

@@ -4,16 +4,19 @@
 usage: tests/boot/vanished.py ENGINE GUEST [--doppel PATH] [--guests DIR]
 
 With werror=stop the machine stops, and goes on when the server is back: nothing that the guest was told
-is durable is missing. With werror=report the guest gets errors. Skipped (77) when the guest or qemu-nbd
+is durable is missing. With werror=report the guest gets errors. A server that only keeps silent holds
+neither a pause nor the end for long. Skipped (77) when the guest or qemu-nbd
 is not there.
 """
 import os
 import queue
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "control")]
@@ -125,12 +128,37 @@ def report(args, directory):
         guest.end()
 
 
+def silence(args, directory):
+    """A server that says nothing holds neither a pause nor the end for long, and costs nothing when it was short."""
+    server = Server(directory)
+    guest = Guest(args, directory, server, "werror=stop,rerror=stop")
+    try:
+        guest.wait_for(rb"durable \d+\r?\n$")
+        server.process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        guest.qmp.command("stop")
+        expect(time.monotonic() - began < 10, "the pause took %.1f s" % (time.monotonic() - began))
+        server.process.send_signal(signal.SIGCONT)
+        guest.qmp.command("cont")
+        while not guest.lines.empty():
+            guest.lines.get()
+        guest.wait_for(rb"durable \d+\r?\n$")
+        server.process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        guest.qmp.command("quit")
+        expect(guest.process.wait(40) == 0, "status")
+        expect(time.monotonic() - began < 25, "the end took %.1f s" % (time.monotonic() - began))
+    finally:
+        guest.end()
+        server.kill()
+
+
 def main():
     parser = guests.parser(__doc__)
     parser.add_argument("guest")
     args = parser.parse_args()
     guests.need("qemu-nbd")
-    for test in (stop_and_go_on, report):
+    for test in (stop_and_go_on, report, silence):
         with tempfile.TemporaryDirectory() as directory:
             test(args, directory)
             print("ok - " + test.__name__)

@@ -3,11 +3,14 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/bits.h"
 #include "base/ensure.h"
+#include "base/spin.h"
 #include "host/thread.h"
 #include "platform/board.h"
 
@@ -16,9 +19,25 @@
 /* Larger reads would keep the vCPU from running on for longer than a worker costs. */
 #define INLINE_MAX (64 * KiB)
 
+/*
+ * A small write into the host's page cache takes a few microseconds, less than waking a thread:
+ * one thread then does those that wait one after another, and delivers up to BATCH at a time.
+ * While such writes take longer than SLOW_NS on the average (no cache, a busy disk), and always
+ * for what waits for the disk (reads come here only then, flushes), each request gets a thread.
+ * So it does when the one thread seems to be STUCK_NS long in its write.
+ */
+#define BATCH    8
+#define SLOW_NS  50000u
+#define STUCK_NS 500000u
+
+/* How long a pause waits for requests that are under way, and how long what must end them
+ * (a reset, the machine's end) waits before it breaks them off. */
+#define SETTLE_S 3
+#define DRAIN_S  10
+
 struct queue {
     struct block_request *first, **last;
-    unsigned length;
+    _Atomic unsigned length; /* changes under the lock; threads that look read it without */
 };
 
 struct block_back {
@@ -29,15 +48,21 @@ struct block_back {
     struct board_gate gate;
 
     pthread_mutex_t lock; /* what follows; inside the board lock */
-    pthread_cond_t work;  /* a request waits, or `ending` */
+    pthread_cond_t work;  /* `wakes`, or `ending` */
     pthread_cond_t idle;  /* `running` fell to 0 with nothing waiting */
     struct queue waiting;
     struct queue completed; /* not delivered yet */
     struct queue held;      /* failed, and to be tried again when the machine goes on */
     unsigned running;       /* requests in the hands of a thread */
+    unsigned quick;         /* those of them that should be done soon */
+    unsigned looking;       /* threads that are awake, or woken, and about to look for work */
     unsigned sleeping;      /* threads */
+    unsigned wakes;         /* of those that sleep, so many are to wake */
     unsigned n_threads;
-    bool ending;
+    bool delivering; /* a thread waits for the board lock or has it; it takes what comes, too */
+    u64 taken;       /* when the last quick request was taken, ns */
+    u64 write_ns;    /* a moving average of how long writes take */
+    _Atomic bool ending;
     pthread_t threads[MAX_THREADS];
 };
 
@@ -133,45 +158,160 @@ static void deliver(struct block_back *back)
     }
 }
 
+/* -- Threads ------------------------------------------------------------------------------- */
+
+static u64 now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (u64)now.tv_sec * 1000000000 + (u64)now.tv_nsec;
+}
+
+static void *worker(void *opaque);
+
+static void start_thread(struct block_back *back)
+{
+    if (thread_start(&back->threads[back->n_threads], worker, back)) {
+        back->n_threads++;
+        back->looking++;
+    }
+    /* One is enough to go on; none is the host out of threads at the start. */
+    ensure(back->n_threads);
+}
+
+static void wake_thread(struct block_back *back)
+{
+    if (back->sleeping) {
+        back->sleeping--;
+        back->looking++;
+        back->wakes++;
+        pthread_cond_signal(&back->work);
+    } else if (back->n_threads < MAX_THREADS) {
+        start_thread(back);
+    }
+}
+
+static bool is_quick(const struct block_back *back, const struct block_request *request)
+{
+    return request->op == BLOCK_WRITE && back->write_ns < SLOW_NS;
+}
+
+/* Gives it to a worker; under back->lock. */
+static void put_to_work(struct block_back *back, struct block_request *request)
+{
+    queue_put(&back->waiting, request);
+    if (back->waiting.length <= back->looking)
+        return;
+    bool soon = back->looking || (back->quick && now_ns() - back->taken < STUCK_NS);
+    if (!is_quick(back, request) || !soon)
+        wake_thread(back);
+}
+
+/* Does one, and puts it among the completed. Under back->lock, but not meanwhile. */
+static void carry_out(struct block_back *back, struct block_request *request)
+{
+    bool quick = is_quick(back, request);
+    back->running++;
+    back->quick += quick;
+    back->taken = now_ns();
+    /* Those behind it were to wait for this thread. */
+    if (!quick && back->waiting.first && !back->looking)
+        wake_thread(back);
+    pthread_mutex_unlock(&back->lock);
+    u64 began = now_ns();
+    request->error = image_do(back->image, request);
+    u64 took = now_ns() - began;
+    pthread_mutex_lock(&back->lock);
+    if (request->op == BLOCK_WRITE)
+        back->write_ns += took / 8 - back->write_ns / 8;
+    back->quick -= quick;
+    back->running--;
+    queue_put(&back->completed, request);
+    if (!back->running && !back->waiting.first)
+        pthread_cond_broadcast(&back->idle);
+}
+
+/* Whether to do the next one before what is completed is delivered. */
+static bool goes_on(const struct block_back *back)
+{
+    const struct block_request *next = back->waiting.first;
+    return next && is_quick(back, next) && back->completed.length < BATCH;
+}
+
+/* Only one thread waits for the board lock: block_back_settle has it while the others work.
+ * Under back->lock, but not meanwhile. */
+static void hand_over(struct block_back *back)
+{
+    struct board *board = back->board;
+    bool stopped = false;
+    if (back->delivering)
+        return;
+    back->delivering = true;
+    while (back->completed.first && !stopped) {
+        bool locked = board_trylock(board);
+        if (!locked && back->waiting.first && !back->looking && !back->quick)
+            wake_thread(back);
+        pthread_mutex_unlock(&back->lock);
+        if (!locked)
+            board_lock(board);
+        /* A machine that stands still takes nothing: gate_opened delivers. */
+        stopped = board->stopped;
+        if (!stopped)
+            deliver(back);
+        board_unlock(board);
+        pthread_mutex_lock(&back->lock);
+    }
+    back->delivering = false;
+}
+
+static bool has_work(const void *opaque)
+{
+    const struct block_back *back = opaque;
+    return atomic_load_explicit(&back->waiting.length, memory_order_relaxed) ||
+           atomic_load_explicit(&back->ending, memory_order_relaxed);
+}
+
+/* Waits for work, awake at first. Under back->lock, but not meanwhile. */
+static void rest(struct block_back *back, struct spin *spin)
+{
+    back->looking++;
+    pthread_mutex_unlock(&back->lock);
+    spin_look(spin, has_work, back);
+    pthread_mutex_lock(&back->lock);
+    back->looking--;
+    if (has_work(back))
+        return;
+    back->sleeping++;
+    while (!back->wakes && !back->ending)
+        pthread_cond_wait(&back->work, &back->lock);
+    if (back->wakes) {
+        back->wakes--;
+        back->looking--;
+    }
+    spin_slept(spin);
+}
+
 static void *worker(void *opaque)
 {
     struct block_back *back = opaque;
+    struct spin spin;
+    spin_init(&spin);
     pthread_mutex_lock(&back->lock);
+    back->looking--;
     for (;;) {
         struct block_request *request = queue_take(&back->waiting);
         if (!request) {
             if (back->ending)
                 break;
-            back->sleeping++;
-            pthread_cond_wait(&back->work, &back->lock);
-            back->sleeping--;
+            rest(back, &spin);
             continue;
         }
-        back->running++;
-        pthread_mutex_unlock(&back->lock);
-        request->error = image_do(back->image, request);
-        pthread_mutex_lock(&back->lock);
-        back->running--;
-        queue_put(&back->completed, request);
-        if (!back->running && !back->waiting.first)
-            pthread_cond_broadcast(&back->idle);
-        pthread_mutex_unlock(&back->lock);
-
-        board_lock(back->board);
-        deliver(back);
-        board_unlock(back->board);
-        pthread_mutex_lock(&back->lock);
+        carry_out(back, request);
+        if (!goes_on(back))
+            hand_over(back);
     }
     pthread_mutex_unlock(&back->lock);
     return NULL;
-}
-
-static void start_thread(struct block_back *back)
-{
-    if (thread_start(&back->threads[back->n_threads], worker, back))
-        back->n_threads++;
-    /* One is enough to go on; none is the host out of threads at the start. */
-    ensure(back->n_threads);
 }
 
 /* -- The seam ------------------------------------------------------------------------------ */
@@ -186,16 +326,6 @@ static bool do_now(struct block_back *back, struct block_request *request)
     return !request->error;
 }
 
-/* Gives it to a worker; under back->lock. */
-static void put_to_work(struct block_back *back, struct block_request *request)
-{
-    queue_put(&back->waiting, request);
-    if (back->waiting.length > back->sleeping && back->n_threads < MAX_THREADS)
-        start_thread(back);
-    else
-        pthread_cond_signal(&back->work);
-}
-
 static bool back_submit(void *opaque, struct block_request *request)
 {
     struct block_back *back = opaque;
@@ -208,7 +338,7 @@ static bool back_submit(void *opaque, struct block_request *request)
     return false;
 }
 
-/* The machine goes on: another try. */
+/* The machine goes on: another try, and what came meanwhile. */
 static void gate_opened(void *opaque)
 {
     struct block_back *back = opaque;
@@ -217,30 +347,52 @@ static void gate_opened(void *opaque)
     while ((request = queue_take(&back->held)))
         put_to_work(back, request);
     pthread_mutex_unlock(&back->lock);
+    deliver(back);
+}
+
+/* Waits until no thread has anything to do, at most until then (CLOCK_MONOTONIC). */
+static bool wait_idle(struct block_back *back, const struct timespec *until)
+{
+    int error = 0;
+    pthread_mutex_lock(&back->lock);
+    while ((back->waiting.first || back->running) && error != ETIMEDOUT)
+        error = pthread_cond_clockwait(&back->idle, &back->lock, CLOCK_MONOTONIC, until);
+    bool idle = !back->waiting.first && !back->running;
+    pthread_mutex_unlock(&back->lock);
+    return idle;
 }
 
 /* A `done` may submit again (the next piece of a request), hence the loop. */
-void block_back_settle(struct block_back *back)
+static bool settle(struct block_back *back, unsigned seconds)
 {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += seconds;
     bool again = true;
     while (again) {
-        pthread_mutex_lock(&back->lock);
-        while (back->waiting.first || back->running)
-            pthread_cond_wait(&back->idle, &back->lock);
-        pthread_mutex_unlock(&back->lock);
+        if (!wait_idle(back, &until))
+            return false;
         deliver(back);
         pthread_mutex_lock(&back->lock);
         again = back->waiting.first || back->running || back->completed.first;
         pthread_mutex_unlock(&back->lock);
     }
+    return true;
 }
 
-/* The device waits for its requests because it goes: those that are held end as they failed. */
+bool block_back_settle(struct block_back *back)
+{
+    return settle(back, SETTLE_S);
+}
+
+/* The device waits for its requests because it goes: those that are held end as they failed,
+ * and those that do not end are broken off where the image can do that. */
 static void back_drain(void *opaque)
 {
     struct block_back *back = opaque;
     for (;;) {
-        block_back_settle(back);
+        while (!settle(back, DRAIN_S))
+            image_break_off(back->image);
         pthread_mutex_lock(&back->lock);
         struct block_request *request = queue_take(&back->held);
         pthread_mutex_unlock(&back->lock);

@@ -2,8 +2,11 @@
  * A disk's back end: carries a device's requests (platform/block.h) to a disk image in threads
  * of its own, so that no vCPU ever waits for the host's disk.
  *
- * Completions are delivered under the board lock, by the thread that did the work. Flushes wait
- * for nothing but what was completed before (as on a real disk): the image orders the rest.
+ * Completions are delivered under the board lock, by the thread that did the work; none while
+ * the board is closed, but by block_back_settle and block_drain. The latter, which stands
+ * before a reset and the end, breaks off after 10 seconds what a silent server owes. Flushes
+ * wait for nothing but what was completed before (as on a real disk): the image orders the
+ * rest.
  */
 #pragma once
 
@@ -40,9 +43,10 @@ struct block_policy {
  * after it was closed. */
 struct block_back *block_back_create(struct board *board, struct image *image,
                                      const struct block_policy *policy);
-/* Waits until no request but those that wait for the machine is under way. Under the board
- * lock. */
-void block_back_settle(struct block_back *back);
+/* Waits until no request but those that wait for the machine is under way, for 3 seconds at
+ * most: the answers to those that are left (false) wait for the board, which is closed, to
+ * open. Under the board lock. */
+bool block_back_settle(struct block_back *back);
 /* After the device is gone: closes the image. */
 void block_back_destroy(struct block_back *back);
 

@@ -26,6 +26,9 @@ struct image_ops {
     int (*write_zeroes)(struct image *image, u64 offset, u64 len, bool unmap);
     /* As `read` and `write`, but EAGAIN instead of waiting for the disk. NULL: always waits. */
     int (*read_now)(struct image *image, u64 offset, void *buf, u64 len);
+    /* Nobody wants to wait any longer: what is under way at a server that keeps silent fails
+     * soon, and what follows, too. Any thread. NULL: it ends by itself. */
+    void (*break_off)(struct image *image);
     /* Flushes, and frees the image. */
     void (*close)(struct image *image);
 };
@@ -78,4 +81,9 @@ static inline int image_write(struct image *image, u64 offset, const void *buf, 
 static inline int image_flush(struct image *image)
 {
     return image->ops->flush(image);
+}
+static inline void image_break_off(struct image *image)
+{
+    if (image->ops->break_off)
+        image->ops->break_off(image);
 }

@@ -25,6 +25,8 @@
 #include "host/thread.h"
 
 #define TIMEOUT_S 30
+#define CLOSE_S   10 /* the same, for the last flush */
+#define GOODBYE_S 2
 #define CONNECT_S 10
 /* The largest piece: what every server takes (NBD protocol, block size constraints). */
 #define MAX_DATA  (32 * MiB)
@@ -42,12 +44,14 @@ struct nbd_image {
     struct nbd_handle *handle; /* NULL: gone */
     pthread_t thread;
     bool started, ending;
+    bool broken_off; /* what is owed is given up */
     int wake_fd;
     unsigned owed;        /* requests that libnbd has */
     unsigned users;       /* threads between taking the handle and giving it back */
     u64 written, flushed; /* changes acknowledged, and how many of them a flush followed */
     time_t answered;      /* when the last answer came, or the first request was sent */
     time_t no_retry;      /* until then */
+    time_t patience;      /* TIMEOUT_S */
     bool zeroes, trims, flushes;
     bool fua; /* changes are durable when they are acknowledged: cache=writethrough */
 };
@@ -174,13 +178,14 @@ static bool turn(struct nbd_image *nbd, struct nbd_handle *handle)
 /* Whether the server keeps us waiting for too long; under the lock. */
 static bool is_stuck(const struct nbd_image *nbd)
 {
-    return nbd->owed && seconds() - nbd->answered > TIMEOUT_S;
+    return nbd->owed && (nbd->broken_off || seconds() - nbd->answered > nbd->patience);
 }
 
 /* What it owed has been answered with errors by libnbd; nobody may be using it. */
 static void drop(struct nbd_image *nbd, struct nbd_handle *handle)
 {
     nbd->handle = NULL;
+    nbd->broken_off = false;
     while (nbd->users)
         pthread_cond_wait(&nbd->done, &nbd->lock);
     pthread_mutex_unlock(&nbd->lock);
@@ -385,10 +390,37 @@ static int nbd_write_zeroes(struct image *image, u64 offset, u64 len, bool unmap
     return do_pieces(nbd, hole ? ZERO : ZERO_KEEP, offset, NULL, len, MAX_RANGE);
 }
 
+/* As when the server had been silent for TIMEOUT_S, and as when it could not be reached again.
+ */
+static void nbd_break_off(struct image *image)
+{
+    struct nbd_image *nbd = nbd_of(image);
+    pthread_mutex_lock(&nbd->lock);
+    nbd->broken_off = nbd->owed > 0;
+    nbd->no_retry = seconds() + RETRY_S;
+    pthread_mutex_unlock(&nbd->lock);
+    wake(nbd);
+}
+
+/* nbd_shutdown would wait for ever for a server that keeps silent. */
+static void say_goodbye(struct nbd_handle *handle)
+{
+    time_t deadline = seconds() + GOODBYE_S;
+    bool said = !nbd_aio_disconnect(handle, 0);
+    while (said && !nbd_aio_is_closed(handle) && !nbd_aio_is_dead(handle) &&
+           seconds() < deadline)
+        said = nbd_poll(handle, 500) >= 0;
+    nbd_close(handle);
+}
+
 static void nbd_image_close(struct image *image)
 {
     struct nbd_image *nbd = nbd_of(image);
-    if (!image->read_only)
+    pthread_mutex_lock(&nbd->lock);
+    nbd->patience = CLOSE_S;
+    bool flush = nbd->handle && nbd->written != nbd->flushed;
+    pthread_mutex_unlock(&nbd->lock);
+    if (flush)
         nbd_flush_image(image);
     pthread_mutex_lock(&nbd->lock);
     nbd->ending = true;
@@ -397,10 +429,8 @@ static void nbd_image_close(struct image *image)
     wake(nbd);
     if (nbd->started)
         pthread_join(nbd->thread, NULL);
-    if (nbd->handle) {
-        nbd_shutdown(nbd->handle, LIBNBD_SHUTDOWN_ABANDON_PENDING);
-        nbd_close(nbd->handle);
-    }
+    if (nbd->handle)
+        say_goodbye(nbd->handle);
     pthread_cond_destroy(&nbd->done);
     pthread_mutex_destroy(&nbd->lock);
     close(nbd->wake_fd);
@@ -413,6 +443,7 @@ static const struct image_ops nbd_ops = {
     .flush = nbd_flush_image,
     .discard = nbd_discard,
     .write_zeroes = nbd_write_zeroes,
+    .break_off = nbd_break_off,
     .close = nbd_image_close,
 };
 
@@ -452,6 +483,7 @@ struct image *nbd_open(const struct image_config *config, struct error *err)
     strncpy(nbd->path, config->path, sizeof(nbd->path) - 1);
     nbd->config.path = nbd->path;
     nbd->handle = handle;
+    nbd->patience = TIMEOUT_S;
     nbd->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     ensure(nbd->wake_fd >= 0);
     pthread_mutex_init(&nbd->lock, NULL);

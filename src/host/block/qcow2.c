@@ -426,6 +426,14 @@ static void qcow2_free(struct qcow2 *q)
     free(q);
 }
 
+static void qcow2_break_off(struct image *image)
+{
+    struct qcow2 *q = qcow2_of(image);
+    image_break_off(q->file);
+    if (q->backing)
+        image_break_off(q->backing);
+}
+
 static void qcow2_close(struct image *image)
 {
     struct qcow2 *q = qcow2_of(image);
@@ -441,6 +449,7 @@ static const struct image_ops qcow2_ops = {
     .discard = qcow2_discard,
     .write_zeroes = qcow2_write_zeroes,
     .read_now = qcow2_read_now,
+    .break_off = qcow2_break_off,
     .close = qcow2_close,
 };
 
