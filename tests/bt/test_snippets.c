@@ -66,6 +66,11 @@ struct snippet {
     X(calls, "mov $3, %r12d; 1: call 2f; dec %r12; jnz 1b; lea 3f(%rip), %rax; call *%rax;"    \
              "lea 3f(%rip), %r10; call *%r10; push %rax; call *(%rsp); pop %rax;"              \
              "jmp 4f; 2: add $7, %r13; ret; 3: sub $9, %r14; ret $0; 4: hlt")                  \
+    X(flags_through_calls,                                                                     \
+      "mov $9, %r12d; 1: cmp $5, %r12d; call 2f; setb %al; adc %rax, %r13; cmp %r12d, %ecx;"   \
+      "mov (%rbx), %rdx; call 2f; seto %dl; setb %dh; add %rdx, %r14; stc; jmp 3f; nop;"       \
+      "3: mov 8(%rbx), %rax; mov %rax, 16(%rbx); lea 4f(%rip), %rdx; jmp *%rdx; nop; 4: sbb "  \
+      "%r15, %r15; dec %r12d; jnz 1b; hlt; 2: mov (%rsi), %r8; mov %r8, 24(%rbx); ret")        \
     X(loops, "xor %eax, %eax; mov $1000, %ecx; 1: add %rcx, %rax; loop 1b; mov $77, %ecx;"     \
              "2: lea 1(%rax), %rax; cmp $50, %ecx; loopne 2b; xor %ecx, %ecx; jrcxz 3f;"       \
              "ud2; 3: mov $100, %ecx; 4: imul $3, %rax; sub $1, %ecx; jnz 4b; hlt")            \

@@ -240,6 +240,19 @@ void emit_bind(const struct emit *e, u8 *field, const void *to)
     memcpy(field, &rel, 4);
 }
 
+u8 *emit_short_jump(struct emit *e, u8 opcode)
+{
+    emit_byte(e, opcode);
+    emit_byte(e, 0);
+    return e->at;
+}
+
+void emit_short_bind(const struct emit *e, u8 *from)
+{
+    if (!e->full)
+        from[-1] = (u8)(e->at - from);
+}
+
 u8 *emit_jump_later(struct emit *e)
 {
     emit_byte(e, 0xe9);

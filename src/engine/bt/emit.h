@@ -135,6 +135,9 @@ u8 *emit_jump_later(struct emit *e);
 u8 *emit_jump_if_later(struct emit *e, unsigned condition);
 /* Makes the field at `field` lead to the executable address `to`. */
 void emit_bind(const struct emit *e, u8 *field, const void *to);
+/* A forward jump of two bytes, by its opcode; bound to the place where the code is now. */
+u8 *emit_short_jump(struct emit *e, u8 opcode);
+void emit_short_bind(const struct emit *e, u8 *from);
 
 /* AH, AL := SF ZF AF PF CF, OF, the form in which flags are kept in memory; and back. RAX is
  * lost. */

@@ -111,3 +111,9 @@ static inline u16 guest_flags_live(const struct guest_insn *g, u16 live)
 {
     return g->flags_read | (live & (u16)~g->flags_kill);
 }
+/* Those that must be the guest's when `g` itself runs: what it reads, and what it may leave as
+ * it was. */
+static inline u16 guest_flags_needed(const struct guest_insn *g, u16 after)
+{
+    return g->flags_read | (g->flags_write ? after & (u16)~g->flags_kill : 0);
+}

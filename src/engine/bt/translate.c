@@ -347,11 +347,49 @@ static void set_resume(struct translation *t, u32 first_site)
 
 /* -- Entries ------------------------------------------------------------------------------- */
 
+#define JMP_SHORT 0xeb
+
+/*
+ * Are the flags that the TU gets wanted in bt->flags first? So it is where they are only passed
+ * on, as far as anybody knows, and the first access would save them: behind most calls.
+ */
+static bool starts_saved(const struct translation *t)
+{
+    for (unsigned i = 0; i < t->n && t->live[i]; i++) {
+        const struct guest_insn *g = &t->insn[i];
+        bool jumps = g->kind == GUEST_JUMP || g->kind == GUEST_JUMP_IF || g->kind == GUEST_LOOP;
+        bool copies =
+            g->kind == GUEST_COPY || g->kind == GUEST_SKIP || g->kind == GUEST_ADDRESS;
+        if (g->memory && g->kind == GUEST_COPY)
+            return true;
+        if (!copies && !jumps)
+            return true;
+        if (guest_flags_needed(g, t->live[i + 1]))
+            return false;
+    }
+    return false;
+}
+
+/* In front of a TU that starts with its flags saved: the entry of those who have them in the
+ * host's. */
+static void put_saving_entry(struct translation *t)
+{
+    t->tu->entry = bt_offset(t->bt, emit_here(&t->e));
+    t->flags = FLAGS_HOST;
+    flags_save(t, R11);
+}
+
 static void put_entries(struct translation *t)
 {
     struct bt *bt = t->bt;
     struct emit *e = &t->e;
     struct tu *tu = t->tu;
+    bool saved = starts_saved(t);
+    u8 *over = NULL;
+    if (saved) {
+        put_saving_entry(t);
+        over = emit_short_jump(e, JMP_SHORT);
+    }
     tu->entry_indirect = bt_offset(bt, emit_here(e));
     if (tu->rip == (u64)(s64)(s32)tu->rip) {
         emit_compare_imm(e, R10, (s32)tu->rip);
@@ -362,6 +400,10 @@ static void put_entries(struct translation *t)
     emit_jump_if(e, CC_NE, bt->stubs.exit_indirect);
     tu->entry_saved = bt_offset(bt, emit_here(e));
     t->flags = FLAGS_SAVED;
+    if (saved) {
+        emit_short_bind(e, over);
+        return;
+    }
     flags_restore(t, tu->flags_in);
     tu->entry = bt_offset(bt, emit_here(e));
     t->flags = FLAGS_HOST;

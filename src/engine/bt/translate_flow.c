@@ -108,20 +108,6 @@ static void jump_if(struct translation *t)
 
 #define JRCXZ 0xe3
 
-/* A jump that has only a short form: its displacement is behind what is returned. */
-static u8 *short_jump(struct emit *e, u8 opcode)
-{
-    emit_byte(e, opcode);
-    emit_byte(e, 0);
-    return e->at;
-}
-
-static void short_bind(const struct emit *e, u8 *from)
-{
-    if (!e->full)
-        from[-1] = (u8)(e->at - from);
-}
-
 /* LOOPcc and JCXZ on CX, which 64-bit code has not: CX alone goes to RCX for JRCXZ. */
 static void loop_on_cx(struct translation *t)
 {
@@ -135,13 +121,13 @@ static void loop_on_cx(struct translation *t)
     }
     emit_move(e, R11, RCX);
     emit_move_zero(e, 2, RCX, RCX);
-    u8 *zero = short_jump(e, JRCXZ);
+    u8 *zero = emit_short_jump(e, JRCXZ);
     emit_move(e, RCX, R11);
     /* E0: LOOPNE, E1: LOOPE */
     if (opcode == 0xe0 || opcode == 0xe1)
         exit_through(t, emit_jump_if_later(e, opcode == 0xe0 ? CC_E : CC_NE), next);
     exit_to(t, opcode == JRCXZ ? next : g->imm);
-    short_bind(e, zero);
+    emit_short_bind(e, zero);
     emit_move(e, RCX, R11);
     exit_to(t, opcode == JRCXZ ? g->imm : next);
 }
@@ -160,9 +146,9 @@ static void loop(struct translation *t)
     if (g->adsize == 4)
         emit_byte(e, 0x67);
     /* Over the exit that is not taken. */
-    u8 *taken = short_jump(e, g->bytes[g->opcode]);
+    u8 *taken = emit_short_jump(e, g->bytes[g->opcode]);
     exit_to(t, guest_next(g));
-    short_bind(e, taken);
+    emit_short_bind(e, taken);
     exit_to(t, g->imm);
 }
 

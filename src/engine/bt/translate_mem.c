@@ -390,8 +390,7 @@ void move_stack(struct translation *t, s32 by)
 /* Flags that must be in the host's when the instruction itself runs. */
 static u16 flags_needed(const struct translation *t)
 {
-    const struct guest_insn *g = translation_insn(t);
-    return g->flags_read | (g->flags_write ? live_after(t) & (u16)~g->flags_kill : 0);
+    return guest_flags_needed(translation_insn(t), live_after(t));
 }
 
 static bool has_bit(u16 set, unsigned reg)
