@@ -1,5 +1,5 @@
 /* What the engine makes of what the translator tells it: who is promoted at a timer interrupt,
- * and where the vCPU's thread may run. */
+ * who rests and for how long, and where the vCPU's thread may run. */
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -52,6 +52,50 @@ static void test_samples(void **state)
     assert_false(promoted_after(5000, 3));
 }
 
+static u64 virtual_now(void *opaque)
+{
+    return *(u64 *)opaque;
+}
+
+/* A rest of the present address space, with so many kernel entries each 100 us: how long it
+ * lasts, us. */
+static u64 rest_with(struct guest *g, unsigned calls)
+{
+    struct x86_cpu *c = &g->vcpu->cpu;
+    struct direct *d = direct_of(c);
+    u64 now = 0, us = 0;
+    g->board.clock = (struct clock){.now = virtual_now, .opaque = &now};
+    struct space *s = notes_space(d, c);
+    s->policy = (struct policy){.promoted = true};
+    notes_watch(d);
+    assert_true(*d->watch.returns);
+    rest_begin(d, s);
+    assert_false(*d->watch.returns);
+    while (d->rest.space && us < 100000) {
+        *(u32 *)(uintptr_t)d->watch.calls += calls;
+        now += 100000;
+        us += 100;
+        clock_run(&g->board.clock);
+        d->watch.leaves(&d->watch, c);
+    }
+    assert_int_equal(*d->watch.returns, s->policy.promoted);
+    assert_null(g->board.clock.first);
+    return us;
+}
+
+/* Who entered the kernel in a burst goes back to its cell soon after; who goes on is demoted.
+ */
+static void test_rest(void **state)
+{
+    struct guest *g = guest_create(&direct_engine, 1);
+    struct direct *d = direct_of(&g->vcpu->cpu);
+    assert_int_equal(rest_with(g, 0), 100);
+    assert_true(d->space->policy.promoted);
+    assert_in_range(rest_with(g, 20), 20000, 21000);
+    assert_false(d->space->policy.promoted);
+    guest_destroy(g);
+}
+
 static int processors(void)
 {
     cpu_set_t set;
@@ -84,6 +128,7 @@ int main(void)
         return 77;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_samples),
+        cmocka_unit_test(test_rest),
         cmocka_unit_test(test_pinned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -71,74 +71,127 @@ static void test_joints(void **state)
 #define HZ 2000000000ull
 #define US (HZ / 1000000)
 
-/* Stretches of so many us, each ended by `cost`; a timer interrupts every 4 ms. */
-static void stretches(struct policy *p, unsigned n, u64 us, enum policy_cost cost, u64 *now)
+/* An address space that computes; a timer interrupts it every 4 ms. */
+struct life {
+    struct policy policy;
+    u64 now;
+    bool resting;
+    u32 left, charges; /* of the rest that goes on, us */
+};
+
+static void under_translator(struct life *l, u64 us, enum policy_cost cost)
 {
     const u64 tick = 4000 * US;
-    for (unsigned i = 0; i < n; i++) {
-        u64 before = *now;
-        *now += us * US;
-        if (p->promoted) {
-            policy_direct(p, us * US, cost, *now, HZ);
-            continue;
+    policy_charge(&l->policy, policy_cost(cost, 1));
+    if (l->now / tick != (l->now + us * US) / tick)
+        policy_sample(&l->policy, 4000, l->now, HZ);
+}
+
+static void at_rest(struct life *l, u64 us, enum policy_cost cost)
+{
+    struct policy *p = &l->policy;
+    l->charges += policy_cost(cost, 1);
+    if (us < l->left) {
+        l->left -= (u32)us;
+        return;
+    }
+    u32 period = policy_rest(p->rested);
+    p->rested += period;
+    enum rest_verdict verdict = policy_judge_rest(p->rested, period, l->charges);
+    if (verdict == REST_HOPELESS)
+        policy_demote(p, l->now, HZ);
+    l->resting = verdict == REST_GOES_ON;
+    l->left = policy_rest(p->rested);
+    l->charges = 0;
+}
+
+/* Stretches of so many us native time, each ended by `cost`. */
+static void stretches(struct life *l, unsigned n, u64 us, enum policy_cost cost)
+{
+    struct policy *p = &l->policy;
+    for (unsigned i = 0; i < n; i++, l->now += us * US) {
+        if (!p->promoted) {
+            under_translator(l, us, cost);
+        } else if (l->resting) {
+            at_rest(l, us, cost);
+        } else if (policy_direct(p, (us + 3) * US, cost, HZ)) {
+            l->resting = true;
+            l->left = policy_rest(p->rested);
+            l->charges = 0;
         }
-        policy_charge(p, cost, 1);
-        if (before / tick != *now / tick)
-            policy_sample(p, 4000, true, *now, HZ);
     }
 }
 
 static void test_promotion(void **state)
 {
-    struct policy p = {0};
-    u64 now = 0;
-    stretches(&p, 100000, 2, COST_STOP, &now);
-    assert_false(p.promoted); /* short stretches never get a cell */
-    stretches(&p, 20000, 50, COST_MAPPING, &now);
-    assert_false(p.promoted); /* nor who takes a page fault each time */
-    for (unsigned i = 0; i < 100; i++)
-        policy_sample(&p, 4000, false, now += 4000 * US, HZ);
-    assert_false(p.promoted); /* nor who is found in the kernel */
-    stretches(&p, 60, 200, COST_STOP, &now);
-    assert_true(p.promoted);
-    stretches(&p, 10000, 50, COST_MAPPING, &now);
-    assert_true(p.promoted); /* between the two thresholds it stays as it is */
+    struct life l = {0};
+    stretches(&l, 100000, 2, COST_STOP);
+    assert_false(l.policy.promoted); /* short stretches never get a cell */
+    stretches(&l, 20000, 50, COST_MAPPING);
+    assert_false(l.policy.promoted); /* nor who takes a page fault each time */
+    stretches(&l, 60, 200, COST_STOP);
+    assert_true(l.policy.promoted);
+    stretches(&l, 10000, 50, COST_MAPPING);
+    assert_true(l.policy.promoted); /* between the two thresholds it stays as it is */
+    assert_false(l.resting);
 }
 
+static const struct {
+    u64 us;
+    enum policy_cost cost;
+} losses[] = {{1, COST_STOP}, {10, COST_MAPPING}};
+
+/* A burst of short stretches makes it rest, at once but for the credit of a new cell; after it
+ * the cell is soon used again. */
+static void test_rest(void **state)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(losses); i++) {
+        struct life l = {0};
+        stretches(&l, 60, 200, COST_STOP);
+        assert_true(l.policy.promoted);
+        stretches(&l, 20, losses[i].us, losses[i].cost);
+        assert_false(l.resting);
+        stretches(&l, 500, losses[i].us, losses[i].cost);
+        assert_true(l.resting);
+        for (unsigned burst = 0; burst < 20; burst++) {
+            stretches(&l, 20, 300, COST_STOP);
+            assert_false(l.resting);
+            unsigned n = 0;
+            for (; n < 1000 && !l.resting; n++)
+                stretches(&l, 1, losses[i].us, losses[i].cost);
+            assert_in_range(n, 2, 25);
+        }
+        assert_true(l.policy.promoted);
+    }
+}
+
+/* One that does nothing else is demoted, after 20 to 30 ms. */
 static void test_demotion(void **state)
 {
-    static const struct {
-        u64 us;
-        enum policy_cost cost;
-    } losses[] = {{3, COST_STOP}, {10, COST_MAPPING}};
     for (unsigned i = 0; i < ARRAY_LEN(losses); i++) {
-        struct policy p = {0};
-        u64 now = 0;
-        stretches(&p, 60, 200, COST_STOP, &now);
-        assert_true(p.promoted);
-        stretches(&p, 20, losses[i].us, losses[i].cost, &now);
-        assert_true(p.promoted); /* what a new cell maps is not held against it */
-        unsigned n = 0;
-        for (; n < 10000 && p.promoted; n++)
-            stretches(&p, 1, losses[i].us, losses[i].cost, &now);
-        assert_in_range(n, 50, 500);
+        struct life l = {0};
+        stretches(&l, 60, 200, COST_STOP);
+        u64 start = l.now;
+        while (l.policy.promoted && l.now < start + 100000 * US)
+            stretches(&l, 1, losses[i].us, losses[i].cost);
+        assert_in_range((l.now - start) / US, 15000, 30000);
     }
 }
 
 /* A process that goes to and fro waits longer each time. */
 static void test_backoff(void **state)
 {
-    struct policy p = {0};
-    u64 now = 0, before = 0;
+    struct life l = {0};
+    u64 before = 0;
     for (unsigned i = 0; i < 6; i++) {
-        u64 start = now;
-        while (!p.promoted)
-            stretches(&p, 1, 200, COST_STOP, &now);
+        u64 start = l.now;
+        while (!l.policy.promoted)
+            stretches(&l, 1, 200, COST_STOP);
         if (i > 2)
-            assert_true(now - start > before * 3 / 2);
-        before = now - start;
-        while (p.promoted)
-            stretches(&p, 1, 1, COST_STOP, &now);
+            assert_true(l.now - start > before * 3 / 2);
+        before = l.now - start;
+        while (l.policy.promoted)
+            stretches(&l, 1, 1, COST_STOP);
     }
 }
 
@@ -146,8 +199,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_findings),  cmocka_unit_test(test_joints),
-        cmocka_unit_test(test_promotion), cmocka_unit_test(test_demotion),
-        cmocka_unit_test(test_backoff),
+        cmocka_unit_test(test_promotion), cmocka_unit_test(test_rest),
+        cmocka_unit_test(test_demotion),  cmocka_unit_test(test_backoff),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -374,18 +374,6 @@ static bool is_death(struct space *s, enum cell_end end)
     return end == CELL_DEAD || s->cell.dead;
 }
 
-static void judge(struct direct *d, struct space *s, const struct stop *stop, bool mapped)
-{
-    const struct x86_cpu *c = d->world.cpu;
-    bool promoted = s->policy.promoted;
-    policy_direct(&s->policy, stop->cycles, mapped ? COST_MAPPING : COST_STOP, __rdtsc(),
-                  c->model->tsc_hz);
-    if (promoted && !s->policy.promoted) {
-        d->stats.demoted++;
-        notes_watch(d);
-    }
-}
-
 /* One run of the cell, and what follows from its stop. False: the translator goes on. */
 static bool run_once(struct direct *d, struct space *s)
 {
@@ -412,8 +400,9 @@ static bool run_once(struct direct *d, struct space *s)
     }
     compat_take(c, &stop);
     bool goes_on = serve(d, s, &stop);
-    if (!d->always)
-        judge(d, s, &stop, d->stats.batches != batches);
+    enum policy_cost cost = d->stats.batches != batches ? COST_MAPPING : COST_STOP;
+    if (!d->always && policy_direct(&s->policy, stop.cycles, cost, c->model->tsc_hz))
+        rest_begin(d, s);
     return goes_on;
 }
 
@@ -555,6 +544,7 @@ static bool direct_attach(struct vcpu *vcpu, struct error *err)
         return false;
     }
     notes_make(d);
+    rest_make(d);
     vcpu->cpu.ops = &d->ops;
     vcpu_set_kick(vcpu, direct_kick);
     bt_set_watch(vcpu, &d->watch);
@@ -568,6 +558,7 @@ static void direct_detach(struct vcpu *vcpu)
     for (unsigned i = 0; i < MAX_SPACES; i++)
         drop_cell(&d->spaces[i]);
     notes_unpin(d, 0);
+    rest_stop(d);
     zygote_destroy(&d->zygote);
     vcpu->cpu.ops = d->below;
     bt_engine.detach(vcpu);
@@ -598,6 +589,7 @@ static unsigned direct_counters(struct vcpu *vcpu, struct engine_counter *counte
         {"cells_lost", d->stats.lost},
         {"promoted", d->stats.promoted},
         {"demoted", d->stats.demoted},
+        {"rests", d->stats.rests},
         {"successors", d->stats.successors},
         {"mapper_batches", d->stats.batches},
         {"pages_mapped", d->world.stats.pages},

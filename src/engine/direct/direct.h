@@ -11,7 +11,7 @@
  *   mapper.c            its mappings, as orders
  *   shadow.c scan.c     which mappings, and which code
  *   compat.c            32-bit code: segment registers
- *   policy.c            who gets a cell
+ *   policy.c rest.c     who gets a cell, and when it is left for a while
  *   notes.c             what the translator tells: privilege changes, TLB flushes, code changed
  *   direct.c            the engine: runs cells and serves their stops
  *
@@ -80,6 +80,19 @@ enum stay {
 };
 extern const char *const stay_names[N_STAYS];
 
+/*
+ * User code that rests with the translator (policy.h). A timer judges the rest; it runs under
+ * the board lock in any thread, so it tells the vCPU's thread by a word and a kick.
+ */
+struct rest {
+    struct timer timer;
+    struct space *space; /* whose; NULL: nobody rests. The vCPU's thread's */
+    _Atomic u32 verdict; /* enum rest_verdict */
+    _Atomic u64 charges; /* us, of page faults since it was judged last */
+    u32 calls;           /* *watch.calls then */
+    u32 rested, period;  /* us: all of it, and until it is judged next */
+};
+
 struct direct {
     struct vcpu *vcpu;
     struct bt_watch watch;
@@ -107,16 +120,15 @@ struct direct {
     /* Kernel entries: CR2 and *watch.calls as they were at the last look. */
     u64 fault_seen;
     u32 calls_seen;
-    /* The last sample of the policy, and no other address space since; us of processor time. */
-    struct space *sampled;
-    u64 sampled_at, sampled_tsc;
+    u64 sampled_at, sampled_tsc; /* the last sample of the policy, us of processor time */
+    struct rest rest;
 
     pthread_mutex_t kick_lock;
     struct cell *running; /* under kick_lock */
 
     struct {
         u64 runs, kicks, syscalls, faults, steps, holds, cells, lost, promoted, demoted;
-        u64 batches, successors;
+        u64 rests, batches, successors;
         u64 stays[N_STAYS]; /* user code that wanted a cell and could not have one */
     } stats;
 };
@@ -125,6 +137,12 @@ static inline struct direct *direct_of(const struct x86_cpu *c)
 {
     return (struct direct *)container_of(c->ops, struct direct, ops);
 }
+
+/* -- rest.c: not from inside the translator */
+void rest_make(struct direct *direct);
+void rest_begin(struct direct *direct, struct space *space);
+/* Detaching: the timer is not armed any more. */
+void rest_stop(struct direct *direct);
 
 /* -- notes.c */
 void notes_make(struct direct *direct);

@@ -26,8 +26,34 @@
 
 static void park(struct direct *d)
 {
-    if (d->space && d->space->has_cell)
-        cell_verify(&d->space->cell);
+    struct space *s = d->space;
+    if (!s || !s->has_cell || s->cell.parked)
+        return;
+    cell_verify(&s->cell);
+    policy_switch(&s->policy);
+}
+
+/* -- Kernel entries ------------------------------------------------------------------------ */
+
+/* The kernel was entered, `seen` times here: charged to the address space for what it would
+ * cost in a cell. Page faults show in CR2; what translated code did by itself it has counted.
+ */
+static void note_entries(struct direct *d, const struct x86_cpu *c, unsigned seen)
+{
+    struct space *s = d->space;
+    u32 calls = *d->watch.calls;
+    unsigned n = calls - d->calls_seen + seen;
+    bool fault = c->cr2 != d->fault_seen;
+    d->calls_seen = calls;
+    d->fault_seen = c->cr2;
+    if (!s)
+        return;
+    if (s->policy.promoted) /* calls are what its timer counts itself */
+        atomic_fetch_add_explicit(&d->rest.charges, policy_cost(COST_MAPPING, fault),
+                                  memory_order_relaxed);
+    else
+        policy_charge(&s->policy, policy_cost(COST_MAPPING, fault) +
+                                      policy_cost(COST_STOP, fault && n ? n - 1 : n));
 }
 
 /* -- Address translations ------------------------------------------------------------------ */
@@ -72,9 +98,10 @@ static void ops_flush(struct x86_cpu *c, enum x86_flush what, u16 pcid)
 static void ops_cr3_loaded(struct x86_cpu *c, bool keep)
 {
     struct direct *d = direct_of(c);
+    note_entries(d, c, 0); /* the old one's */
     d->below->cr3_loaded(c, keep);
     note_flush(d);
-    d->space = d->sampled = NULL;
+    d->space = NULL;
     notes_space(d, c);
 }
 
@@ -178,9 +205,14 @@ struct space *notes_space(struct direct *d, const struct x86_cpu *c)
     return s;
 }
 
+static bool wants_cell(const struct direct *d, const struct space *s)
+{
+    return d->always || (s && s->policy.promoted && s != d->rest.space);
+}
+
 void notes_watch(struct direct *d)
 {
-    *d->watch.returns = d->always || (d->space && d->space->policy.promoted);
+    *d->watch.returns = wants_cell(d, d->space);
 }
 
 const char *const stay_names[N_STAYS] = {
@@ -269,7 +301,7 @@ bool notes_wanted(struct direct *d, const struct x86_cpu *c)
     if (c->cpl != 3 || d->hold || atomic_load_explicit(&c->attention, memory_order_relaxed))
         return false;
     struct space *s = notes_space(d, c);
-    if (!s || !(d->always || s->policy.promoted))
+    if (!wants_cell(d, s))
         return false;
     enum stay stay = d->no_narrow && c->code_size != 8 ? STAY_HOST : notes_stay(c);
     if (likely(stay == N_STAYS))
@@ -283,27 +315,24 @@ bool notes_wanted(struct direct *d, const struct x86_cpu *c)
 
 /* -- What the translator asks -------------------------------------------------------------- */
 
-/* The kernel was entered, `seen` times here: charged to the address space for what it would
- * cost in a cell. Page faults show in CR2; what translated code did by itself it has counted.
- */
-static void note_entries(struct direct *d, const struct x86_cpu *c, unsigned seen)
+/* The timer has judged. */
+static void end_rest(struct direct *d)
 {
-    struct space *s = d->space;
-    u32 calls = *d->watch.calls;
-    unsigned n = calls - d->calls_seen + seen;
-    bool fault = c->cr2 != d->fault_seen;
-    d->calls_seen = calls;
-    d->fault_seen = c->cr2;
-    if (!s || s->policy.promoted)
-        return;
-    policy_charge(&s->policy, COST_MAPPING, fault);
-    policy_charge(&s->policy, COST_STOP, fault && n ? n - 1 : n);
+    struct space *s = d->rest.space;
+    u32 verdict = atomic_exchange(&d->rest.verdict, REST_GOES_ON);
+    d->rest.space = NULL;
+    s->policy.rested = d->rest.rested;
+    if (verdict == REST_HOPELESS && s->policy.promoted)
+        notes_demote(d, s);
+    notes_watch(d);
 }
 
 /* Kernel code goes on, or user code: what changed? */
 static bool leaves(struct bt_watch *watch, struct x86_cpu *c)
 {
     struct direct *d = container_of(watch, struct direct, watch);
+    if (unlikely(atomic_load_explicit(&d->rest.verdict, memory_order_acquire)))
+        end_rest(d);
     if (c->cpl != 3 || d->hold_calls != *watch->calls) {
         d->hold = false;
         d->hold_calls = *watch->calls;
@@ -346,12 +375,10 @@ static void interrupted(struct bt_watch *watch, struct x86_cpu *c)
     u64 now = processor_time(), us = now - d->sampled_at;
     struct space *s = notes_space(d, c);
     note_entries(d, c, 0);
-    bool same = s && s == d->sampled;
-    d->sampled = s;
     d->sampled_tsc = tsc;
     notes_unpin(d, PIN_US);
     d->sampled_at = now;
-    if (!same || s->policy.promoted)
+    if (!s || c->cpl != 3 || s->policy.promoted)
         return;
     u64 print = print_of(d);
     if (s->print != print) {
@@ -360,7 +387,7 @@ static void interrupted(struct bt_watch *watch, struct x86_cpu *c)
         s->print = print;
         return;
     }
-    policy_sample(&s->policy, us, c->cpl == 3, tsc, c->model->tsc_hz);
+    policy_sample(&s->policy, us, tsc, c->model->tsc_hz);
     d->stats.promoted += s->policy.promoted;
     notes_watch(d);
 }
@@ -369,6 +396,7 @@ void notes_make(struct direct *d)
 {
     d->watch.leaves = leaves;
     d->watch.interrupted = interrupted;
+    d->sampled_at = processor_time();
     d->below = d->vcpu->cpu.ops;
     d->ops = *d->below;
     d->ops.invlpg = ops_invlpg;

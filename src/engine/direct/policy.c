@@ -1,29 +1,46 @@
-/* Promotion and demotion of address spaces, see policy.h. */
+/* Promotion, rests and demotion of address spaces, see policy.h. */
 #include "engine/direct/policy.h"
 
-/* What happens in a cell costs, us (measured, caches cold from the kernel's work). */
-static const u8 costs[] = {[COST_STOP] = 10, [COST_MAPPING] = 35};
+/* What happens in a cell costs more than under the translator, us (measured: null_calls,
+ * touch_memory and pipe_ping_pong of the bench with always=on). */
+static const u8 costs[] = {[COST_STOP] = 11, [COST_MAPPING] = 33, [COST_SWITCH] = 9};
 
 /* User time over which is judged, us. */
 #define PROMOTE_WINDOW 2000
-#define DEMOTE_WINDOW  3000
-/* Charges that end a window in the cell however short it was, us. */
-#define DEMOTE_CHARGES 1500
+#define MAX_SAMPLE     10000
 /* A new cell maps what the process uses. */
 #define CREDIT 2500
 
-/* Translated code saves 0.6 of its time by running directly; promotion asks for twice the
- * charges, so that a process on the edge does not go to and fro. Direct code would lose 1.5 of
- * its time under the translator. */
-#define PROMOTE_FACTOR        3
-#define DEMOTE_SHARE(charges) ((charges)*2 / 3)
+/* Translated code saves more than half of its time by running directly; promotion asks for
+ * twice the charges, so that a process on the edge does not go to and fro. Direct code would
+ * lose 1.25 of its time under the translator. */
+#define PROMOTE_FACTOR  3
+#define DIRECT_GAIN(us) ((us)*5 / 4)
+#define REST_GAIN(us)   ((us)*3 / 10)
+
+/* What the host itself does within a stretch, resuming and stopping, us. */
+#define OVERHEAD 3
+/* No stretch in a cell counts for more, us: the host may have run something else meanwhile, and
+ * a cell may lie. */
+#define MAX_STRETCH 1000
+
+/* A balance between the two is normal, us: what is gained by a long stretch pays for a few
+ * short ones only, so that a burst of them is noticed. */
+#define BALANCE 100
+/* So much user code without a rest shows that the cell pays, us. */
+#define PROFIT 3000
+
+#define MIN_REST 100
+#define MAX_REST 800
+#define HOPELESS 20000
 
 #define BACKOFF     5000
 #define MAX_BACKOFF 8
 
-/* No stretch in a cell counts for more, us: the host may have run something else meanwhile, and
- * a cell may lie. */
-#define MAX_STRETCH 1000
+u64 policy_cost(enum policy_cost cost, unsigned n)
+{
+    return (u64)n * costs[cost];
+}
 
 static void start_window(struct policy *p)
 {
@@ -34,39 +51,69 @@ static void start_window(struct policy *p)
 void policy_demote(struct policy *p, u64 now, u64 tsc_hz)
 {
     p->promoted = false;
+    p->rested = 0;
     p->not_before = now + (tsc_hz / 1000000 * BACKOFF << p->backoff);
     if (p->backoff < MAX_BACKOFF)
         p->backoff++;
     start_window(p);
 }
 
-void policy_charge(struct policy *p, enum policy_cost cost, unsigned n)
+void policy_charge(struct policy *p, u64 us)
 {
-    p->charges += (s64)n * costs[cost];
+    p->charges += us;
 }
 
-void policy_sample(struct policy *p, u64 us, bool user, u64 now, u64 tsc_hz)
+void policy_sample(struct policy *p, u64 us, u64 now, u64 tsc_hz)
 {
-    p->user += us;
-    if (user && p->user < PROMOTE_WINDOW)
+    p->user += us < MAX_SAMPLE ? us : MAX_SAMPLE;
+    if (p->user < PROMOTE_WINDOW)
         return;
-    p->promoted = user && now >= p->not_before && p->user > (u64)p->charges * PROMOTE_FACTOR;
+    p->promoted = now >= p->not_before && p->user > p->charges * PROMOTE_FACTOR;
     start_window(p);
-    if (p->promoted)
-        p->charges = -CREDIT;
+    p->balance = CREDIT;
 }
 
-void policy_direct(struct policy *p, u64 cycles, enum policy_cost cost, u64 now, u64 tsc_hz)
+static void profit(struct policy *p)
+{
+    p->user = 0;
+    p->rested = 0;
+    if (p->backoff)
+        p->backoff--;
+}
+
+void policy_switch(struct policy *p)
+{
+    p->balance -= costs[COST_SWITCH];
+}
+
+bool policy_direct(struct policy *p, u64 cycles, enum policy_cost cost, u64 tsc_hz)
 {
     u64 us = cycles / (tsc_hz / 1000000);
-    p->user += us < MAX_STRETCH ? us : MAX_STRETCH;
-    p->charges += costs[cost];
-    if (p->user < DEMOTE_WINDOW && p->charges < DEMOTE_CHARGES)
-        return;
-    u64 lost = p->charges > 0 ? (u64)DEMOTE_SHARE(p->charges) : 0;
-    if (p->user < lost)
-        policy_demote(p, now, tsc_hz);
-    else if (p->backoff && p->user > 4 * lost)
-        p->backoff--;
-    start_window(p);
+    us = us < OVERHEAD ? 0 : us > MAX_STRETCH ? MAX_STRETCH : us - OVERHEAD;
+    p->balance -= costs[cost];
+    if (p->balance < BALANCE) {
+        p->balance += (s64)DIRECT_GAIN(us);
+        p->balance = p->balance < BALANCE ? p->balance : BALANCE;
+    }
+    p->user += us;
+    if (p->user >= PROFIT)
+        profit(p);
+    if (p->balance > -BALANCE)
+        return false;
+    p->balance = 0;
+    p->user = 0;
+    return true;
+}
+
+u32 policy_rest(u32 rested)
+{
+    u32 us = rested / 2;
+    return us < MIN_REST ? MIN_REST : us > MAX_REST ? MAX_REST : us;
+}
+
+enum rest_verdict policy_judge_rest(u32 rested, u32 us, u64 charges)
+{
+    if (charges <= REST_GAIN((u64)us))
+        return REST_OVER;
+    return rested < HOPELESS ? REST_GOES_ON : REST_HOPELESS;
 }

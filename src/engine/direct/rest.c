@@ -1,0 +1,63 @@
+/*
+ * Rests: user code with a cell stays under the translator while it enters the kernel in a
+ * burst, see policy.h. A guest's timer interrupts it too seldom to notice the burst's end.
+ */
+#include "engine/direct/direct.h"
+
+#define NS_PER_US 1000
+
+static void arm(struct direct *d)
+{
+    struct rest *rest = &d->rest;
+    struct clock *clock = &d->vcpu->board->clock;
+    rest->period = policy_rest(rest->rested);
+    rest->calls = __atomic_load_n(d->watch.calls, __ATOMIC_RELAXED);
+    timer_arm(clock, &rest->timer, clock_now(clock) + (u64)rest->period * NS_PER_US);
+}
+
+static void judge(void *opaque)
+{
+    struct direct *d = opaque;
+    struct rest *rest = &d->rest;
+    u32 calls = __atomic_load_n(d->watch.calls, __ATOMIC_RELAXED) - rest->calls;
+    u64 charges = atomic_exchange(&rest->charges, 0) + policy_cost(COST_STOP, calls);
+    rest->rested += rest->period;
+    u32 verdict = policy_judge_rest(rest->rested, rest->period, charges);
+    if (verdict == REST_GOES_ON) {
+        arm(d);
+        return;
+    }
+    /* The kick makes it look at the word. */
+    atomic_store(&rest->verdict, verdict);
+    bt_engine.kick(d->vcpu);
+}
+
+void rest_make(struct direct *d)
+{
+    d->rest.timer = (struct timer){.fire = judge, .opaque = d};
+}
+
+void rest_begin(struct direct *d, struct space *s)
+{
+    struct rest *rest = &d->rest;
+    struct board *board = d->vcpu->board;
+    board_lock(board);
+    timer_cancel(&board->clock, &rest->timer);
+    atomic_store(&rest->verdict, REST_GOES_ON);
+    atomic_store(&rest->charges, 0);
+    rest->space = s;
+    rest->rested = s->policy.rested;
+    arm(d);
+    board_unlock(board);
+    s->expected.due = false;
+    d->stats.rests++;
+    notes_watch(d);
+}
+
+void rest_stop(struct direct *d)
+{
+    struct board *board = d->vcpu->board;
+    board_lock(board);
+    timer_cancel(&board->clock, &d->rest.timer);
+    board_unlock(board);
+}
