@@ -224,10 +224,11 @@ bool drives_add(struct run_options *o, const char *value, struct error *err)
     while (words_next(&value, &word))
         if (!drive_set(&drive, &word, err))
             return false;
-    if (!drive.disk->path[0])
+    bool removable = drive.cdrom || drive.interface == DRIVE_FLOPPY;
+    if (!drive.disk->path[0] && !removable && drive.interface != DRIVE_NONE)
         return error_set(err, "-drive: no file; write -drive file=PATH,format=raw");
     /* What is on a CD is not another image. */
-    if (!drive.format && !drive.cdrom)
+    if (!drive.format && !drive.cdrom && drive.disk->path[0])
         return error_set(err,
                          "-drive: '%.200s' has no format, and formats are never guessed; add "
                          "format=raw or format=qcow2",
@@ -244,6 +245,8 @@ static bool add_raw(struct run_options *o, const char *option, const char *path,
     if (!drive.disk ||
         !words_copy(option, path, drive.disk->path, sizeof(drive.disk->path), err))
         return false;
+    if (!*path && !drive.cdrom && drive.interface != DRIVE_FLOPPY)
+        return error_set(err, "%s: no file; only -cdrom and floppies may be without", option);
     FILE *file = fopen(path, "re");
     bool qcow2 = file && fread(magic, 1, 4, file) == 4 && !memcmp(magic, "QFI\xfb", 4);
     if (file)
@@ -391,9 +394,19 @@ bool drives_floppy_property(struct run_options *o, struct plug_config *plug,
 
 bool drives_check(struct run_options *o, struct plug_config *plug, struct error *err)
 {
-    if (plug->disk == PLUGS_MAX_DISKS)
-        return error_set(err, "-device: no drive=ID for the disk");
-    return true;
+    bool removable = plug->kind == PLUG_IDE_CD || plug->kind == PLUG_FLOPPY;
+    if (plug->disk == PLUGS_MAX_DISKS) {
+        struct disk_config *disk = removable ? new_disk(o, err) : NULL;
+        if (!disk)
+            return removable ? false : error_set(err, "-device: no drive=ID for the disk");
+        disk->used = true;
+        plug->disk = o->vm.plugs.n_disks++;
+    }
+    struct disk_config *disk = &o->vm.plugs.disks[plug->disk];
+    disk->image.read_only |= plug->kind == PLUG_IDE_CD;
+    return disk->path[0] || removable ||
+           error_set(err,
+                     "-device: its drive has no file; only CDs and floppies may be without");
 }
 
 /* -- All of them -----------------------------------------------------------------------------

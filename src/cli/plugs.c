@@ -205,7 +205,7 @@ static const struct device_kind {
 /* Those whose names say all. */
 static const struct device_kind plain_kinds[] = {
     {"ide-hd", PLUG_IDE, drives_ide_property, drives_check},
-    {"ide-cd", PLUG_IDE_CD, drives_ide_property, NULL},
+    {"ide-cd", PLUG_IDE_CD, drives_ide_property, drives_check},
     {"floppy", PLUG_FLOPPY, drives_floppy_property, drives_check},
     {"isa-debugcon", PLUG_DEBUG, debug_property, debug_check},
     {"pc-testdev", PLUG_TESTDEV, testdev_property, NULL},
@@ -233,14 +233,15 @@ static bool device_property(struct run_options *o, const struct device_kind *kin
                             struct plug_config *plug, const struct word *word,
                             struct error *err)
 {
-    static const char *const ignored[] = {"id", "bus", "disable-legacy", "disable-modern",
-                                          NULL};
+    static const char *const ignored[] = {"bus", "disable-legacy", "disable-modern", NULL};
     bool on_pci = !strncmp(kind->name, "ide-", 4) ? false : strcmp(kind->name, "floppy");
     if (!word->value)
         return error_set(err, "-device: '%s' has no value", word->key);
     if (!strcmp(word->key, "bootindex"))
         return device_boot_index(plug, word->value, err);
-    if (!strcmp(word->key, "id") || (on_pci && words_among(word->key, ignored)))
+    if (!strcmp(word->key, "id"))
+        return words_copy("-device id", word->value, plug->id, sizeof(plug->id), err);
+    if ((on_pci && words_among(word->key, ignored)))
         return true;
     if (on_pci && !strcmp(word->key, "addr"))
         return device_slot(plug, word->value, err);

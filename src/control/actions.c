@@ -176,7 +176,8 @@ static const struct plug_config *disk_plug(const struct plugs_config *plugs, uns
     for (unsigned k = 0; k < plugs->n_devices; k++) {
         const struct plug_config *plug = &plugs->devices[k];
         bool is_disk = plug->kind == PLUG_BLK || plug->kind == PLUG_IDE ||
-                       plug->kind == PLUG_IDE_CD || plug->kind == PLUG_FLOPPY;
+                       plug->kind == PLUG_IDE_CD || plug->kind == PLUG_FLOPPY ||
+                       plug->kind == PLUG_FLASH;
         if (is_disk && plug->disk == i)
             return plug;
         *before += plug->kind == PLUG_BLK;
@@ -197,6 +198,8 @@ void action_disk_name(const struct vm_config *config, unsigned i, char *name, si
         snprintf(name, size, "virtio%u", before);
     else if (plug->kind == PLUG_FLOPPY)
         snprintf(name, size, "floppy%u", plug->unit);
+    else if (plug->kind == PLUG_FLASH)
+        snprintf(name, size, "pflash%u", plug->unit);
     else
         snprintf(name, size, "ide%u-%s%u", plug->unit / 2,
                  plug->kind == PLUG_IDE_CD ? "cd" : "hd", plug->unit % 2);
@@ -205,4 +208,115 @@ void action_disk_name(const struct vm_config *config, unsigned i, char *name, si
 const char *action_disk_format(const struct disk_config *disk)
 {
     return disk->image.format == IMAGE_QCOW2 ? "qcow2" : "raw";
+}
+
+void action_disk_device(const struct vm_config *config, unsigned i, char *text, size_t size)
+{
+    char name[64];
+    unsigned before;
+    const struct plug_config *plug = disk_plug(&config->plugs, i, &before);
+    action_disk_name(config, i, name, sizeof(name));
+    if (!plug)
+        *text = 0;
+    else if (plug->id[0])
+        snprintf(text, size, "%s", plug->id);
+    else
+        snprintf(text, size, "/machine/unattached/%s", name);
+}
+
+/* -- Removable media ------------------------------------------------------------------------
+ */
+
+bool action_find_disk(struct control *control, const char *name, unsigned *disk,
+                      struct error *err)
+{
+    const struct vm_config *config = vm_config(control_vm(control));
+    for (unsigned i = 0; i < config->plugs.n_disks; i++) {
+        char own[64], device[80];
+        action_disk_name(config, i, own, sizeof(own));
+        action_disk_device(config, i, device, sizeof(device));
+        if (strcmp(name, own) && strcmp(name, device))
+            continue;
+        *disk = i;
+        return true;
+    }
+    return error_set(err, "Device '%.100s' not found", name);
+}
+
+static bool find_removable(struct control *control, const char *name, unsigned *disk,
+                           struct error *err)
+{
+    if (!action_find_disk(control, name, disk, err))
+        return false;
+    return vm_medium(control_vm(control), *disk).removable ||
+           error_set(err, "Device '%.100s' is not removable", name);
+}
+
+static bool may_open(struct control *control, const char *name, unsigned disk, bool force,
+                     struct error *err)
+{
+    struct vm_medium medium = vm_medium(control_vm(control), disk);
+    if (force || medium.open || !medium.locked)
+        return true;
+    vm_open_tray(control_vm(control), disk, false);
+    return error_set(err,
+                     "Device '%.100s' is locked and force was not specified, wait for tray to "
+                     "open and try again",
+                     name);
+}
+
+bool action_open_tray(struct control *control, const char *name, bool force, struct error *err)
+{
+    unsigned disk;
+    if (!find_removable(control, name, &disk, err) ||
+        !may_open(control, name, disk, force, err))
+        return false;
+    vm_open_tray(control_vm(control), disk, true);
+    return true;
+}
+
+bool action_close_tray(struct control *control, const char *name, struct error *err)
+{
+    unsigned disk;
+    if (!find_removable(control, name, &disk, err))
+        return false;
+    vm_close_tray(control_vm(control), disk);
+    return true;
+}
+
+bool action_remove_medium(struct control *control, const char *name, struct error *err)
+{
+    unsigned disk;
+    if (!find_removable(control, name, &disk, err))
+        return false;
+    if (!vm_medium(control_vm(control), disk).open)
+        return error_set(err, "Tray of device '%.100s' is not open", name);
+    vm_remove_medium(control_vm(control), disk);
+    return true;
+}
+
+bool action_eject(struct control *control, const char *name, bool force, struct error *err)
+{
+    return action_open_tray(control, name, force, err) &&
+           action_remove_medium(control, name, err);
+}
+
+bool action_change_medium(struct control *control, const char *name,
+                          const struct action_medium *medium, struct error *err)
+{
+    unsigned disk;
+    struct vm *vm = control_vm(control);
+    const char *mode = medium->mode ? medium->mode : "retain";
+    if (!find_removable(control, name, &disk, err))
+        return false;
+    struct vm_new_medium new = {.path = medium->path,
+                                .read_only = vm_config(vm)->plugs.disks[disk].image.read_only};
+    if (!image_format_parse(&new.format, medium->format ? medium->format : "raw"))
+        return error_set(err, "Unknown driver '%.60s'", medium->format);
+    if (!strcmp(mode, "read-only") || !strcmp(mode, "read-write"))
+        new.read_only = !strcmp(mode, "read-only");
+    else if (strcmp(mode, "retain"))
+        return error_set(err, "Parameter 'read-only-mode' does not accept value '%.60s'", mode);
+    return may_open(control, name, disk, medium->force, err) &&
+           vm_change_medium(vm, disk, &new, err);
 }

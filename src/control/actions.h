@@ -27,4 +27,28 @@ bool action_get_balloon(struct control *control, u64 *bytes);
 
 /* Disk `i` of the configuration in QEMU's words: its name, what it holds. */
 void action_disk_name(const struct vm_config *config, unsigned i, char *name, size_t size);
+/* The device that has it: its id, or a path in QEMU's manner; "": none has it. */
+void action_disk_device(const struct vm_config *config, unsigned i, char *text, size_t size);
 const char *action_disk_format(const struct disk_config *disk);
+
+/*
+ * Removable media. `name` is a disk's name or its device's. False: *err says why not, in QEMU's
+ * words.
+ */
+bool action_find_disk(struct control *control, const char *name, unsigned *disk,
+                      struct error *err);
+bool action_open_tray(struct control *control, const char *name, bool force, struct error *err);
+bool action_close_tray(struct control *control, const char *name, struct error *err);
+bool action_remove_medium(struct control *control, const char *name, struct error *err);
+/* Opens the tray, and takes out what is there. */
+bool action_eject(struct control *control, const char *name, bool force, struct error *err);
+
+/* How a medium is to be opened: "retain", "read-only", "read-write". */
+struct action_medium {
+    const char *path;
+    const char *format; /* NULL: raw */
+    const char *mode;   /* NULL: retain */
+    bool force;
+};
+bool action_change_medium(struct control *control, const char *name,
+                          const struct action_medium *medium, struct error *err);

@@ -58,15 +58,30 @@ static json_t *disk_failure(struct control *control, const struct vm_event *even
                      "nospace", failure->error == ENOSPC, "reason", strerror(failure->error));
 }
 
+static json_t *moved_tray(struct control *control, const struct vm_event *event)
+{
+    char name[64], device[80];
+    action_disk_name(vm_config(control->vm), event->disk, name, sizeof(name));
+    action_disk_device(vm_config(control->vm), event->disk, device, sizeof(device));
+    return json_pack("{s:s, s:s, s:b}", "device", name, "id", device, "tray-open",
+                     event->tray_open);
+}
+
 static void watch(void *opaque, const struct vm_event *event)
 {
     static const char *const names[] = {
-        [VM_EVENT_STOP] = "STOP",           [VM_EVENT_RESUME] = "RESUME",
-        [VM_EVENT_RESET] = "RESET",         [VM_EVENT_SHUTDOWN] = "SHUTDOWN",
-        [VM_EVENT_POWERDOWN] = "POWERDOWN", [VM_EVENT_DISK_FAILED] = "BLOCK_IO_ERROR",
+        [VM_EVENT_STOP] = "STOP",
+        [VM_EVENT_RESUME] = "RESUME",
+        [VM_EVENT_RESET] = "RESET",
+        [VM_EVENT_SHUTDOWN] = "SHUTDOWN",
+        [VM_EVENT_POWERDOWN] = "POWERDOWN",
+        [VM_EVENT_DISK_FAILED] = "BLOCK_IO_ERROR",
+        [VM_EVENT_TRAY_MOVED] = "DEVICE_TRAY_MOVED",
     };
     json_t *data = NULL;
-    if (event->failure)
+    if (event->kind == VM_EVENT_TRAY_MOVED)
+        data = moved_tray(opaque, event);
+    else if (event->failure)
         data = disk_failure(opaque, event);
     else if (event->reason)
         data = json_pack("{s:b, s:s}", "guest", event->guest, "reason", event->reason);

@@ -99,9 +99,19 @@ static void info_block(struct hmp *hmp)
         const struct disk_config *disk = &config->plugs.disks[i];
         char name[64];
         action_disk_name(config, i, name, sizeof(name));
-        fprintf(hmp->out, "%s%s: %s (%s%s)\n    Cache mode:       %s%s%s\n", i ? "\n" : "",
-                name, disk->path, action_disk_format(disk),
-                disk->image.read_only ? ", read-only" : "",
+        fprintf(hmp->out, "%s%s: ", i ? "\n" : "", name);
+        struct vm_medium medium = vm_medium(hmp->vm, i);
+        if (!disk->path[0])
+            fputs("[not inserted]\n", hmp->out);
+        else
+            fprintf(hmp->out, "%s (%s%s)\n", disk->path, action_disk_format(disk),
+                    disk->image.read_only ? ", read-only" : "");
+        if (medium.removable)
+            fprintf(hmp->out, "    Removable device: %slocked, tray %s\n",
+                    medium.locked ? "" : "not ", medium.open ? "open" : "closed");
+        if (!disk->path[0])
+            continue;
+        fprintf(hmp->out, "    Cache mode:       %s%s%s\n",
                 disk->image.cache.writeback ? "writeback" : "writethrough",
                 disk->image.cache.direct ? ", direct" : "",
                 disk->image.cache.no_flush ? ", ignore flushes" : "");
@@ -284,6 +294,27 @@ static void balloon(struct hmp *hmp)
                 err.text[0] ? err.text : "No balloon device has been activated");
 }
 
+/* "eject [-f] device" */
+static void eject(struct hmp *hmp)
+{
+    struct error err;
+    bool force = !strcmp(word(hmp, 1), "-f");
+    report(hmp, action_eject(hmp->control, word(hmp, force ? 2 : 1), force, &err), &err);
+}
+
+/* "change [-f] device file [format [mode]]" */
+static void change(struct hmp *hmp)
+{
+    struct error err;
+    bool force = !strcmp(word(hmp, 1), "-f");
+    unsigned at = force ? 2 : 1;
+    const struct action_medium medium = {.path = word(hmp, at + 1),
+                                         .format = at + 2 < hmp->n ? word(hmp, at + 2) : NULL,
+                                         .mode = at + 3 < hmp->n ? word(hmp, at + 3) : NULL,
+                                         .force = force};
+    report(hmp, action_change_medium(hmp->control, word(hmp, at), &medium, &err), &err);
+}
+
 static void screendump(struct hmp *hmp)
 {
     struct error err;
@@ -335,9 +366,12 @@ static const struct command {
     const char *help;
 } commands[] = {
     {"balloon", balloon, "target", 1, false, "leave the guest target MiB of memory"},
+    {"change", change, "[-f] device file [format [mode]]", 2, false,
+     "put another medium into a drive; mode is retain, read-only or read-write"},
     {"cont", cont, "", 0, false, "let the machine go on"},
     {"c", cont, "", 0, false, NULL},
     {"cpu", cpu, "index", 1, true, "the processor that registers and addresses are of"},
+    {"eject", eject, "[-f] device", 1, false, "take the medium out of a drive"},
     {"gva2gpa", gva2gpa, "addr", 1, true, "the guest-physical address behind addr"},
     {"help", help, "", 0, false, "this page"},
     {"?", help, "", 0, false, NULL},

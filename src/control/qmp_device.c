@@ -60,17 +60,92 @@ static json_t *query_block(struct control *control, const json_t *args, struct q
     const struct plugs_config *plugs = &vm_config(vm)->plugs;
     json_t *list = json_array();
     for (unsigned i = 0; i < plugs->n_disks; i++) {
-        char name[64];
+        char name[64], device[80];
         u64 size = block_back_block(vm_plugs(vm)->disks[i])->size;
         action_disk_name(vm_config(vm), i, name, sizeof(name));
-        json_t *disk = json_pack("{s:s, s:s, s:b, s:b, s:s}", "device", name, "type", "unknown",
-                                 "removable", 0, "locked", 0, "io-status", io_status(vm, i));
-        json_t *inserted = disk_inserted(&plugs->disks[i], size);
+        struct vm_medium medium = vm_medium(vm, i);
+        json_t *disk =
+            json_pack("{s:s, s:s, s:b, s:b, s:s}", "device", name, "type", "unknown",
+                      "removable", medium.removable, "locked",
+                      medium.removable && medium.locked, "io-status", io_status(vm, i));
+        if (medium.removable)
+            json_object_set_new(disk, "tray_open", json_boolean(medium.open));
+        action_disk_device(vm_config(vm), i, device, sizeof(device));
+        if (device[0])
+            json_object_set_new(disk, "qdev", json_string(device));
+        json_t *inserted =
+            plugs->disks[i].path[0] ? disk_inserted(&plugs->disks[i], size) : NULL;
         if (inserted)
             json_object_set_new(disk, "inserted", inserted);
         json_array_append_new(list, disk);
     }
     return list;
+}
+
+/* -- Removable media ------------------------------------------------------------------------
+ */
+
+/* The drive that a command is about: its name, or its device's. NULL: *error says it. */
+static const char *drive_name(const json_t *args, struct qmp_error *error)
+{
+    const char *device = qmp_string(args, "device", NULL), *id = qmp_string(args, "id", NULL);
+    if (!device == !id) {
+        qmp_fail(error, QMP_GENERIC, "Need exactly one of 'device' and 'id'");
+        return NULL;
+    }
+    return device ? device : id;
+}
+
+static json_t *eject(struct control *control, const json_t *args, struct qmp_error *error)
+{
+    const char *name = drive_name(args, error);
+    bool force = json_is_true(json_object_get(args, "force"));
+    struct error why;
+    if (!name)
+        return NULL;
+    return action_eject(control, name, force, &why) ? json_object() : fail(error, &why);
+}
+
+static json_t *open_tray(struct control *control, const json_t *args, struct qmp_error *error)
+{
+    const char *name = drive_name(args, error);
+    bool force = json_is_true(json_object_get(args, "force"));
+    struct error why;
+    if (!name)
+        return NULL;
+    return action_open_tray(control, name, force, &why) ? json_object() : fail(error, &why);
+}
+
+static json_t *close_tray(struct control *control, const json_t *args, struct qmp_error *error)
+{
+    const char *name = drive_name(args, error);
+    struct error why;
+    if (!name)
+        return NULL;
+    return action_close_tray(control, name, &why) ? json_object() : fail(error, &why);
+}
+
+static json_t *remove_medium(struct control *control, const json_t *args,
+                             struct qmp_error *error)
+{
+    struct error why;
+    bool good = action_remove_medium(control, qmp_string(args, "id", ""), &why);
+    return good ? json_object() : fail(error, &why);
+}
+
+static json_t *change_medium(struct control *control, const json_t *args,
+                             struct qmp_error *error)
+{
+    const char *name = drive_name(args, error);
+    struct error why;
+    const struct action_medium medium = {.path = qmp_string(args, "filename", ""),
+                                         .format = qmp_string(args, "format", NULL),
+                                         .mode = qmp_string(args, "read-only-mode", NULL),
+                                         .force = json_is_true(json_object_get(args, "force"))};
+    if (!name)
+        return NULL;
+    return action_change_medium(control, name, &medium, &why) ? json_object()
+                                                              : fail(error, &why);
 }
 
 /* -- Lines ----------------------------------------------------------------------------------
@@ -166,6 +241,20 @@ static json_t *screendump(struct control *control, const json_t *args, struct qm
 
 static const struct qmp_command commands[] = {
     {"query-block", query_block, {}},
+    {"eject", eject, {{"device", 's', true}, {"id", 's', true}, {"force", 'b', true}}},
+    {"blockdev-open-tray",
+     open_tray,
+     {{"device", 's', true}, {"id", 's', true}, {"force", 'b', true}}},
+    {"blockdev-close-tray", close_tray, {{"device", 's', true}, {"id", 's', true}}},
+    {"blockdev-remove-medium", remove_medium, {{"id", 's', false}}},
+    {"blockdev-change-medium",
+     change_medium,
+     {{"device", 's', true},
+      {"id", 's', true},
+      {"filename", 's', false},
+      {"format", 's', true},
+      {"force", 'b', true},
+      {"read-only-mode", 's', true}}},
     {"query-chardev", query_chardev, {}},
     {"balloon", balloon, {{"value", 'i', false}}},
     {"query-balloon", query_balloon, {}},

@@ -66,7 +66,12 @@ struct fdc {
     struct bus_region ports, dir_port;
     struct timer timer;
     struct block *disk[FDC_DRIVES];
-    const struct geometry *geometry[FDC_DRIVES];
+    const struct geometry *geometry[FDC_DRIVES]; /* of the disk; NULL: there is none */
+    struct fdc_door {
+        struct fdc *fdc;
+        bool open;
+        struct tray tray;
+    } door[FDC_DRIVES];
 
     u8 dor, tdr, rate;
     u8 phase; /* enum phase */
@@ -102,6 +107,8 @@ static void run(struct fdc *fdc);
 
 u8 fdc_drive_type(u64 size)
 {
+    if (!size)
+        return geometries[0].type;
     for (unsigned i = 0; i < ARRAY_LEN(geometries); i++)
         if (geometries[i].kib * KiB == size)
             return geometries[i].type;
@@ -115,6 +122,14 @@ static const struct geometry *find_geometry(u64 size)
             return &geometries[i];
     /* Whatever it is, as much of it as fits on a usual one. */
     return &geometries[0];
+}
+
+/* What the drive has of a disk now. */
+static void look_at_disk(struct fdc *fdc, unsigned drive)
+{
+    const struct block *disk = fdc->disk[drive];
+    bool there = disk && disk->size && !fdc->door[drive].open;
+    fdc->geometry[drive] = there ? find_geometry(disk->size) : NULL;
 }
 
 static void update_irq(struct fdc *fdc)
@@ -131,6 +146,11 @@ static void interrupt(struct fdc *fdc)
 static bool has_drive(const struct fdc *fdc, unsigned drive)
 {
     return drive < FDC_DRIVES && fdc->disk[drive];
+}
+
+static bool has_disk(const struct fdc *fdc, unsigned drive)
+{
+    return has_drive(fdc, drive) && fdc->geometry[drive];
 }
 
 /* -- Phases ---------------------------------------------------------------------------------
@@ -173,7 +193,7 @@ static void finish_data(struct fdc *fdc, u8 st0, u8 st1, u8 st2)
 /* Where on the disk the sector is; false: nowhere, and the command has failed. */
 static bool find_sector(struct fdc *fdc, u64 *offset)
 {
-    const struct geometry *g = has_drive(fdc, fdc->drive) ? fdc->geometry[fdc->drive] : NULL;
+    const struct geometry *g = has_disk(fdc, fdc->drive) ? fdc->geometry[fdc->drive] : NULL;
     if (!g) {
         finish_data(fdc, ST0_ABNORMAL, ST1_NO_ID, 0);
         return false;
@@ -379,7 +399,7 @@ static void start_data(struct fdc *fdc, enum what what)
     fdc->phase = PHASE_EXECUTE;
     fdc->what = what;
     fdc->pos = what == READ ? EMPTY : 0;
-    if ((what == WRITE || what == FORMAT) && has_drive(fdc, fdc->drive) &&
+    if ((what == WRITE || what == FORMAT) && has_disk(fdc, fdc->drive) &&
         fdc->disk[fdc->drive]->read_only) {
         finish_data(fdc, ST0_ABNORMAL, ST1_PROTECT, 0);
         return;
@@ -512,9 +532,10 @@ static void sense_drive(struct fdc *fdc)
 {
     unsigned drive = fdc->fifo[1] & 3;
     bool there = has_drive(fdc, drive);
-    fdc->fifo[0] = (u8)((fdc->fifo[1] & 7) | ST3_READY | ST3_TWO |
-                        (there && !fdc->track[drive] ? ST3_TRACK0 : 0) |
-                        (there && fdc->disk[drive]->read_only ? ST3_PROTECT : 0));
+    fdc->fifo[0] =
+        (u8)((fdc->fifo[1] & 7) | ST3_READY | ST3_TWO |
+             (there && !fdc->track[drive] ? ST3_TRACK0 : 0) |
+             (has_disk(fdc, drive) && fdc->disk[drive]->read_only ? ST3_PROTECT : 0));
     give_result(fdc, 1);
 }
 
@@ -773,7 +794,7 @@ static u64 dir_read(void *opaque, u64 offset, unsigned size)
     const struct fdc *fdc = opaque;
     unsigned drive = fdc->dor & 3;
     bool motor = fdc->dor & BIT(4 + drive);
-    bool changed = !has_drive(fdc, drive) || fdc->changed[drive];
+    bool changed = !has_disk(fdc, drive) || fdc->changed[drive];
     return motor && changed ? 0x80 : 0;
 }
 
@@ -785,6 +806,62 @@ static void ccr_write(void *opaque, u64 offset, unsigned size, u64 value)
 
 static const struct bus_ops ports_ops = {ports_read, ports_write};
 static const struct bus_ops dir_ops = {dir_read, ccr_write};
+
+/* -- Doors ---------------------------------------------------------------------------------
+ */
+
+static bool door_is_open(void *opaque)
+{
+    return ((const struct fdc_door *)opaque)->open;
+}
+
+/* No drive of this kind has a lock. */
+static bool door_is_locked(void *opaque)
+{
+    return false;
+}
+
+/* What a command wanted of the disk that was there is lost. */
+static void door_exchanged(void *opaque)
+{
+    struct fdc_door *door = opaque;
+    struct fdc *fdc = door->fdc;
+    unsigned drive = (unsigned)(door - fdc->door);
+    look_at_disk(fdc, drive);
+    fdc->changed[drive] = true;
+    if (fdc->phase == PHASE_EXECUTE && fdc->drive == drive)
+        finish_data(fdc, ST0_ABNORMAL, ST1_NO_ID, 0);
+}
+
+static void door_move(void *opaque, bool open)
+{
+    struct fdc_door *door = opaque;
+    if (door->open == open)
+        return;
+    door->open = open;
+    door_exchanged(door);
+    tray_moved(&door->tray, open);
+}
+
+static void door_press(void *opaque) {}
+
+static void create_door(struct fdc *fdc, unsigned drive)
+{
+    struct fdc_door *door = &fdc->door[drive];
+    door->fdc = fdc;
+    door->open = fdc->disk[drive] && !fdc->disk[drive]->size;
+    door->tray = (struct tray){.is_open = door_is_open,
+                               .is_locked = door_is_locked,
+                               .move = door_move,
+                               .press = door_press,
+                               .exchanged = door_exchanged,
+                               .drive = door};
+}
+
+struct tray *fdc_tray(struct fdc *fdc, unsigned drive)
+{
+    return &fdc->door[drive].tray;
+}
 
 /* -- Life -----------------------------------------------------------------------------------
  */
@@ -852,44 +929,26 @@ static void fdc_destroy(void *device)
     free(fdc);
 }
 
+/* clang-format off */
 static const struct field fdc_fields[] = {
-    FIELD(struct fdc, dor),
-    FIELD(struct fdc, tdr),
-    FIELD(struct fdc, rate),
-    FIELD(struct fdc, phase),
-    FIELD_ARRAY(struct fdc, fifo),
-    FIELD(struct fdc, fifo_pos),
-    FIELD(struct fdc, fifo_len),
-    FIELD(struct fdc, irq_pending),
-    FIELD_ARRAY(struct fdc, config),
-    FIELD_ARRAY(struct fdc, specify),
-    FIELD(struct fdc, perpendicular),
-    FIELD(struct fdc, locked),
-    FIELD_ARRAY(struct fdc, track),
-    FIELD_ARRAY(struct fdc, changed),
-    FIELD_ARRAY(struct fdc, sense),
-    FIELD_ARRAY(struct fdc, sense_st0),
-    FIELD(struct fdc, due),
-    FIELD(struct fdc, seeking),
-    FIELD(struct fdc, resetting),
-    FIELD(struct fdc, what),
-    FIELD(struct fdc, drive),
-    FIELD(struct fdc, c),
-    FIELD(struct fdc, h),
-    FIELD(struct fdc, r),
-    FIELD(struct fdc, n),
-    FIELD(struct fdc, eot),
-    FIELD(struct fdc, fill),
-    FIELD(struct fdc, multi_track),
-    FIELD(struct fdc, last),
-    FIELD(struct fdc, pos),
-    FIELD(struct fdc, left),
+    FIELD(struct fdc, dor), FIELD(struct fdc, tdr), FIELD(struct fdc, rate),
+    FIELD(struct fdc, phase), FIELD(struct fdc, fifo_pos), FIELD(struct fdc, fifo_len),
+    FIELD(struct fdc, irq_pending), FIELD(struct fdc, perpendicular), FIELD(struct fdc, locked),
+    FIELD(struct fdc, due), FIELD(struct fdc, seeking), FIELD(struct fdc, resetting),
+    FIELD(struct fdc, what), FIELD(struct fdc, drive), FIELD(struct fdc, c),
+    FIELD(struct fdc, h), FIELD(struct fdc, r), FIELD(struct fdc, n), FIELD(struct fdc, eot),
+    FIELD(struct fdc, fill), FIELD(struct fdc, multi_track), FIELD(struct fdc, last),
+    FIELD(struct fdc, pos), FIELD(struct fdc, left), FIELD_ARRAY(struct fdc, fifo),
+    FIELD_ARRAY(struct fdc, config), FIELD_ARRAY(struct fdc, specify),
+    FIELD_ARRAY(struct fdc, track), FIELD_ARRAY(struct fdc, changed),
+    FIELD_ARRAY(struct fdc, sense), FIELD_ARRAY(struct fdc, sense_st0),
     FIELD_BLOB(struct fdc, sector),
 };
+/* clang-format on */
 
 static const struct device_class fdc_class = {
     .name = "fdc",
-    .version = 1,
+    .version = 2,
     .fields = fdc_fields,
     .n_fields = ARRAY_LEN(fdc_fields),
     .reset = fdc_reset,
@@ -921,7 +980,8 @@ struct fdc *fdc_create(struct board *board, struct isa_dma *dma, struct irq_line
     fdc->timer = (struct timer){.fire = timer_fired, .opaque = fdc};
     for (unsigned i = 0; i < FDC_DRIVES; i++) {
         fdc->disk[i] = disks[i];
-        fdc->geometry[i] = disks[i] ? find_geometry(disks[i]->size) : NULL;
+        create_door(fdc, i);
+        look_at_disk(fdc, i);
     }
     add_ports(fdc, &fdc->ports, &ports_ops, 0x3f0, 6);
     add_ports(fdc, &fdc->dir_port, &dir_ops, 0x3f7, 1);

@@ -7,15 +7,19 @@
 #include "device/isa_dma.h"
 #include "platform/block.h"
 #include "platform/irq.h"
+#include "platform/tray.h"
 
 #define FDC_DRIVES 2
 
 struct fdc;
 
-/* `disks`: images whose size says what they are (160 KiB to 2.88 MiB), NULL: no drive. */
+/* `disks`: images whose size says what they are (160 KiB to 2.88 MiB), 0: an empty drive; NULL:
+ * no drive. */
 struct fdc *fdc_create(struct board *board, struct isa_dma *dma, struct irq_line irq,
                        struct block *const disks[FDC_DRIVES]);
+/* The door of a drive. */
+struct tray *fdc_tray(struct fdc *fdc, unsigned drive);
 
-/* What an image of that size is in CMOS register 10h (1: 360 KiB .. 5: 2.88 MiB); 0: of no
- * floppy that there was. */
+/* What an image of that size is in CMOS register 10h (1: 360 KiB .. 5: 2.88 MiB), or of the
+ * drive for size 0, which is empty; 0: of no floppy that there was. */
 u8 fdc_drive_type(u64 size);

@@ -426,14 +426,15 @@ static const struct field drive_fields[] = {
     FIELD(struct ide_drive, pos),         FIELD(struct ide_drive, len),
     FIELD(struct ide_drive, block_end),   FIELD(struct ide_drive, sense_key),
     FIELD(struct ide_drive, asc),         FIELD(struct ide_drive, ascq),
-    FIELD(struct ide_drive, attention),   FIELD(struct ide_drive, tray_open),
-    FIELD(struct ide_drive, locked),      FIELD_RAM(struct ide_drive, buffer),
+    FIELD(struct ide_drive, attention),   FIELD(struct ide_drive, event),
+    FIELD(struct ide_drive, tray_open),   FIELD(struct ide_drive, locked),
+    FIELD_RAM(struct ide_drive, buffer),
 };
 
 /* Their memory is the controller's. */
 static const struct device_class drive_class = {
     .name = "ide-drive",
-    .version = 1,
+    .version = 2,
     .fields = drive_fields,
     .n_fields = ARRAY_LEN(drive_fields),
     .reset = drive_reset,
@@ -500,7 +501,7 @@ static void create_drive(struct ide *ide, unsigned c, unsigned d,
     drive->channel = &ide->channel[c];
     drive->block = config->block;
     drive->cdrom = config->cdrom;
-    drive->present = config->cdrom || config->block;
+    drive->present = config->block;
     drive->writeback_default = config->writeback;
     if (!drive->present)
         return;
@@ -510,6 +511,7 @@ static void create_drive(struct ide *ide, unsigned c, unsigned d,
     memcpy(drive->serial, name, strnlen(name, sizeof(drive->serial)));
     const char *model = config->cdrom ? "DOPPEL CD-ROM" : "DOPPEL HARDDISK";
     memcpy(drive->model, model, strlen(model));
+    ide_create_tray(drive);
     device_add(ide->board, &drive->device, &drive_class, drive);
     ide_power_on(drive);
 }
@@ -560,4 +562,9 @@ struct ide *ide_create(struct board *board, struct pci_host *host,
     for (unsigned c = 0; c < IDE_CHANNELS; c++)
         create_channel(ide, c, irq[c], drives[c]);
     return ide;
+}
+
+struct tray *ide_tray(struct ide *ide, unsigned channel, unsigned drive)
+{
+    return &ide->channel[channel].drive[drive].tray;
 }

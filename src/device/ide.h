@@ -9,6 +9,7 @@
 
 #include "device/pci.h"
 #include "platform/block.h"
+#include "platform/tray.h"
 
 #define IDE_CHANNELS    2
 #define IDE_DRIVES      2 /* on a channel: master and slave */
@@ -16,7 +17,7 @@
 #define IDE_CHS_SECTORS 63
 
 struct ide_drive_config {
-    struct block *block; /* NULL without `cdrom`: no drive; with it, a drive without a disc */
+    struct block *block; /* NULL: no drive */
     bool cdrom;
     bool writeback;     /* a disk's write cache is on at power-on */
     const char *serial; /* NULL: one of our own */
@@ -28,3 +29,6 @@ struct ide;
 struct ide *ide_create(struct board *board, struct pci_host *host,
                        const struct irq_line irq[IDE_CHANNELS],
                        const struct ide_drive_config drives[IDE_CHANNELS][IDE_DRIVES]);
+
+/* Of a CD-ROM drive. */
+struct tray *ide_tray(struct ide *ide, unsigned channel, unsigned drive);

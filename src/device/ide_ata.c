@@ -464,8 +464,7 @@ void ide_power_on(struct ide_drive *drive)
     drive->write_cache = drive->writeback_default;
     drive->smart = true;
     drive->sense_key = drive->asc = drive->ascq = 0;
-    drive->attention = drive->cdrom;
-    drive->tray_open = drive->locked = false;
+    ide_atapi_power_on(drive);
     drive->stage = IDE_IDLE;
     drive->lba = drive->left = drive->pos = drive->len = drive->block_end = 0;
     drive->drq_bytes = 0;

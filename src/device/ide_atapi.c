@@ -16,6 +16,13 @@
 #define FEATURE_DMA     BIT(0)
 #define FEATURE_OVERLAP BIT(1)
 
+/* Additional sense codes that come as unit attentions */
+#define ASC_MEDIUM_CHANGED 0x28
+#define ASC_RESET          0x29
+
+/* Media events (MMC-3, table 90) */
+enum { EVENT_NONE, EVENT_EJECT_REQUEST, EVENT_NEW_MEDIA, EVENT_MEDIA_REMOVAL };
+
 /* Sense keys (SPC-2, table 107) */
 enum { NO_SENSE = 0, NOT_READY = 2, ILLEGAL_REQUEST = 5, UNIT_ATTENTION = 6 };
 
@@ -47,7 +54,7 @@ static void put32(u8 *at, u32 value)
 
 static bool has_disc(const struct ide_drive *drive)
 {
-    return drive->block && !drive->tray_open;
+    return drive->block->size && !drive->tray_open;
 }
 
 static u32 blocks(const struct ide_drive *drive)
@@ -145,8 +152,8 @@ static void request_sense(struct ide_drive *drive, const u8 *packet)
 {
     u8 *data = answer(drive, 18);
     if (drive->attention && drive->sense_key == NO_SENSE)
-        set_sense(drive, UNIT_ATTENTION, 0x29, 0); /* power on or reset */
-    drive->attention = false;
+        set_sense(drive, UNIT_ATTENTION, drive->attention, 0);
+    drive->attention = 0;
     data[0] = 0x70;
     data[2] = drive->sense_key;
     data[7] = 10;
@@ -362,6 +369,74 @@ static void read_subchannel(struct ide_drive *drive, const u8 *packet)
 /* -- Tray and state --------------------------------------------------------------------------
  */
 
+/* A disc that was there all the time is new when the tray has closed, too. */
+static void move_tray(struct ide_drive *drive, bool open)
+{
+    if (drive->tray_open == open)
+        return;
+    drive->tray_open = open;
+    if (open) {
+        drive->event = EVENT_MEDIA_REMOVAL;
+    } else if (drive->block->size) {
+        drive->attention = ASC_MEDIUM_CHANGED;
+        drive->event = EVENT_NEW_MEDIA;
+    }
+    tray_moved(&drive->tray, open);
+}
+
+void ide_atapi_power_on(struct ide_drive *drive)
+{
+    drive->locked = false;
+    if (drive->tray_open)
+        move_tray(drive, false);
+    drive->attention = drive->cdrom ? ASC_RESET : 0;
+    drive->event = EVENT_NONE;
+}
+
+static bool tray_is_open(void *drive)
+{
+    return ((const struct ide_drive *)drive)->tray_open;
+}
+
+static bool tray_is_locked(void *drive)
+{
+    return ((const struct ide_drive *)drive)->locked;
+}
+
+static void tray_move(void *opaque, bool open)
+{
+    struct ide_drive *drive = opaque;
+    move_tray(drive, open);
+    /* By force, or of a drive that was not locked: a lock does not outlive it. */
+    if (open)
+        drive->locked = false;
+}
+
+static void tray_press(void *drive)
+{
+    ((struct ide_drive *)drive)->event = EVENT_EJECT_REQUEST;
+}
+
+/* What a command still wanted of the old disc is not on the new one. */
+static void tray_exchanged(void *opaque)
+{
+    struct ide_drive *drive = opaque;
+    bool reads = drive->stage != IDE_IDLE && drive->stage != IDE_PACKET && drive->left;
+    drive->attention = drive->block->size ? ASC_MEDIUM_CHANGED : 0;
+    if (reads)
+        ide_atapi_fail(drive, NOT_READY, 0x3a, 2);
+}
+
+void ide_create_tray(struct ide_drive *drive)
+{
+    drive->tray = (struct tray){.is_open = tray_is_open,
+                                .is_locked = tray_is_locked,
+                                .move = tray_move,
+                                .press = tray_press,
+                                .exchanged = tray_exchanged,
+                                .drive = drive};
+}
+
 static void start_stop(struct ide_drive *drive, const u8 *packet)
 {
     bool start = packet[4] & 1, eject = packet[4] & 2;
@@ -369,10 +444,8 @@ static void start_stop(struct ide_drive *drive, const u8 *packet)
         ide_atapi_fail(drive, has_disc(drive) ? ILLEGAL_REQUEST : NOT_READY, 0x53, 2);
         return;
     }
-    if (eject) {
-        drive->attention |= drive->tray_open && start;
-        drive->tray_open = !start;
-    }
+    if (eject)
+        move_tray(drive, !start);
     ide_finish(drive);
 }
 
@@ -399,7 +472,8 @@ static void get_event_status(struct ide_drive *drive, const u8 *packet)
     }
     put16(data, 6);
     data[2] = 4;
-    data[4] = drive->attention && has_disc(drive) ? 2 : 0; /* new media */
+    data[4] = drive->event;
+    drive->event = EVENT_NONE;
     data[5] = (u8)((has_disc(drive) ? 2 : 0) | drive->tray_open);
     reply(drive, 8, get16(packet + 7));
 }
@@ -484,8 +558,9 @@ void ide_packet(struct ide_drive *drive)
         return;
     }
     if (drive->attention && !(command->needs & PASS_ATTENTION)) {
-        drive->attention = false;
-        ide_atapi_fail(drive, UNIT_ATTENTION, 0x29, 0);
+        u8 asc = drive->attention;
+        drive->attention = 0;
+        ide_atapi_fail(drive, UNIT_ATTENTION, asc, 0);
         return;
     }
     if ((command->needs & NEEDS_DISC) && !has_disc(drive)) {

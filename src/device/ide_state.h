@@ -75,8 +75,10 @@ struct ide_drive {
     u32 block_end; /* of the data block that is on */
 
     u8 sense_key, asc, ascq;
-    bool attention; /* power-on or a new disc was not yet reported */
+    u8 attention; /* power-on or a new disc that was not yet reported: its ASC, or 0 */
+    u8 event;     /* of the medium, for GET EVENT STATUS NOTIFICATION: its code, or 0 */
     bool tray_open, locked;
+    struct tray tray;
 
     u8 buffer[IDE_BUFFER];
 
@@ -142,6 +144,8 @@ void ide_power_on(struct ide_drive *drive);
 void ide_put_text(u16 *words, unsigned n, const char *text, size_t size);
 
 /* ide_atapi.c */
+void ide_create_tray(struct ide_drive *drive);
+void ide_atapi_power_on(struct ide_drive *drive);
 void ide_identify_packet(struct ide_drive *drive);
 void ide_start_packet(struct ide_drive *drive);
 void ide_packet(struct ide_drive *drive);

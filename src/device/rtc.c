@@ -464,7 +464,8 @@ static void rtc_reset(void *device)
 static bool rtc_post_load(void *device)
 {
     struct rtc *rtc = device;
-    if (rtc->index > 0x7f || rtc->base_s > (s64)1 << 40 || rtc->base_s < -((s64)1 << 40))
+    if (rtc->index > 0x7f || rtc->base_s > (s64)1 << 40 || rtc->base_s < -((s64)1 << 40) ||
+        rtc_now(rtc) - rtc->base_ns > INT64_MAX) /* it may be before the clock began */
         return false;
     /* For the times that were saved: what has ended since the flags were last read counts. */
     timer_cancel(&rtc->board->clock, &rtc->periodic);

@@ -43,8 +43,24 @@ static void disk_failed(void *opaque, const struct block_failure *what)
     if (!failure->pending || failure->what.action != BLOCK_STOP)
         failure->what = *what;
     failure->pending = true;
-    if (failure->plugs->disk_failed)
-        failure->plugs->disk_failed(failure->plugs->opaque);
+    if (failure->plugs->disk_changed)
+        failure->plugs->disk_changed(failure->plugs->opaque);
+}
+
+static void disk_tray_moved(void *opaque, bool open)
+{
+    struct disk_tray *tray = opaque;
+    tray->open = open;
+    tray->pending = true;
+    if (tray->plugs->disk_changed)
+        tray->plugs->disk_changed(tray->plugs->opaque);
+}
+
+static void watch_tray(struct plugs *plugs, unsigned disk, struct tray *tray)
+{
+    plugs->trays[disk] = (struct disk_tray){.plugs = plugs, .tray = tray};
+    tray->moved = disk_tray_moved;
+    tray->opaque = &plugs->trays[disk];
 }
 
 /*
@@ -80,8 +96,9 @@ bool plugs_open(struct plugs *plugs, const struct plugs_config *config, struct b
                 struct loop *loop, struct error *err)
 {
     for (unsigned i = 0; i < config->n_disks; i++) {
-        struct image *image = image_open(&config->disks[i].image, err);
-        if (!image)
+        const struct disk_config *disk = &config->disks[i];
+        struct image *image = disk->path[0] ? image_open(&disk->image, err) : NULL;
+        if (disk->path[0] && !image)
             return false;
         plugs->disk_failures[i].plugs = plugs;
         const struct block_policy policy = {.on_read = config->disks[i].on_read,
@@ -189,13 +206,12 @@ static bool create_balloon(struct plugs *plugs, const struct plug_config *device
     return plugs->balloon;
 }
 
-/* All IDE drives have one controller. */
+/* All IDE drives have one controller, which every PC has. */
 static bool create_ide(struct plugs *plugs, const struct plugs_config *config,
                        struct board *board, struct pci_host *pci, struct gsi *gsi)
 {
     struct ide_drive_config drives[IDE_CHANNELS][IDE_DRIVES] = {0};
     const struct irq_line irq[IDE_CHANNELS] = {gsi_line(gsi, 14), gsi_line(gsi, 15)};
-    bool any = false;
     for (unsigned i = 0; i < config->n_devices; i++) {
         const struct plug_config *device = &config->devices[i];
         if (device->kind != PLUG_IDE && device->kind != PLUG_IDE_CD)
@@ -203,15 +219,19 @@ static bool create_ide(struct plugs *plugs, const struct plugs_config *config,
         struct ide_drive_config *drive =
             &drives[device->unit / IDE_DRIVES][device->unit % IDE_DRIVES];
         drive->cdrom = device->kind == PLUG_IDE_CD;
-        any = true;
-        if (device->disk == PLUGS_MAX_DISKS)
-            continue;
         const struct disk_config *disk = &config->disks[device->disk];
         drive->block = block_back_block(plugs->disks[device->disk]);
         drive->writeback = disk->image.cache.writeback;
         drive->serial = disk->serial[0] ? disk->serial : NULL;
     }
-    return !any || ide_create(board, pci, irq, drives);
+    struct ide *ide = ide_create(board, pci, irq, drives);
+    for (unsigned i = 0; i < config->n_devices; i++) {
+        const struct plug_config *device = &config->devices[i];
+        if (device->kind == PLUG_IDE_CD)
+            watch_tray(plugs, device->disk,
+                       ide_tray(ide, device->unit / IDE_DRIVES, device->unit % IDE_DRIVES));
+    }
+    return ide;
 }
 
 static void find_floppies(const struct plugs *plugs, const struct plugs_config *config,
@@ -229,8 +249,14 @@ static void create_floppies(struct plugs *plugs, const struct plugs_config *conf
 {
     struct block *disks[FDC_DRIVES] = {0};
     find_floppies(plugs, config, disks);
-    if (disks[0] || disks[1])
-        fdc_create(board, dma, gsi_line(gsi, 6), disks);
+    if (!disks[0] && !disks[1])
+        return;
+    struct fdc *fdc = fdc_create(board, dma, gsi_line(gsi, 6), disks);
+    for (unsigned i = 0; i < config->n_devices; i++) {
+        const struct plug_config *device = &config->devices[i];
+        if (device->kind == PLUG_FLOPPY)
+            watch_tray(plugs, device->disk, fdc_tray(fdc, device->unit));
+    }
 }
 
 u8 plugs_floppy_types(const struct plugs *plugs, const struct plugs_config *config)

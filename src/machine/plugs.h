@@ -16,6 +16,7 @@
 #include "host/net/net.h"
 #include "host/share/share.h"
 #include "platform/board.h"
+#include "platform/tray.h"
 
 #define PLUGS_MAX_DISKS   16
 #define PLUGS_MAX_NETS    8
@@ -27,10 +28,11 @@
 #define PLUGS_MAX_SHARES  8
 #define PLUGS_MAX_DEVICES 26 /* what a bus of 32 slots has room for, with some left */
 
-/* A -drive: an image, which a device may use. Strings must live as long as the VM. */
+/* A -drive: an image, which a device may use, or a drive that is empty. Strings must live as
+ * long as the VM. */
 struct disk_config {
-    char id[64]; /* "": none */
-    char path[4096];
+    char id[64];     /* "": none */
+    char path[4096]; /* "": no medium */
     char serial[64]; /* "": none */
     struct image_config image;
     enum block_action on_read, on_write; /* when it fails: rerror=, werror= */
@@ -77,10 +79,12 @@ enum plug_kind {
 /* A -device. */
 struct plug_config {
     enum plug_kind kind;
-    int slot;        /* on the bus, or -1 */
-    int boot_index;  /* firmware tries the lowest first; -1: in no place */
-    unsigned unit;   /* PLUG_IDE*: channel * 2 + drive; PLUG_FLOPPY: 0 is A:; PLUG_FLASH: 0 ends at 4 GiB */
-    unsigned disk;   /* of a disk: which; PLUGS_MAX_DISKS: a CD drive without a disc */
+    char id[64];    /* "": none */
+    int slot;       /* on the bus, or -1 */
+    int boot_index; /* firmware tries the lowest first; -1: in no place */
+    /* PLUG_IDE*: channel * 2 + drive; PLUG_FLOPPY: 0 is A:; PLUG_FLASH: 0 ends at 4 GiB */
+    unsigned unit;
+    unsigned disk;   /* of a disk: which */
     unsigned queues; /* PLUG_BLK; 0: as many as is good */
     unsigned net;    /* PLUG_NET: which of the networks */
     unsigned share;  /* PLUG_P9: which of the shares */
@@ -114,11 +118,20 @@ struct disk_failure {
     struct block_failure what;
 };
 
+/* A tray that has moved, for the main thread. */
+struct disk_tray {
+    struct plugs *plugs;
+    struct tray *tray;  /* NULL: the drive's medium is fixed */
+    bool pending, open; /* under the board lock */
+};
+
 struct plugs {
-    /* Called under the board lock from any thread when disk_failures has something new. */
-    void (*disk_failed)(void *opaque);
+    /* Called under the board lock from any thread when disk_failures or trays have something
+     * new. */
+    void (*disk_changed)(void *opaque);
     void *opaque;
     struct disk_failure disk_failures[PLUGS_MAX_DISKS];
+    struct disk_tray trays[PLUGS_MAX_DISKS];
     struct block_back *disks[PLUGS_MAX_DISKS];
     struct net_back *nets[PLUGS_MAX_NETS];
     struct char_back *lines[PLUGS_MAX_LINES];

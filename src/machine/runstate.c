@@ -137,9 +137,10 @@ bool vm_set_engine(struct vm *vm, unsigned cpu, const struct engine *engine, str
     return exchanged;
 }
 
-/* -- Disks that fail ----------------------------------------------------------------------- */
+/* -- Disks that fail, trays that move
+ * ----------------------------------------------------------------------- */
 
-static void disk_failed(void *opaque)
+static void disk_changed(void *opaque)
 {
     struct vm *vm = opaque;
     loop_schedule(&vm->loop, &vm->disk_work);
@@ -161,17 +162,37 @@ static void tell_disk(struct vm *vm, unsigned disk)
         stand_still(vm, VM_STATE_IO_ERROR);
 }
 
+static void tell_tray(struct vm *vm, unsigned disk)
+{
+    struct disk_tray *tray = &vm->plugs.trays[disk];
+    board_lock(&vm->board);
+    bool pending = tray->pending;
+    const struct vm_event event = {
+        .kind = VM_EVENT_TRAY_MOVED, .disk = disk, .tray_open = tray->open};
+    tray->pending = false;
+    board_unlock(&vm->board);
+    if (pending)
+        tell(vm, &event);
+}
+
+void runstate_tell_disks(struct vm *vm)
+{
+    for (unsigned i = 0; i < PLUGS_MAX_DISKS; i++) {
+        tell_disk(vm, i);
+        tell_tray(vm, i);
+    }
+}
+
 static void tell_disks(void *opaque)
 {
-    for (unsigned i = 0; i < PLUGS_MAX_DISKS; i++)
-        tell_disk(opaque, i);
+    runstate_tell_disks(opaque);
 }
 
 void runstate_create(struct vm *vm)
 {
     vm->disk_work = (struct loop_work){.run = tell_disks, .opaque = vm};
     loop_add_work(&vm->loop, &vm->disk_work);
-    vm->plugs.disk_failed = disk_failed;
+    vm->plugs.disk_changed = disk_changed;
     vm->plugs.opaque = vm;
 }
 

@@ -7,5 +7,8 @@
  */
 bool vm_reset(struct vm *vm, struct error *err);
 
+/* Tells the watchers what has happened to disks and trays; from the main thread. */
+void runstate_tell_disks(struct vm *vm);
+
 /* Before the back ends are opened. */
 void runstate_create(struct vm *vm);

@@ -114,6 +114,30 @@ bool vm_continue(struct vm *vm);
 void vm_ask_reset(struct vm *vm, const char *reason);
 void vm_power_button(struct vm *vm);
 
+/* -- Exchanging media, of disk `disk` of the configuration ------------------------------------
+ */
+
+struct vm_medium {
+    bool removable;    /* else what follows means nothing */
+    bool open, locked; /* the tray */
+};
+struct vm_medium vm_medium(struct vm *vm, unsigned disk);
+/* False: the guest has locked it, and is now told of the wish. */
+bool vm_open_tray(struct vm *vm, unsigned disk, bool force);
+void vm_close_tray(struct vm *vm, unsigned disk);
+/* What is in the open drive goes; the configuration's path becomes "". */
+void vm_remove_medium(struct vm *vm, unsigned disk);
+
+struct vm_new_medium {
+    const char *path;
+    enum image_format format;
+    bool read_only;
+};
+/* Opens the drive, locked or not, puts an image into it, enters it in the configuration and
+ * closes the drive. False: *err says why not, and all is as it was. */
+bool vm_change_medium(struct vm *vm, unsigned disk, const struct vm_new_medium *medium,
+                      struct error *err);
+
 /* What happens to the machine as a whole, as told to watchers. */
 enum vm_event_kind {
     VM_EVENT_STOP,
@@ -122,13 +146,15 @@ enum vm_event_kind {
     VM_EVENT_SHUTDOWN,
     VM_EVENT_POWERDOWN,
     VM_EVENT_DISK_FAILED,
+    VM_EVENT_TRAY_MOVED,
 };
 
 struct vm_event {
     enum vm_event_kind kind;
     bool guest;         /* of a reset or shutdown: the guest wanted it */
     const char *reason; /* of those: QEMU's word */
-    unsigned disk;      /* of a failed disk: which one */
+    unsigned disk;      /* of a disk: which one */
+    bool tray_open;     /* of a tray that moved */
     const struct block_failure *failure;
 };
 

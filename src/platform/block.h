@@ -31,7 +31,7 @@ struct block_request {
 };
 
 struct block {
-    u64 size; /* bytes, a multiple of BLOCK_SECTOR */
+    u64 size; /* bytes, a multiple of BLOCK_SECTOR; 0: no medium in the drive */
     bool read_only;
     bool discards; /* BLOCK_DISCARD does something */
     /* True: completed at once, and `done` will not be called. */

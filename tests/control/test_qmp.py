@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
@@ -282,6 +283,72 @@ class Commands(Qmp):
         machine = self.machine(HALT, "-S", *[word for drive in words for word in ("-drive", drive)])
         self.assertEqual([disk["device"] for disk in machine.qmp.command("query-block")],
                          ["virtio0", "ide0-hd1", "ide0-cd0", "virtio1", "x", "floppy0"])
+
+    def test_media(self):
+        words = ["-S", "-cdrom", "", "-fda", "", "-drive", "file=@one,format=raw,if=none,id=fixed",
+                 "-device", "virtio-blk-pci,drive=fixed", "-drive", "if=none,id=second,media=cdrom",
+                 "-device", "ide-cd,drive=second,id=drive2"]
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        images = [os.path.join(directory.name, name) for name in ("one", "two")]
+        for image in images:
+            with open(image, "wb") as file:
+                file.truncate(1440 << 10)
+        machine = self.machine(HALT, *[word.replace("@one", images[1]) for word in words])
+        qmp = machine.qmp
+
+        def drive(name):
+            return {disk["device"]: disk for disk in qmp.command("query-block")}[name]
+
+        cd = drive("ide1-cd0")
+        self.assertEqual((cd["removable"], cd["locked"], cd["tray_open"]), (True, False, False))
+        self.assertNotIn("inserted", cd)
+        self.assertEqual(drive("second")["qdev"], "drive2")
+        self.assertEqual(drive("fixed")["removable"], False)
+        self.assertNotIn("tray_open", drive("fixed"))
+        qmp.command("blockdev-change-medium", device="ide1-cd0", filename=images[0])
+        moves = [qmp.event("DEVICE_TRAY_MOVED")["data"] for _ in range(2)]
+        self.assertEqual([move["tray-open"] for move in moves], [True, False])
+        self.assertEqual(moves[0]["device"], "ide1-cd0")
+        self.assertEqual(drive("ide1-cd0")["inserted"]["file"], images[0])
+        self.assertEqual(drive("ide1-cd0")["inserted"]["ro"], True)
+        qmp.command("blockdev-change-medium", id="drive2", filename=images[0], format="raw")
+        self.assertEqual(drive("second")["inserted"]["file"], images[0])
+        qmp.command("blockdev-change-medium", device="ide1-cd0", filename=images[0])  # the same
+        error = qmp.error("blockdev-change-medium", device="ide1-cd0", filename="/nowhere")
+        self.assertIn("/nowhere", error["desc"])
+        self.assertEqual(drive("ide1-cd0")["inserted"]["file"], images[0])
+        qmp.command("eject", device="ide1-cd0")
+        self.assertTrue(drive("ide1-cd0")["tray_open"])
+        self.assertNotIn("inserted", drive("ide1-cd0"))
+        qmp.command("eject", device="ide1-cd0")  # nothing there: no matter
+        qmp.command("blockdev-close-tray", id="drive2")
+        qmp.command("blockdev-open-tray", id="drive2")
+        self.assertTrue(drive("second")["tray_open"])
+        self.assertIn("inserted", drive("second"))
+        qmp.command("blockdev-remove-medium", id="drive2")
+        for text, command, arguments in (
+                ("is not removable", "eject", {"device": "fixed"}),
+                ("not found", "eject", {"device": "frob"}),
+                ("exactly one", "eject", {}),
+                ("exactly one", "eject", {"device": "second", "id": "drive2"}),
+                ("is not open", "blockdev-remove-medium", {"id": "floppy0"}),
+                ("Unknown driver", "blockdev-change-medium",
+                 {"device": "second", "filename": images[0], "format": "vmdk"}),
+                ("does not accept", "blockdev-change-medium",
+                 {"device": "second", "filename": images[0], "read_only_mode": "maybe"})):
+            with self.subTest(command=command, arguments=arguments):
+                if command == "blockdev-remove-medium":
+                    qmp.hmp("change floppy0 " + images[0])
+                self.assertIn(text, qmp.error(command, **arguments)["desc"])
+        self.assertEqual(drive("floppy0")["inserted"]["ro"], False)
+        self.assertIn("in use", qmp.hmp("change floppy0 " + images[1]))
+        self.assertEqual(qmp.hmp("eject floppy0"), "")
+        self.assertEqual(qmp.hmp("change floppy0 %s raw read-only" % images[0]), "")
+        self.assertEqual(drive("floppy0")["inserted"]["ro"], True)
+        self.assertIn("floppy0: %s (raw, read-only)\r\n    Removable device: not locked, tray closed" %
+                      images[0], qmp.hmp("info block"))
+        self.assertIn("second: [not inserted]", qmp.hmp("info block"))
 
     def test_lines(self):
         machine = self.machine(SPIN)

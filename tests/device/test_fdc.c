@@ -11,6 +11,7 @@ enum { DOR = 0x3f2, MSR = 0x3f4, FIFO = 0x3f5, DIR = 0x3f7 };
 
 struct fdc_test {
     struct fixture *f;
+    struct fdc *fdc;
     struct fake_disk disk;
 };
 
@@ -23,7 +24,8 @@ static int setup(void **state)
     for (unsigned i = 0; i < 1440 * KiB / 4; i++)
         ((u32 *)t->disk.data)[i] = i;
     struct block *const disks[FDC_DRIVES] = {&t->disk.block};
-    fdc_create(&t->f->board, isa_dma_create(&t->f->board), fixture_line(t->f, 6), disks);
+    t->fdc =
+        fdc_create(&t->f->board, isa_dma_create(&t->f->board), fixture_line(t->f, 6), disks);
     out8(t->f, DOR, 0x1c); /* out of reset, interrupt and DMA on, motor A: */
     fixture_step(t->f, 2 * MS);
     *state = t;
@@ -251,6 +253,38 @@ static void test_state(void **state)
     assert_int_equal(in8(t->f, MSR), 0);
 }
 
+static void test_exchange(void **state)
+{
+    struct fdc_test *t = *state;
+    struct tray *door = fdc_tray(t->fdc, 0);
+    take_reset(t);
+    seek(t, 1);
+    assert_int_equal(in8(t->f, DIR), 0x00);
+    door->move(door->drive, true);
+    t->disk.block.size = 0;
+    door->exchanged(door->drive);
+    seek(t, 0);
+    assert_int_equal(in8(t->f, DIR), 0x80);
+    COMMAND(t, 0xe6, 0x00, 0, 0, 1, 2, 18, 0x1b, 0xff); /* no disk */
+    RESULT(t, 0x40, 0x01, 0, 0, 0, 1, 2);
+    t->disk.block.size = 720 * KiB;
+    door->exchanged(door->drive);
+    door->move(door->drive, false);
+    assert_int_equal(in8(t->f, DIR), 0x80);
+    seek(t, 1);
+    assert_int_equal(in8(t->f, DIR), 0x00);
+    seek(t, 0);
+    dma(t, 0x46, MEMORY, 512);
+    COMMAND(t, 0xe6, 0x00, 0, 0, 10, 2, 18, 0x1b, 0xff); /* a sector that the new disk lacks */
+    RESULT(t, 0x40, 0x04, 0, 0, 0, 10, 2);
+    /* Taken out by force while the controller waits for memory of the host. */
+    out8(t->f, 0x0a, 0x06);
+    COMMAND(t, 0x03, 0xaf, 0x03);
+    COMMAND(t, 0x46, 0x00, 0, 0, 1, 2, 9, 0x1b, 0xff);
+    door->move(door->drive, true);
+    RESULT(t, 0x40, 0x01, 0, 0, 0, 1, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,6 +295,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_errors, setup, teardown),
         cmocka_unit_test_setup_teardown(test_fifo, setup, teardown),
         cmocka_unit_test_setup_teardown(test_state, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_exchange, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,7 @@ enum { MASTER = 0xe0, SLAVE = 0xf0 };
 struct ide_test {
     struct fixture *f;
     struct pci_host *pci;
+    struct ide *ide;
     struct fake_disk disk, cd;
     u16 bm;
 };
@@ -36,7 +37,7 @@ static int setup(void **state)
     const struct ide_drive_config drives[IDE_CHANNELS][IDE_DRIVES] = {
         {{.block = &t->disk.block, .writeback = true, .serial = "serial 1"},
          {.cdrom = true, .block = &t->cd.block}}};
-    ide_create(&t->f->board, t->pci, irq, drives);
+    t->ide = ide_create(&t->f->board, t->pci, irq, drives);
     pci_host_assign(t->pci);
     u32 config = 0x80000000 | PCI_ISA_SLOT << 11 | 1 << 8;
     out32(t->f, 0xcf8, config | 0x20);
@@ -509,6 +510,66 @@ static void test_tray(void **state)
     expect_end(t, false);
 }
 
+static void count_move(void *opaque, bool open)
+{
+    *(int *)opaque += open ? 1 : 100;
+}
+
+static u8 media_event(struct ide_test *t)
+{
+    packet(t, (u8[12]){0x4a, 1, [4] = 0x10, [8] = 8}, false, 0xfffe);
+    u16 words[4];
+    read_words(t, words, 4);
+    expect_end(t, false);
+    return (u8)words[2];
+}
+
+/* What the user does to the drive, and the guest sees of it. */
+static void test_exchange(void **state)
+{
+    struct ide_test *t = *state;
+    struct tray *tray = ide_tray(t->ide, 0, 1);
+    int moves = 0;
+    tray->moved = count_move;
+    tray->opaque = &moves;
+    sense(t, 6, 0x29);
+    assert_int_equal(media_event(t), 0);
+    packet(t, (u8[12]){0x1e, [4] = 1}, false, 0); /* locked */
+    expect_end(t, false);
+    assert_true(tray->is_locked(tray->drive));
+    tray->press(tray->drive);
+    assert_int_equal(media_event(t), 1);
+    assert_int_equal(media_event(t), 0);
+    /* By force, in the middle of a read. */
+    packet(t, (u8[12]){0x28, [5] = 10, [8] = 40}, false, 2048);
+    assert_int_equal(status(t), DRDY | DSC | DRQ);
+    tray->move(tray->drive, true);
+    t->cd.block.size = 0;
+    tray->exchanged(tray->drive);
+    assert_true(tray->is_open(tray->drive));
+    assert_false(tray->is_locked(tray->drive));
+    assert_int_equal(moves, 1);
+    assert_int_equal(status(t) & (DRQ | ERR), ERR);
+    sense(t, 2, 0x3a);
+    assert_int_equal(media_event(t), 3);
+    /* A smaller disc. */
+    t->cd.block.size = 20 * 2048;
+    tray->exchanged(tray->drive);
+    tray->move(tray->drive, false);
+    assert_int_equal(moves, 101);
+    assert_int_equal(media_event(t), 2);
+    packet(t, (u8[12]){0}, false, 0);
+    expect_end(t, true);
+    sense(t, 6, 0x28);
+    packet(t, (u8[12]){0x28, [5] = 20, [8] = 1}, false, 2048);
+    expect_end(t, true);
+    sense(t, 5, 0x21);
+    /* The guest's own hand is seen, too. */
+    packet(t, (u8[12]){0x1b, [4] = 2}, false, 0);
+    expect_end(t, false);
+    assert_int_equal(moves, 102);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -524,6 +585,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_packet_data, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cd_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tray, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_exchange, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

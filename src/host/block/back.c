@@ -99,6 +99,8 @@ static struct block_request *queue_take(struct queue *queue)
 
 static int image_do(struct image *image, const struct block_request *request)
 {
+    if (!image)
+        return ENOMEDIUM;
     const struct image_ops *ops = image->ops;
     bool changes = request->op != BLOCK_READ && request->op != BLOCK_FLUSH;
     if (changes && image->read_only)
@@ -318,8 +320,8 @@ static void *worker(void *opaque)
 
 static bool do_now(struct block_back *back, struct block_request *request)
 {
-    const struct image_ops *ops = back->image->ops;
-    if (request->op != BLOCK_READ || request->len > INLINE_MAX || !ops->read_now)
+    const struct image_ops *ops = back->image ? back->image->ops : NULL;
+    if (!ops || request->op != BLOCK_READ || request->len > INLINE_MAX || !ops->read_now)
         return false;
     request->error = ops->read_now(back->image, request->offset, request->data, request->len);
     /* A failure is the worker's to meet, and then to be judged. */
@@ -414,6 +416,27 @@ bool block_action_parse(enum block_action *action, const char *word)
     return false;
 }
 
+/* -- The image ------------------------------------------------------------------------------
+ */
+
+/* What the device sees of it. */
+static void show_image(struct block_back *back)
+{
+    const struct image *image = back->image;
+    back->block.size = image ? align_up(image->size, BLOCK_SECTOR) : 0;
+    back->block.read_only = image && image->read_only;
+    back->block.discards = image && !image->read_only && image->ops->discard;
+}
+
+struct image *block_back_exchange(struct block_back *back, struct image *image)
+{
+    back_drain(back);
+    struct image *old = back->image;
+    back->image = image;
+    show_image(back);
+    return old;
+}
+
 /* -- Life ---------------------------------------------------------------------------------- */
 
 struct block_back *block_back_create(struct board *board, struct image *image,
@@ -424,14 +447,8 @@ struct block_back *block_back_create(struct board *board, struct image *image,
     back->board = board;
     back->image = image;
     back->policy = *policy;
-    back->block = (struct block){
-        .size = align_up(image->size, BLOCK_SECTOR),
-        .read_only = image->read_only,
-        .discards = !image->read_only && image->ops->discard,
-        .submit = back_submit,
-        .drain = back_drain,
-        .back = back,
-    };
+    back->block = (struct block){.submit = back_submit, .drain = back_drain, .back = back};
+    show_image(back);
     pthread_mutex_init(&back->lock, NULL);
     pthread_cond_init(&back->work, NULL);
     pthread_cond_init(&back->idle, NULL);

@@ -39,14 +39,17 @@ struct block_policy {
     void *opaque;
 };
 
-/* Takes the image over. Requests that wait (BLOCK_STOP) are tried again when the board opens
- * after it was closed. */
+/* Takes the image over; NULL: a drive without a medium. Requests that wait (BLOCK_STOP) are
+ * tried again when the board opens after it was closed. */
 struct block_back *block_back_create(struct board *board, struct image *image,
                                      const struct block_policy *policy);
 /* Waits until no request but those that wait for the machine is under way, for 3 seconds at
  * most: the answers to those that are left (false) wait for the board, which is closed, to
  * open. Under the board lock. */
 bool block_back_settle(struct block_back *back);
+/* Puts another image, or none, in the place of the one that there is, and returns that; what is
+ * under way ends before. Under the board lock. */
+struct image *block_back_exchange(struct block_back *back, struct image *image);
 /* After the device is gone: closes the image. */
 void block_back_destroy(struct block_back *back);
 
