@@ -255,11 +255,9 @@ void exec_mov_from_dr(struct x86_cpu *c, struct x86_insn *i)
 void exec_invlpg(struct x86_cpu *c, struct x86_insn *i)
 {
     x86_need_cpl0(c);
-    u64 la = x86_ea(c, i);
+    u64 la = x86_ea(c, i) + x86_seg_base(c, i->seg);
     if (!x86_64bit(c))
-        la = (u32)(la + c->seg[i->seg].base);
-    else if (i->seg >= SEG_FS)
-        la += c->seg[i->seg].base;
+        la = (u32)la;
     if (x86_canonical(la))
         c->ops->invlpg(c, gva(la));
 }

@@ -273,6 +273,12 @@ static inline bool x86_64bit(const struct x86_cpu *c)
 {
     return c->code_size == 8;
 }
+
+/* What a segment adds to an offset; in 64-bit mode only FS and GS have bases. */
+static inline u64 x86_seg_base(const struct x86_cpu *c, unsigned seg)
+{
+    return x86_64bit(c) && seg < SEG_FS ? 0 : c->seg[seg].base;
+}
 static inline bool x86_real(const struct x86_cpu *c)
 {
     return !(c->cr0 & CR0_PE);

@@ -76,7 +76,7 @@ struct gva native_address(struct x86_cpu *c, struct x86_insn *i, unsigned size,
 {
     u64 ea = x86_ea(c, i);
     /* Before the other checks: an operand beyond #SS is #GP when it is also misaligned. */
-    if (i->flags & INSN_ALIGN && unlikely((c->seg[i->seg].base + ea) & (size - 1)))
+    if (i->flags & INSN_ALIGN && unlikely((x86_seg_base(c, i->seg) + ea) & (size - 1)))
         check_misaligned(c, i);
     return x86_linear(c, i->seg, ea, size, access);
 }

@@ -96,7 +96,7 @@ void exec_vzeroall(struct x86_cpu *c, struct x86_insn *i)
 /* XSAVE's address is #GP when misaligned even where it is #SS or #GP for other reasons. */
 static void check_alignment(struct x86_cpu *c, struct x86_insn *i, unsigned align)
 {
-    if ((c->seg[i->seg].base + x86_ea(c, i)) & (align - 1))
+    if ((x86_seg_base(c, i->seg) + x86_ea(c, i)) & (align - 1))
         x86_raise_error(c, VEC_GP, 0);
 }
 

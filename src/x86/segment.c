@@ -91,7 +91,7 @@ struct gva x86_linear_slow(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, 
     const struct x86_seg *s = &c->seg[seg];
     u64 la;
     if (x86_64bit(c)) {
-        la = offset + (seg >= SEG_FS ? s->base : 0);
+        la = offset + x86_seg_base(c, seg);
         if (!x86_canonical(la) || !x86_canonical(la + size - 1))
             x86_raise_error(c, seg == SEG_SS ? VEC_SS : VEC_GP, 0);
     } else {
