@@ -173,13 +173,14 @@ static bool plain_stack(u64 low, unsigned cpl)
            descriptor_dpl(low) == cpl;
 }
 
-/* Would a return to CPL 3 take a segment register away? */
+/* Would a return to CPL 3 take a segment register away, or a null selector's RPL? */
 static bool drops_segments(const struct x86_cpu *c)
 {
     bool drops = false;
     for (unsigned seg = SEG_ES; seg <= SEG_GS; seg++) {
+        const struct x86_seg *s = &c->seg[seg];
         if (seg != SEG_CS && seg != SEG_SS)
-            drops |= !(c->seg[seg].attr & SEG_NULL) && SEG_DPL(c->seg[seg].attr) < 3;
+            drops |= s->attr & SEG_NULL ? s->sel != 0 : SEG_DPL(s->attr) < 3;
     }
     return drops;
 }
