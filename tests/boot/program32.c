@@ -4,41 +4,9 @@
  * (with base and limit, expanding down, 16-bit code). Prints a line `NAME CHECKSUM` for each
  * part, the same on every machine; with an argument also the milliseconds that it took.
  */
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long long u64;
+#include "linux32.h"
 
-/* -- System ------------------------------------------------------------------------------- */
-
-static int call(int number, u32 a, u32 b, u32 c, u32 d)
-{
-    int result;
-    __asm__ volatile("int $0x80"
-                     : "=a"(result)
-                     : "a"(number), "b"(a), "c"(b), "d"(c), "S"(d)
-                     : "memory");
-    return result;
-}
-enum { EXIT = 1, FORK = 2, WRITE = 4, WAITPID = 7, MODIFY_LDT = 123, SET_THREAD_AREA = 243 };
-enum { CLOCK_GETTIME = 265, SIGSEGV = 11 };
-
-static void print(const char *text)
-{
-    u32 n = 0;
-    while (text[n])
-        n++;
-    call(WRITE, 1, (u32)text, n, 0);
-}
-
-static void print_number(u32 value, u32 base, u32 digits)
-{
-    char text[12], *at = text + sizeof(text) - 1;
-    *at = 0;
-    for (u32 n = 0; value || n < digits; n++, value /= base)
-        *--at = "0123456789abcdef"[value % base];
-    print(at);
-}
+enum { MODIFY_LDT = 123, CLOCK_GETTIME = 265, SIGSEGV = 11 };
 
 static u32 milliseconds(void)
 {
@@ -189,12 +157,6 @@ static u32 strings(void)
 
 /* -- Segments ------------------------------------------------------------------------------ */
 
-struct user_desc { /* as set_thread_area(2) has it */
-    u32 entry, base, limit, flags;
-};
-enum { SEG_32 = 1, CONTENTS_DOWN = 1 << 1, CONTENTS_CODE = 2 << 1, LIMIT_PAGES = 1 << 4 };
-enum { USEABLE = 1 << 6 };
-
 static u32 thread_block[64];
 
 /* What C programs do for each thread-local variable, errno among them. */
@@ -301,7 +263,6 @@ static const struct {
     {"small_code", small_code},
 };
 
-void start(u32 arguments);
 void start(u32 arguments)
 {
     for (u32 i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
@@ -322,6 +283,3 @@ void start(u32 arguments)
     print("program32 done\n");
     call(EXIT, 0, 0, 0, 0);
 }
-
-__asm__(".globl _start\n_start:\n\tmov (%esp), %eax\n\tand $-16, %esp\n\tsub $12, %esp\n\t"
-        "push %eax\n\tcall start");

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Every engine gives user code the same answers: registers, flags and signals of sensitive instructions.
 
-usage: tests/boot/sensitive.py [ENGINE...] [--doppel PATH] [--guests DIR] [--cc CC]
+usage: tests/boot/sensitive.py [ENGINE...] [--bits 32] [--doppel PATH] [--guests DIR] [--cc CC]
 
-Runs tests/boot/sensitive.c as a program of a Linux guest on each engine and compares with the
-first. Skipped (77) when the guest is not there or an engine cannot run here.
+Runs tests/boot/sensitive.c, or sensitive32.c, as a program of a Linux guest on each engine and
+compares with the first. Skipped (77) when the guest is not there or an engine cannot run here.
 """
 import os
 import subprocess
@@ -14,7 +14,9 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 import guests  # noqa: E402
+from program32 import FLAGS as FLAGS_32  # noqa: E402
 
+SOURCES = {64: ("sensitive.c", ["-O2", "-static"]), 32: ("sensitive32.c", FLAGS_32)}
 ENGINES = ["sim", "bt", "direct,always=on"]
 
 
@@ -32,6 +34,7 @@ def run(engine, doppel, kernel, initrd, timeout):
 def main():
     parser = guests.parser(__doc__, engine=None)
     parser.add_argument("engines", nargs="*", default=ENGINES)
+    parser.add_argument("--bits", type=int, choices=SOURCES, default=64)
     parser.add_argument("--cc", default="gcc")
     parser.add_argument("--timeout", type=int, default=150)
     args = parser.parse_args()
@@ -43,8 +46,8 @@ def main():
             guests.skip(f"{engine} cannot run here")
     with tempfile.TemporaryDirectory(prefix="doppel-sensitive.") as directory:
         program = os.path.join(directory, "sensitive")
-        subprocess.run([args.cc, "-O2", "-static", "-o", program,
-                        os.path.join(HERE, "sensitive.c")], check=True)
+        source, flags = SOURCES[args.bits]
+        subprocess.run([args.cc] + flags + ["-o", program, os.path.join(HERE, source)], check=True)
         with open(program, "rb") as file:
             files = {"sensitive": (file.read(), True), "script": (b"/sensitive\n", True)}
         initrd = guests.make_initrd(base, os.path.join(directory, "initrd"), files)

@@ -6,9 +6,9 @@
 
 #include "engine/direct/protocol.h"
 
-/* What user code may change in RFLAGS at IOPL 0 (SDM vol. 1, 3.4.3). NT is left out:
- * rt_sigreturn drops it, so code with NT set does not run in a cell. */
-#define USER_FLAGS (FLAGS_STATUS | FLAG_TF | FLAG_DF | FLAG_AC | FLAG_ID)
+/* What user code may change in RFLAGS at IOPL 0 (SDM vol. 1, 3.4.3). rt_sigreturn drops NT:
+ * code does not get into a cell with it, but may set it there. */
+#define USER_FLAGS (FLAGS_STATUS | FLAG_TF | FLAG_DF | FLAG_NT | FLAG_AC | FLAG_ID)
 
 /* uc_flags: an XSAVE image; SS is given, and to be taken as it is. */
 #define UC_XSTATE 1
