@@ -265,6 +265,12 @@ struct snippet {
       "24(%rbx); mov 24(%rbx), %r11; add %r11, %r10; mov 32(%rbx), %r10b; mov "                \
       "%r10w, %r11w; mov %r11d, 40(%rbx); movsd 8(%rbx), %xmm1; mov 16(%rbx), "                \
       "%r11; addsd 24(%rbx), %xmm1; add %r11, %r11; mov %r11, %r12; hlt")                      \
+    X(vectors_over_io, /* C code runs, and the simulator's, with all vector state in use */    \
+      "movl $0x7f80, (%rbx); ldmxcsr (%rbx); vmovups (%rbx), %ymm1; vmovups 32(%rsi), %ymm12;" \
+      "fninit; fldpi; fld1; out %al, $0x80; vpaddd %ymm1, %ymm12, %ymm3; fadd %st(1), %st;"    \
+      "in $0x80, %al; stmxcsr (%rbx); fnstsw %ax; out %al, $0x80;"                             \
+      "vmovups %ymm3, 32(%rbx); vxorps %ymm7, %ymm7, %ymm7; fnstcw 64(%rbx); vmovups "         \
+      "%ymm12, 0x300(%rbx); fstpl 8(%rbx); hlt")                                               \
     X(modify_second_page,                                                                      \
       "9: xor %r13d, %r13d; mov %r13d, %r12d; jmp 1f; .skip 4095-(.-9b); 1: mov "              \
       "$0x11223344, %eax; lea (%r12,%rax), %r12; inc %r13; cmp $4, %r13; je 2f; "              \

@@ -47,7 +47,7 @@ static bool bt_make(struct vcpu *vcpu, struct error *err)
     stubs_make(bt);
     guest_decoder_init(&bt->decoder, vcpu->cpu.model);
     cache_flush(bt);
-    bt->hot->vectors_home = true;
+    bt->hot->vectors = VECTORS_HOME;
     bt->code_limit[0] = UINT32_MAX;
     bt->code_limit[1] = UINT16_MAX;
     bt->n_code_limits = 2;

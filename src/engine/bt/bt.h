@@ -182,6 +182,13 @@ struct adapted {
 #define GENERATIONS    8          /* of TUs: when all is full, the oldest goes */
 #define POINTERS       8          /* host addresses that a TU keeps at a time */
 
+/* Where the guest's vector and x87 state is. */
+enum vectors_place {
+    VECTORS_IN_PLACE, /* in the registers */
+    VECTORS_SAVED,    /* in cpu.fpu, for C code; x87 registers are still the guest's */
+    VECTORS_HOME,     /* in cpu.fpu, for who may change it */
+};
+
 /* -- What translated code reaches through GS
  * ------------------------------------------------------
  */
@@ -201,9 +208,9 @@ struct bt_hot {
     u64 replaced;    /* and what was there */
     u64 *poll_trap;  /* an unmapped page */
     u64 poll_word;
-    bool vectors_home; /* vector state is in cpu.fpu, not in the registers */
-    bool returns;      /* bt_watch.returns */
-    u32 calls;         /* bt_watch.calls */
+    u8 vectors;   /* enum vectors_place */
+    bool returns; /* bt_watch.returns */
+    u32 calls;    /* bt_watch.calls */
     const void *cell[MAX_CELLS];
     const void *indirect[MODE_TABLES][INDIRECT_SLOTS];
 };
@@ -448,7 +455,10 @@ const void *quick_verw(struct bt *bt, u64 site, u64 selector);
 const void *quick_iretq(struct bt *bt, u64 site);
 
 /* Sends the guest's vector state to cpu.fpu, if it is in the registers, and gives C code its
- * own. */
+ * own. C code does not use x87 registers, so they may stay the guest's: vectors_save() and the
+ * way back from it take a quarter of what vectors_home() takes, which is for those who run x87
+ * instructions, change cpu.fpu or leave the engine. */
+void vectors_save(struct bt *bt);
 void vectors_home(struct bt *bt);
 
 /* Enters the page of `la` into the TLB for the present CPL; false: the access faults, or needs

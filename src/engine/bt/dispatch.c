@@ -3,7 +3,8 @@
  *
  * The functions that stubs call start with vector state still the guest's, in registers. This
  * file, cache.c and link.c are compiled with -mgeneral-regs-only and touch none of it; before
- * anything else is called, vectors_home() saves it, and the way back restores it.
+ * anything else is called, vectors_save() or vectors_home() saves it, and the way back restores
+ * it.
  */
 #include "engine/bt/bt.h"
 
@@ -12,24 +13,32 @@
 #include "memory/tlb.h"
 #include "x86/interrupt.h"
 #include "x86/mem.h"
+#include "x86/native.h"
 
 /* -- State --------------------------------------------------------------------------------- */
 
-void vectors_home(struct bt *bt)
+void vectors_save(struct bt *bt)
 {
-    if (bt->hot->vectors_home)
-        return;
     struct x86_fpu *fpu = &bt_cpu(bt)->fpu;
-    u32 mxcsr = 0x1f80;
+    u32 mxcsr = MXCSR_DEFAULT;
+    if (bt->hot->vectors != VECTORS_IN_PLACE)
+        return;
     __asm__ volatile("xsave64 %0\n\t"
                      "vzeroupper\n\t"
-                     "fninit\n\t"
                      "ldmxcsr %1"
                      : "+m"(*fpu)
                      : "m"(mxcsr), "a"(XCR0_X87 | XCR0_SSE | XCR0_AVX), "d"(0)
                      : "memory");
     fpu->xstate_bv = XCR0_X87 | XCR0_SSE | XCR0_AVX;
-    bt->hot->vectors_home = true;
+    bt->hot->vectors = VECTORS_SAVED;
+}
+
+void vectors_home(struct bt *bt)
+{
+    vectors_save(bt);
+    if (bt->hot->vectors == VECTORS_SAVED)
+        __asm__ volatile("fninit");
+    bt->hot->vectors = VECTORS_HOME;
 }
 
 /* cpu.rflags := complete, from what the stub stored. */
@@ -163,7 +172,7 @@ static const u8 *walk_to_code(struct bt *bt, u64 la, struct gfn *frame)
 {
     struct x86_cpu *c = bt_cpu(bt);
     jmp_buf unwind;
-    vectors_home(bt);
+    vectors_save(bt);
     c->unwind = &unwind;
     c->insn_rip = c->rip;
     if (setjmp(unwind)) {

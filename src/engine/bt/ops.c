@@ -1,7 +1,7 @@
 /*
  * The x86_ops of a vCPU under bt: access_ops with two additions. What the guest does to its
  * address translations is told to link.c; and the guest's vector state, which may still be in
- * the registers, is sent home before code is called that may use them: devices, libc.
+ * the registers, is saved before code is called that may use them: devices, libc.
  */
 #include "engine/access.h"
 #include "engine/bt/bt.h"
@@ -12,9 +12,9 @@ static struct bt *bt_of_cpu(struct x86_cpu *c)
     return bt_of(container_of(c, struct vcpu, cpu));
 }
 
-static void home(struct x86_cpu *c)
+static void save(struct x86_cpu *c)
 {
-    vectors_home(bt_of_cpu(c));
+    vectors_save(bt_of_cpu(c));
 }
 
 /* -- Address translations ------------------------------------------------------------------ */
@@ -68,98 +68,98 @@ static void ops_paging_changed(struct x86_cpu *c)
 static void ops_read(struct x86_cpu *c, struct gva la, void *buf, unsigned size,
                      enum x86_privilege as)
 {
-    home(c);
+    save(c);
     access_ops.read(c, la, buf, size, as);
 }
 
 static void ops_write(struct x86_cpu *c, struct gva la, const void *buf, unsigned size,
                       enum x86_privilege as)
 {
-    home(c);
+    save(c);
     access_ops.write(c, la, buf, size, as);
 }
 
 static void *ops_atomic(struct x86_cpu *c, struct gva la, unsigned size)
 {
-    home(c);
+    save(c);
     return access_ops.atomic(c, la, size);
 }
 
 static void ops_atomic_done(struct x86_cpu *c, struct gva la, unsigned size)
 {
-    home(c);
+    save(c);
     access_ops.atomic_done(c, la, size);
 }
 
 static unsigned ops_fetch(struct x86_cpu *c, struct gva la, void *buf, unsigned size)
 {
-    home(c);
+    save(c);
     return access_ops.fetch(c, la, buf, size);
 }
 
 static u32 ops_in(struct x86_cpu *c, u16 port, unsigned size)
 {
-    home(c);
+    save(c);
     return access_ops.in(c, port, size);
 }
 
 static void ops_out(struct x86_cpu *c, u16 port, unsigned size, u32 value)
 {
-    home(c);
+    save(c);
     access_ops.out(c, port, size, value);
 }
 
 static bool ops_rdmsr(struct x86_cpu *c, u32 index, u64 *value)
 {
-    home(c);
+    save(c);
     return access_ops.rdmsr(c, index, value);
 }
 
 static bool ops_wrmsr(struct x86_cpu *c, u32 index, u64 value)
 {
-    home(c);
+    save(c);
     return access_ops.wrmsr(c, index, value);
 }
 
 static u64 ops_read_cr8(struct x86_cpu *c)
 {
-    home(c);
+    save(c);
     return access_ops.read_cr8(c);
 }
 
 static void ops_write_cr8(struct x86_cpu *c, u64 value)
 {
-    home(c);
+    save(c);
     access_ops.write_cr8(c, value);
 }
 
 static bool ops_load_pdptes(struct x86_cpu *c, u64 cr3)
 {
-    home(c);
+    save(c);
     return access_ops.load_pdptes(c, cr3);
 }
 
 static bool ops_native(struct x86_cpu *c, const void *code, void *mem)
 {
-    home(c);
+    vectors_home(bt_of_cpu(c));
     return access_ops.native(c, code, mem);
 }
 
 static const void *ops_native_emit(struct x86_cpu *c, const void *bytes, unsigned size)
 {
-    home(c);
+    save(c);
     return access_ops.native_emit(c, bytes, size);
 }
 
 static void ops_ferr(struct x86_cpu *c, bool level)
 {
-    home(c);
+    save(c);
     access_ops.ferr(c, level);
 }
 
 static bool ops_hypercall(struct x86_cpu *c)
 {
-    home(c);
+    save(c);
     return access_ops.hypercall(c);
 }
 
