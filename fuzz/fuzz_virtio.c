@@ -50,8 +50,16 @@ static void answer(struct world *world, struct block_request *request)
 {
     ensure(request->offset + request->len <= DISK);
     request->error = world->mood & 4 ? EIO : 0;
-    if (request->op == BLOCK_READ)
+    if (request->op != BLOCK_READ)
+        return;
+    if (request->data)
         memset(request->data, 0x5a, request->len);
+    u64 total = 0;
+    for (unsigned i = 0; !request->data && i < request->n_parts; i++) {
+        memset(request->parts[i].iov_base, 0x5a, request->parts[i].iov_len);
+        total += request->parts[i].iov_len;
+    }
+    ensure(request->data || total == request->len);
 }
 
 static bool disk_submit(void *back, struct block_request *request)
@@ -256,6 +264,7 @@ static void outside(struct world *world, const struct step *step)
     memset(frame, step->n, sizeof(frame));
     board_lock(&world->board);
     world->mood = step->small;
+    world->block.takes_parts = world->mood & 8;
     complete_one(world);
     net_receive(&world->net, frame, 14 + step->value % (sizeof(frame) - 14), NULL);
     size_t room =

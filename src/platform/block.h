@@ -7,6 +7,8 @@
  */
 #pragma once
 
+#include <sys/uio.h>
+
 #include "base/types.h"
 
 #define BLOCK_SECTOR 512u
@@ -24,8 +26,10 @@ struct block_request {
     enum block_op op;
     bool unmap;      /* BLOCK_WRITE_ZEROES: the host's space may go */
     u64 offset, len; /* bytes, multiples of BLOCK_SECTOR, within the size */
-    void *data;      /* BLOCK_READ, BLOCK_WRITE: `len` bytes */
-    int error;       /* when completed: 0 or an errno value */
+    void *data;      /* BLOCK_READ, BLOCK_WRITE: `len` bytes; NULL: they are `parts` */
+    const struct iovec *parts; /* guest memory, for a back end that takes_parts */
+    unsigned n_parts;
+    int error; /* when completed: 0 or an errno value */
     void (*done)(struct block_request *request);
     struct block_request *next; /* the back end's */
 };
@@ -34,6 +38,9 @@ struct block {
     u64 size; /* bytes, a multiple of BLOCK_SECTOR; 0: no medium in the drive */
     bool read_only;
     bool discards; /* BLOCK_DISCARD does something */
+    /* Data may come in parts: the back end hands them to the host's kernel as they are, and
+     * does not look at bytes that the guest may change meanwhile. */
+    bool takes_parts;
     /* True: completed at once, and `done` will not be called. */
     bool (*submit)(void *back, struct block_request *request);
     /* Waits until nothing is under way, and calls each `done`. */

@@ -70,6 +70,44 @@ bool ram_write(struct board *board, struct gpa addr, const void *buf, u64 len)
     return all;
 }
 
+/* Pages often lie side by side in the host's address space, too: they make one part. */
+static bool add_part(struct iovec *parts, unsigned room, unsigned *n, u8 *from, u64 len)
+{
+    if (*n && (u8 *)parts[*n - 1].iov_base + parts[*n - 1].iov_len == from) {
+        parts[*n - 1].iov_len += len;
+        return true;
+    }
+    if (*n == room)
+        return false;
+    parts[(*n)++] = (struct iovec){from, len};
+    return true;
+}
+
+u64 ram_parts(struct board *board, struct gpa addr, u64 len, bool write, struct iovec *parts,
+              unsigned room, unsigned *n)
+{
+    u64 done = 0;
+    while (done < len) {
+        struct gpa at = gpa(addr.v + done);
+        u64 part = page_left(at.v) < len - done ? page_left(at.v) : len - done;
+        u8 *page = pmap_page(board->pmap, gpa_to_gfn(at));
+        if (!page || (write && pmap_flags(board->pmap, gpa_to_gfn(at)) & PMAP_ROM) ||
+            !add_part(parts, room, n, page + (at.v & ~PAGE_MASK), part))
+            break;
+        done += part;
+    }
+    return done;
+}
+
+void ram_written(struct board *board, struct gpa addr, u64 len)
+{
+    u64 end = addr.v + len;
+    while (addr.v < end) {
+        ram_page_written(board, gpa_to_gfn(addr));
+        addr.v += page_left(addr.v);
+    }
+}
+
 u16 ram_load16(struct board *board, struct gpa addr)
 {
     const u8 *page = pmap_page(board->pmap, gpa_to_gfn(addr));

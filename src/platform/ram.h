@@ -7,12 +7,25 @@
  */
 #pragma once
 
+#include <sys/uio.h>
+
 #include "base/addr.h"
 
 struct board;
 
 bool ram_read(struct board *board, struct gpa addr, void *buf, u64 len);
 bool ram_write(struct board *board, struct gpa addr, const void *buf, u64 len);
+
+/*
+ * For transfers that the host's kernel does (readv, writev): where the bytes from `addr` on
+ * lie, in at most `room` parts, which are added to the `*n` that are there. Returns how many
+ * bytes they are: less than `len` where the room or RAM ends, or ROM begins that would be
+ * written. The parts stay valid; the guest may use the memory meanwhile, and should it give the
+ * pages back (ram_release) a transfer brings them back. After one that wrote: ram_written.
+ */
+u64 ram_parts(struct board *board, struct gpa addr, u64 len, bool write, struct iovec *parts,
+              unsigned room, unsigned *n);
+void ram_written(struct board *board, struct gpa addr, u64 len);
 
 /*
  * A 16-bit word that vCPUs change meanwhile, as in a virtqueue: one access that nothing before

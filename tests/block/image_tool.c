@@ -78,6 +78,44 @@ static void fill(u8 *data, u64 len, u64 *seed)
         data[i] = i % 64 ? (u8)(data[i - 1] + 1) : (u8)random_next(seed);
 }
 
+#define MAX_PARTS 40
+
+/* Cuts the buffer where it likes. */
+static unsigned cut(struct iovec *parts, u8 *buf, u64 len, u64 *seed)
+{
+    unsigned n = 0;
+    while (len) {
+        u64 part = random_next(seed) % 3 ? random_next(seed) % 5000 : 4096;
+        if (part > len || n == MAX_PARTS - 1)
+            part = len;
+        parts[n++] = (struct iovec){buf, part};
+        buf += part;
+        len -= part;
+    }
+    return n;
+}
+
+static int read_somehow(struct image *image, u64 offset, u8 *buf, u64 len, bool now, u64 *seed)
+{
+    struct iovec parts[MAX_PARTS];
+    if (image->ops->read_parts && random_next(seed) & 1) {
+        unsigned n = cut(parts, buf, len, seed);
+        return image->ops->read_parts(image, offset, parts, n, len, now);
+    }
+    return now ? image->ops->read_now(image, offset, buf, len)
+               : image_read(image, offset, buf, len);
+}
+
+static int write_somehow(struct image *image, u64 offset, u8 *buf, u64 len, u64 *seed)
+{
+    struct iovec parts[MAX_PARTS];
+    if (image->ops->write_parts && random_next(seed) & 1) {
+        unsigned n = cut(parts, buf, len, seed);
+        return image->ops->write_parts(image, offset, parts, n, len);
+    }
+    return image_write(image, offset, buf, len);
+}
+
 static void torture_once(struct image *image, u8 *model, u8 *buf, u64 *seed, bool zeroes)
 {
     bool small = random_next(seed) % 4;
@@ -90,16 +128,16 @@ static void torture_once(struct image *image, u8 *model, u8 *buf, u64 *seed, boo
     case 1:
     case 2:
         fill(buf, len, seed);
-        check(!image_write(image, offset, buf, len), "write", offset, len);
+        check(!write_somehow(image, offset, buf, len, seed), "write", offset, len);
         memcpy(model + offset, buf, len);
         break;
     case 3:
-        if (!image->ops->read_now || image->ops->read_now(image, offset, buf, len))
+        if (!image->ops->read_now || read_somehow(image, offset, buf, len, true, seed))
             check(!image_read(image, offset, buf, len), "read", offset, len);
         check(!memcmp(buf, model + offset, len), "differs", offset, len);
         break;
     case 4:
-        check(!image_read(image, offset, buf, len), "read", offset, len);
+        check(!read_somehow(image, offset, buf, len, false, seed), "read", offset, len);
         check(!memcmp(buf, model + offset, len), "differs", offset, len);
         break;
     case 5:

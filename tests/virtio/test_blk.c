@@ -12,6 +12,7 @@
 #include "base/bits.h"
 #include "device/virtio/blk.h"
 #include "driver.h"
+#include "memory/pmap.h"
 
 #define DISK (4 * MiB)
 
@@ -37,6 +38,22 @@ struct fixture {
     bool unmap;
 };
 
+/* Moves the data of a request, in parts or in one piece, to or from the disk. */
+static void move(const struct block_request *request, u8 *at, bool write)
+{
+    const struct iovec whole = {request->data, request->len};
+    const struct iovec *parts = request->data ? &whole : request->parts;
+    u64 total = 0;
+    for (unsigned i = 0; i < (request->data ? 1 : request->n_parts); i++) {
+        if (write)
+            memcpy(at + total, parts[i].iov_base, parts[i].iov_len);
+        else
+            memcpy(parts[i].iov_base, at + total, parts[i].iov_len);
+        total += parts[i].iov_len;
+    }
+    assert_int_equal(total, request->len);
+}
+
 static void carry_out(struct fixture *fixture, struct block_request *request)
 {
     fixture->count[request->op]++;
@@ -46,10 +63,8 @@ static void carry_out(struct fixture *fixture, struct block_request *request)
     if (request->error)
         return;
     u8 *at = fixture->disk + request->offset;
-    if (request->op == BLOCK_READ)
-        memcpy(request->data, at, request->len);
-    else if (request->op == BLOCK_WRITE)
-        memcpy(at, request->data, request->len);
+    if (request->op == BLOCK_READ || request->op == BLOCK_WRITE)
+        move(request, at, request->op == BLOCK_WRITE);
     else if (request->op == BLOCK_WRITE_ZEROES)
         memset(at, 0, request->len);
     else if (request->op == BLOCK_DISCARD)
@@ -93,7 +108,7 @@ static void disk_drain(void *back)
     }
 }
 
-static int create(void **state, bool read_only)
+static int create(void **state, bool read_only, bool parts)
 {
     static struct fixture fixture;
     memset(&fixture, 0, sizeof(fixture));
@@ -104,6 +119,7 @@ static int create(void **state, bool read_only)
     fixture.block = (struct block){.size = DISK,
                                    .read_only = read_only,
                                    .discards = true,
+                                   .takes_parts = parts,
                                    .submit = disk_submit,
                                    .drain = disk_drain,
                                    .back = &fixture};
@@ -121,12 +137,17 @@ static int create(void **state, bool read_only)
 
 static int setup(void **state)
 {
-    return create(state, false);
+    return create(state, false, false);
+}
+
+static int setup_parts(void **state)
+{
+    return create(state, false, true);
 }
 
 static int setup_read_only(void **state)
 {
-    return create(state, true);
+    return create(state, true, false);
 }
 
 static int teardown(void **state)
@@ -461,6 +482,67 @@ static void test_no_status(void **state)
     assert_int_equal(status_of(driver, (struct ticket){.status = status}), S_IOERR);
 }
 
+static void count_code(void *opaque, struct gfn f)
+{
+    *(unsigned *)opaque += 1;
+}
+
+/* What was read straight into memory counts as written there, by whole and by part. */
+static void test_parts(void **state)
+{
+    struct fixture *fixture = *state;
+    struct driver *driver = &fixture->driver;
+    struct board *board = &fixture->rig.board;
+    unsigned codes = 0;
+    driver_start(driver, F_FLUSH, 1);
+    board->code_written = count_code;
+    board->opaque = &codes;
+    u64 header = driver_alloc(driver, 16), status = driver_alloc(driver, 1);
+    const u64 words[2] = {T_IN, 5}, data = 8 * MiB + 4000;
+    ram_write(board, gpa(header), words, 16);
+    for (u64 f = data >> PAGE_SHIFT; f < (data >> PAGE_SHIFT) + 5; f++) {
+        pmap_page(board->pmap, gfn(f));
+        pmap_set_flags(board->pmap, gfn(f), PMAP_CODE, PMAP_DIRTY);
+    }
+    /* 20 bytes, 100 in the next page, the rest apart: 16 sectors. */
+    const struct piece pieces[] = {{header, 16, false},
+                                   {data, 120, true},
+                                   {data + 4096, 8192 - 120, true},
+                                   {status, 1, true}};
+    driver_offer(driver, 0, driver_chain(driver, 0, pieces, 4, false));
+    driver_notify(driver, 0);
+    assert_int_equal(status_of(driver, (struct ticket){.status = status}), S_OK);
+    assert_data(fixture, data, fixture->disk + 5 * 512, 120);
+    assert_data(fixture, data + 4096, fixture->disk + 5 * 512 + 120, 8192 - 120);
+    assert_true(codes >= 4);
+    for (u64 f = data >> PAGE_SHIFT; f < (data >> PAGE_SHIFT) + 4; f++)
+        assert_true(pmap_flags(board->pmap, gfn(f)) & PMAP_DIRTY);
+    assert_false(pmap_flags(board->pmap, gfn((data >> PAGE_SHIFT) + 4)) & PMAP_DIRTY);
+    board->code_written = NULL;
+}
+
+/* ROM takes no data, and the request none of the memory beyond what is RAM. */
+static void test_parts_in_rom(void **state)
+{
+    struct fixture *fixture = *state;
+    struct driver *driver = &fixture->driver;
+    struct board *board = &fixture->rig.board;
+    driver_start(driver, F_FLUSH, 1);
+    u64 header = driver_alloc(driver, 16), status = driver_alloc(driver, 1), data = 8 * MiB;
+    const u64 words[2] = {T_IN, 5};
+    u8 before[8192], after[8192];
+    ram_write(board, gpa(header), words, 16);
+    assert_true(pmap_set_rom(board->pmap, gpa(data + 4096), 4096, true));
+    ram_read(board, gpa(data), before, sizeof(before));
+    const struct piece pieces[] = {{header, 16, false}, {data, 8192, true}, {status, 1, true}};
+    driver_offer(driver, 0, driver_chain(driver, 0, pieces, 3, false));
+    driver_notify(driver, 0);
+    assert_int_equal(status_of(driver, (struct ticket){.status = status}), S_OK);
+    ram_read(board, gpa(data), after, sizeof(after));
+    assert_memory_equal(after, fixture->disk + 5 * 512, 4096);
+    assert_memory_equal(after + 4096, before + 4096, 4096);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -476,6 +558,17 @@ int main(void)
         TEST(test_ranges),
         TEST(test_reset),
         TEST(test_no_status),
+#undef TEST
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup_parts, teardown)
+        TEST(test_read_write),
+        TEST(test_errors),
+        TEST(test_writethrough),
+        TEST(test_many),
+        TEST(test_ranges),
+        TEST(test_reset),
+        TEST(test_no_status),
+        TEST(test_parts),
+        TEST(test_parts_in_rom),
         cmocka_unit_test_setup_teardown(test_read_only, setup_read_only, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,9 +1,10 @@
 /*
  * A virtio block device, see blk.h.
  *
- * Data goes through a buffer of ours in pieces of at most PIECE bytes: no back end holds
- * pointers into guest memory, and a request of a terabyte costs no more than a small one.
- * Together the buffers stay below BUFFERED; while they are used up, requests wait in the queue.
+ * A back end that takes parts moves the data straight into and out of guest memory, in pieces
+ * that the parts of one request describe. For others it goes through a buffer of ours in pieces
+ * of at most PIECE bytes, so a request of a terabyte costs no more than a small one. Together
+ * the buffers stay below BUFFERED; while they are used up, requests wait in the queue.
  */
 #include "device/virtio/blk.h"
 
@@ -16,6 +17,10 @@
 #define PIECE    (1 * MiB)
 #define BUFFERED (32 * MiB)
 #define ALIGN    4096 /* of buffers, for direct I/O */
+#define SPARES   4    /* whole buffers that are kept: fresh ones cost a page fault a page */
+
+#define PARTS_BYTES (16 * MiB) /* at most at a time, that a disk is not taken by one request   \
+                                */
 
 #define SIDE_LIMIT 64u       /* segments in one discard or write-zeroes request */
 #define SIDE_BYTES (2 * GiB) /* largest segment of those */
@@ -85,12 +90,14 @@ struct request {
     struct virtio_blk *blk;
     unsigned queue;
     u32 type;
-    u64 offset;    /* on the disk */
-    u64 position;  /* bytes of the data part that are done */
-    u64 len;       /* of the data part */
-    u64 buffered;  /* bytes at io.data */
+    u64 offset;   /* on the disk */
+    u64 position; /* bytes of the data part that are done */
+    u64 len;      /* of the data part */
+    void *buffer;
+    u64 buffered;  /* bytes at `buffer` */
     bool flushing; /* a write is followed by its flush */
     struct request *next_free;
+    struct iovec parts[VIRTQ_MAX_SIZE];
     struct virtq_chain chain;
 };
 
@@ -104,6 +111,8 @@ struct virtio_blk {
     bool writeback_default;
     struct request *free;
     unsigned in_flight;
+    void *spares[SPARES]; /* of PIECE bytes */
+    unsigned n_spares;
     u64 buffered;
     bool starved; /* a queue was left with requests because of BUFFERED */
 };
@@ -130,19 +139,29 @@ static void request_give(struct virtio_blk *blk, struct request *request)
 
 static void request_buffer(struct request *request)
 {
+    struct virtio_blk *blk = request->blk;
     u64 want = request->len < PIECE ? request->len : PIECE;
+    if (request->buffered)
+        return;
     request->buffered = align_up(want, ALIGN);
-    request->io.data = aligned_alloc(ALIGN, request->buffered);
-    ensure(request->io.data);
-    request->blk->buffered += request->buffered;
+    if (want == PIECE && blk->n_spares)
+        request->buffer = blk->spares[--blk->n_spares];
+    else
+        request->buffer = aligned_alloc(ALIGN, request->buffered);
+    ensure(request->buffer);
+    blk->buffered += request->buffered;
 }
 
 static void request_unbuffer(struct request *request)
 {
+    struct virtio_blk *blk = request->blk;
     if (!request->buffered)
         return;
-    free(request->io.data);
-    request->blk->buffered -= request->buffered;
+    if (request->buffered == PIECE && blk->n_spares < SPARES)
+        blk->spares[blk->n_spares++] = request->buffer;
+    else
+        free(request->buffer);
+    blk->buffered -= request->buffered;
     request->buffered = 0;
 }
 
@@ -201,17 +220,43 @@ static bool step_range(struct request *request)
     return true;
 }
 
+/* The next piece as parts of guest memory; false: it has to be copied. */
+static bool step_parts(struct request *request, u64 left)
+{
+    bool in = request->type == T_IN;
+    unsigned n = 0;
+    u64 skip = in ? 0 : sizeof(struct header);
+    if (!request->blk->block->takes_parts)
+        return false;
+    u64 want = left < PARTS_BYTES ? left : PARTS_BYTES;
+    u64 got = virtq_parts(&request->chain, in, skip + request->position, want, request->parts,
+                          ARRAY_LEN(request->parts), &n);
+    /* Too many of them, or not all is RAM; the parts' boundaries are not those of sectors. */
+    for (u64 cut = got % BLOCK_SECTOR; cut && n;) {
+        u64 part = request->parts[n - 1].iov_len < cut ? request->parts[n - 1].iov_len : cut;
+        request->parts[n - 1].iov_len -= part;
+        n -= !request->parts[n - 1].iov_len;
+        cut -= part;
+    }
+    request->io.len = got - got % BLOCK_SECTOR;
+    request->io.data = NULL;
+    request->io.parts = request->parts;
+    request->io.n_parts = n;
+    return request->io.len;
+}
+
 static bool step_data(struct request *request)
 {
     u64 left = request->len - request->position;
+    request->io.op = request->type == T_IN ? BLOCK_READ : BLOCK_WRITE;
     request->io.offset = request->offset + request->position;
-    request->io.len = left < PIECE ? left : PIECE;
-    if (request->type == T_IN) {
-        request->io.op = BLOCK_READ;
+    if (step_parts(request, left))
         return true;
-    }
-    request->io.op = BLOCK_WRITE;
-    return virtq_get(&request->chain, sizeof(struct header) + request->position,
+    request_buffer(request);
+    request->io.len = left < PIECE ? left : PIECE;
+    request->io.data = request->buffer;
+    return request->type == T_IN ||
+           virtq_get(&request->chain, sizeof(struct header) + request->position,
                      request->io.data, request->io.len) ||
            finish(request, S_IOERR);
 }
@@ -238,7 +283,10 @@ static bool request_piece_done(struct request *request)
         return finish(request, S_IOERR);
     switch (request->io.op) {
     case BLOCK_READ:
-        if (!virtq_put(&request->chain, request->position, request->io.data, request->io.len))
+        if (!request->io.data)
+            virtq_written(&request->chain, request->position, request->io.len);
+        else if (!virtq_put(&request->chain, request->position, request->io.data,
+                            request->io.len))
             return finish(request, S_IOERR);
         request->position += request->io.len;
         return true;
@@ -311,8 +359,6 @@ static void start_data(struct request *request, u64 sector)
         request_finish(request, S_IOERR);
         return;
     }
-    if (request->len)
-        request_buffer(request);
     request_run(request);
 }
 
@@ -450,6 +496,8 @@ static void blk_destroy(void *device)
     struct virtio_blk *blk = device;
     virtio_pci_unplug(&blk->pci);
     virtio_destroy(&blk->virtio);
+    while (blk->n_spares)
+        free(blk->spares[--blk->n_spares]);
     while (blk->free) {
         struct request *request = blk->free;
         blk->free = request->next_free;

@@ -176,42 +176,85 @@ void virtq_unpop(struct virtq *queue)
 
 enum direction { GET, PUT };
 
-static bool move(struct board *board, enum direction direction, struct gpa addr, u8 *buf,
-                 u64 len)
+/* A run of bytes within one segment, and what is to be done with it; false: ends the walk. */
+struct walk {
+    bool (*visit)(struct walk *walk, struct gpa addr, u64 len);
+    struct board *board;
+    u8 *buf;             /* what is copied */
+    struct iovec *parts; /* what is collected */
+    unsigned room, *n;
+    bool write;
+    u64 done;
+};
+
+static bool get(struct walk *walk, struct gpa addr, u64 len)
 {
-    return direction == GET ? ram_read(board, addr, buf, len)
-                            : ram_write(board, addr, buf, len);
+    return ram_read(walk->board, addr, walk->buf + walk->done, len);
 }
 
-static bool copy(const struct virtq_chain *chain, enum direction direction, u64 offset, u8 *buf,
-                 u64 len)
+static bool put(struct walk *walk, struct gpa addr, u64 len)
 {
-    unsigned first = direction == GET ? 0 : chain->n_out;
-    unsigned end = direction == GET ? chain->n_out : chain->n_out + chain->n_in;
-    for (unsigned i = first; i < end && len; i++) {
+    return ram_write(walk->board, addr, walk->buf + walk->done, len);
+}
+
+static bool collect(struct walk *walk, struct gpa addr, u64 len)
+{
+    u64 got = ram_parts(walk->board, addr, len, walk->write, walk->parts, walk->room, walk->n);
+    if (got < len)
+        walk->done += got;
+    return got == len;
+}
+
+static bool mark(struct walk *walk, struct gpa addr, u64 len)
+{
+    ram_written(walk->board, addr, len);
+    return true;
+}
+
+/* Visits [offset, offset + len) of the readable or the writable part; false: not all of it. */
+static bool visit(const struct virtq_chain *chain, bool in, u64 offset, u64 len,
+                  struct walk *walk)
+{
+    unsigned first = in ? chain->n_out : 0;
+    unsigned end = in ? chain->n_out + chain->n_in : chain->n_out;
+    walk->board = chain->queue->board;
+    for (unsigned i = first; i < end && walk->done < len; i++) {
         const struct virtq_segment *segment = &chain->segments[i];
         if (offset >= segment->len) {
             offset -= segment->len;
             continue;
         }
-        u64 part = segment->len - offset < len ? segment->len - offset : len;
-        if (!move(chain->queue->board, direction, gpa(segment->addr.v + offset), buf, part))
+        u64 room = segment->len - offset, left = len - walk->done;
+        u64 part = room < left ? room : left;
+        if (!walk->visit(walk, gpa(segment->addr.v + offset), part))
             return false;
         offset = 0;
-        buf += part;
-        len -= part;
+        walk->done += part;
     }
-    return !len;
+    return walk->done == len;
 }
 
 bool virtq_get(const struct virtq_chain *chain, u64 offset, void *buf, u64 len)
 {
-    return copy(chain, GET, offset, buf, len);
+    return visit(chain, false, offset, len, &(struct walk){.visit = get, .buf = buf});
 }
 
 bool virtq_put(const struct virtq_chain *chain, u64 offset, const void *buf, u64 len)
 {
-    return copy(chain, PUT, offset, (u8 *)buf, len);
+    return visit(chain, true, offset, len, &(struct walk){.visit = put, .buf = (u8 *)buf});
+}
+
+u64 virtq_parts(const struct virtq_chain *chain, bool in, u64 offset, u64 len,
+                struct iovec *parts, unsigned room, unsigned *n)
+{
+    struct walk walk = {.visit = collect, .parts = parts, .room = room, .n = n, .write = in};
+    visit(chain, in, offset, len, &walk);
+    return walk.done;
+}
+
+void virtq_written(const struct virtq_chain *chain, u64 offset, u64 len)
+{
+    visit(chain, true, offset, len, &(struct walk){.visit = mark});
 }
 
 void virtq_release(const struct virtq_chain *chain)

@@ -14,6 +14,8 @@
  */
 #pragma once
 
+#include <sys/uio.h>
+
 #include "platform/board.h"
 #include "platform/device.h"
 
@@ -71,6 +73,15 @@ void virtq_unpop(struct virtq *queue);
  */
 bool virtq_get(const struct virtq_chain *chain, u64 offset, void *buf, u64 len);
 bool virtq_put(const struct virtq_chain *chain, u64 offset, const void *buf, u64 len);
+
+/*
+ * The same bytes as parts for a transfer by the host's kernel (ram_parts): `in` chooses the
+ * writable part. Returns how many of the `len` bytes they are.
+ * After a transfer that wrote: virtq_written.
+ */
+u64 virtq_parts(const struct virtq_chain *chain, bool in, u64 offset, u64 len,
+                struct iovec *parts, unsigned room, unsigned *n);
+void virtq_written(const struct virtq_chain *chain, u64 offset, u64 len);
 
 /* Gives the pages that lie within the writable part back to the host. */
 void virtq_release(const struct virtq_chain *chain);

@@ -107,8 +107,14 @@ static int image_do(struct image *image, const struct block_request *request)
         return EROFS;
     switch (request->op) {
     case BLOCK_READ:
+        if (!request->data)
+            return ops->read_parts(image, request->offset, request->parts, request->n_parts,
+                                   request->len, false);
         return ops->read(image, request->offset, request->data, request->len);
     case BLOCK_WRITE:
+        if (!request->data)
+            return ops->write_parts(image, request->offset, request->parts, request->n_parts,
+                                    request->len);
         return ops->write(image, request->offset, request->data, request->len);
     case BLOCK_FLUSH:
         return ops->flush(image);
@@ -323,7 +329,10 @@ static bool do_now(struct block_back *back, struct block_request *request)
     const struct image_ops *ops = back->image ? back->image->ops : NULL;
     if (!ops || request->op != BLOCK_READ || request->len > INLINE_MAX || !ops->read_now)
         return false;
-    request->error = ops->read_now(back->image, request->offset, request->data, request->len);
+    request->error =
+        request->data ? ops->read_now(back->image, request->offset, request->data, request->len)
+                      : ops->read_parts(back->image, request->offset, request->parts,
+                                        request->n_parts, request->len, true);
     /* A failure is the worker's to meet, and then to be judged. */
     return !request->error;
 }
@@ -425,6 +434,7 @@ static void show_image(struct block_back *back)
     const struct image *image = back->image;
     back->block.size = image ? align_up(image->size, BLOCK_SECTOR) : 0;
     back->block.read_only = image && image->read_only;
+    back->block.takes_parts = image && image->ops->read_parts;
     back->block.discards = image && !image->read_only && image->ops->discard;
 }
 

@@ -8,6 +8,8 @@
  */
 #pragma once
 
+#include <sys/uio.h>
+
 #include "base/error.h"
 #include "base/types.h"
 
@@ -24,8 +26,14 @@ struct image_ops {
     int (*discard)(struct image *image, u64 offset, u64 len);
     /* `unmap`: the space may be given back. */
     int (*write_zeroes)(struct image *image, u64 offset, u64 len, bool unmap);
-    /* As `read` and `write`, but EAGAIN instead of waiting for the disk. NULL: always waits. */
+    /* As `read`, but EAGAIN instead of waiting for the disk. NULL: always waits. */
     int (*read_now)(struct image *image, u64 offset, void *buf, u64 len);
+    /* As `read` and `write` with the `len` bytes in parts, which others may change meanwhile;
+     * `now` as read_now. NULL, both: not that way. */
+    int (*read_parts)(struct image *image, u64 offset, const struct iovec *parts, unsigned n,
+                      u64 len, bool now);
+    int (*write_parts)(struct image *image, u64 offset, const struct iovec *parts, unsigned n,
+                       u64 len);
     /* Nobody wants to wait any longer: what is under way at a server that keeps silent fails
      * soon, and what follows, too. Any thread. NULL: it ends by itself. */
     void (*break_off)(struct image *image);

@@ -93,6 +93,61 @@ static int raw_read_now(struct image *image, u64 offset, void *buf, u64 len)
     return got == (ssize_t)len ? 0 : EAGAIN;
 }
 
+/* -- Parts ------------------------------------------------------------------------------------
+ */
+
+static int raw_parts_fd(const struct raw *raw, u64 offset, const struct iovec *parts,
+                        unsigned n)
+{
+    u64 all = offset;
+    if (raw->direct_fd < 0)
+        return raw->fd;
+    for (unsigned i = 0; i < n; i++)
+        all |= (u64)(uintptr_t)parts[i].iov_base | parts[i].iov_len;
+    return all % DIRECT ? raw->fd : raw->direct_fd;
+}
+
+static int raw_move_parts(struct image *image, bool write, u64 offset,
+                          const struct iovec *parts, unsigned n, u64 len)
+{
+    int fd = raw_parts_fd(raw_of(image), offset, parts, n), error = 0;
+    ssize_t got = write ? pwritev(fd, parts, (int)n, (off_t)offset)
+                        : preadv(fd, parts, (int)n, (off_t)offset);
+    if (got == (ssize_t)len)
+        return 0;
+    if (got < 0 && errno != EINTR)
+        return errno;
+    /* Cut short, by the end of the file or a signal: what is left, part by part. */
+    u64 moved = got < 0 ? 0 : (u64)got;
+    for (unsigned i = 0; i < n && !error; i++) {
+        u64 size = parts[i].iov_len, done = moved < size ? moved : size;
+        u8 *buf = (u8 *)parts[i].iov_base + done;
+        error = write ? raw_write(image, offset + done, buf, size - done)
+                      : raw_read(image, offset + done, buf, size - done);
+        offset += size;
+        moved -= done;
+    }
+    return error;
+}
+
+static int raw_read_parts(struct image *image, u64 offset, const struct iovec *parts,
+                          unsigned n, u64 len, bool now)
+{
+    const struct raw *raw = raw_of(image);
+    if (!now)
+        return raw_move_parts(image, false, offset, parts, n, len);
+    if (raw->direct_fd >= 0)
+        return EAGAIN;
+    ssize_t got = preadv2(raw->fd, parts, (int)n, (off_t)offset, RWF_NOWAIT);
+    return got == (ssize_t)len ? 0 : EAGAIN;
+}
+
+static int raw_write_parts(struct image *image, u64 offset, const struct iovec *parts,
+                           unsigned n, u64 len)
+{
+    return raw_move_parts(image, true, offset, parts, n, len);
+}
+
 static int raw_flush(struct image *image)
 {
     const struct raw *raw = raw_of(image);
@@ -231,6 +286,8 @@ static const struct image_ops raw_ops = {
     .discard = raw_discard,
     .write_zeroes = raw_write_zeroes,
     .read_now = raw_read_now,
+    .read_parts = raw_read_parts,
+    .write_parts = raw_write_parts,
     .close = raw_close,
 };
 
