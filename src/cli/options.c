@@ -1,12 +1,12 @@
 /* The options of `doppel run`, see options.h. */
 #include "cli/options.h"
 
-#include <ctype.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "cli/drives.h"
+#include "cli/firmware.h"
 #include "cli/lines.h"
 #include "cli/plugs.h"
 #include "cli/shares.h"
@@ -47,35 +47,6 @@ static bool set_firmware(struct run_options *o, const char *value, struct error 
     return true;
 }
 
-static bool set_boot_order(struct run_options *o, const char *letters, struct error *err)
-{
-    size_t length = strlen(letters);
-    if (!length || length >= sizeof(o->boot_order) || strspn(letters, "acdn") != length)
-        return error_set(err, "-boot: order '%s' is not 1 to 3 of a, c, d and n", letters);
-    strcpy(o->boot_order, letters);
-    o->vm.boot_order = o->boot_order;
-    return true;
-}
-
-static bool set_boot(struct run_options *o, const char *value, struct error *err)
-{
-    struct word word;
-    const char *list = value;
-    while (words_next(&list, &word)) {
-        bool done = true;
-        if (!word.value || !strcmp(word.key, "order"))
-            done = set_boot_order(o, word.value ? word.value : word.key, err);
-        else if (!strcmp(word.key, "menu"))
-            done = words_switch("-boot menu", word.value, &o->vm.boot_menu, err);
-        else
-            done =
-                error_set(err, "-boot: '%s' is not supported; use order= and menu=", word.key);
-        if (!done)
-            return false;
-    }
-    return true;
-}
-
 static bool set_memory(struct run_options *o, const char *value, struct error *err)
 {
     const char *list = value;
@@ -95,22 +66,52 @@ static bool set_memory(struct run_options *o, const char *value, struct error *e
     return true;
 }
 
+enum { SMP_CPUS, SMP_SOCKETS, SMP_CORES, SMP_THREADS, SMP_MAX, SMP_WORDS };
+
+/* Sockets, cores and threads only count: the guest sees cores of one socket. */
+static bool set_cpu_word(u64 *smp, const struct word *word, struct error *err)
+{
+    static const char *const names[] = {"cpus", "sockets", "cores", "threads", "maxcpus"};
+    static const char *const ones[] = {"dies", "clusters", NULL};
+    const char *key = word->value ? word->key : "cpus";
+    const char *value = word->value ? word->value : word->key;
+    u64 one;
+    if (words_among(key, ones))
+        return words_number("-smp dies", value, 1, 1, &one, err);
+    for (unsigned i = 0; i < SMP_WORDS; i++)
+        if (!strcmp(key, names[i]))
+            return words_number("-smp", value, 1, VM_MAX_CPUS, &smp[i], err);
+    return error_set(err, "-smp: '%s' is not supported; give the number alone, as in -smp 2",
+                     word->key);
+}
+
 static bool set_cpus(struct run_options *o, const char *value, struct error *err)
 {
     const char *list = value;
     struct word word;
-    u64 cpus = 1;
+    u64 smp[SMP_WORDS] = {[SMP_SOCKETS] = 1, [SMP_CORES] = 1, [SMP_THREADS] = 1};
     while (words_next(&list, &word)) {
-        if (word.value && strcmp(word.key, "cpus"))
-            return error_set(err,
-                             "-smp: '%s' is not supported; give the number alone, as in -smp 2",
-                             word.key);
-        if (!words_number("-smp", word.value ? word.value : word.key, 1, VM_MAX_CPUS, &cpus,
-                          err))
+        if (!set_cpu_word(smp, &word, err))
             return false;
     }
+    u64 cpus = smp[SMP_CPUS], product = smp[SMP_SOCKETS] * smp[SMP_CORES] * smp[SMP_THREADS];
+    bool shaped = smp[SMP_SOCKETS] + smp[SMP_CORES] + smp[SMP_THREADS] > 3;
+    if (!cpus)
+        cpus = product;
+    if ((shaped && product != cpus) || (smp[SMP_MAX] && smp[SMP_MAX] != cpus) ||
+        cpus > VM_MAX_CPUS)
+        return error_set(err,
+                         "-smp: %llu processors are not sockets x cores x threads (%llu) or "
+                         "not maxcpus: none can be added later, and %d is the most",
+                         (unsigned long long)cpus, (unsigned long long)product, VM_MAX_CPUS);
     o->vm.cpus = (unsigned)cpus;
     return true;
+}
+
+/* QEMU's translator, and another word for the simulator. */
+static const char *engine_name(const char *name)
+{
+    return !strcmp(name, "tcg") ? "bt" : !strcmp(name, "interp") ? "sim" : name;
 }
 
 static bool add_engines(struct run_options *o, const char *option, const char *list,
@@ -129,7 +130,7 @@ static bool add_engines(struct run_options *o, const char *option, const char *l
             return error_set(err, "%s: no engine '%s'; there are sim, bt, direct, kvm and auto",
                              option, name);
         o->accel_used += length + 1;
-        o->vm.engines[o->vm.n_engines++] = name;
+        o->vm.engines[o->vm.n_engines++] = engine_name(name);
         list += length + (list[length] == ':');
     }
     return true;
@@ -154,6 +155,9 @@ static bool set_accel(struct run_options *o, const char *value, struct error *er
         o->vm.engine_options |= ENGINE_CACHE(mib);
         return add_engines(o, "-accel", "bt", err);
     }
+    static const char *const tcg[] = {"tcg,thread=multi", "tcg,thread=single", NULL};
+    if (words_among(value, tcg))
+        return add_engines(o, "-accel", "tcg", err);
     if (strchr(value, ',') || !*value)
         return error_set(err, "-accel: '%s' is not supported; give engines alone, as in sim:bt",
                          value);
@@ -163,6 +167,12 @@ static bool set_accel(struct run_options *o, const char *value, struct error *er
 static bool set_machine(struct run_options *o, const char *value, struct error *err)
 {
     static const char *const types[] = {"pc", "q35", NULL};
+    /* What happens anyway, or changes nothing that a guest sees. */
+    static const char *const as_it_is[] = {"usb=off",           "vmport=off",
+                                           "hpet=off",          "smm=off",
+                                           "acpi=on",           "dump-guest-core=off",
+                                           "mem-merge=off",     "graphics=off",
+                                           "kernel-irqchip=on", NULL};
     const char *list = value;
     struct word word;
     while (words_next(&list, &word)) {
@@ -170,7 +180,15 @@ static bool set_machine(struct run_options *o, const char *value, struct error *
         if (word.value && !strcmp(word.key, "accel")) {
             if (!add_engines(o, "-machine accel=", word.value, err))
                 return false;
-        } else if ((word.value && strcmp(word.key, "type")) || !words_among(type, types)) {
+            continue;
+        }
+        char pair[sizeof(word.key) + 8];
+        snprintf(pair, sizeof(pair), "%s=%.4s", word.key, word.value ? word.value : "");
+        bool versioned = !strncmp(type, "pc-i440fx-", 10) || !strncmp(type, "pc-q35-", 7);
+        if (word.value && words_among(pair, as_it_is))
+            continue;
+        if ((word.value && strcmp(word.key, "type")) ||
+            (!versioned && !words_among(type, types))) {
             return error_set(err, "-machine: '%s' is not supported; the one machine is 'pc'",
                              word.key);
         }
@@ -296,14 +314,7 @@ static bool set_name(struct run_options *o, const char *list, struct error *err)
 
 static bool set_uuid(struct run_options *o, const char *value, struct error *err)
 {
-    unsigned n = 0;
-    for (const char *at = value; n < 16 && isxdigit((unsigned char)at[0]) &&
-                                 sscanf(at, "%2hhx", &o->control.uuid[n]) == 1;
-         n++)
-        at += 2 + (at[2] == '-');
-    if (n != 16 || strlen(value) != 36)
-        return error_set(err, "-uuid: '%.60s' is not 8-4-4-4-12 hexadecimal digits", value);
-    return true;
+    return firmware_set_uuid(o, "-uuid", value, err);
 }
 
 static bool set_pid_file(struct run_options *o, const char *value, struct error *err)
@@ -372,12 +383,15 @@ static bool add_device(struct run_options *o, const char *value, struct error *e
 
 static bool set_rtc(struct run_options *o, const char *value, struct error *err)
 {
+    /* There is one: it shows the host's at the start, and then goes with virtual time. */
+    static const char *const clocks[] = {"host", "rt", "vm", NULL};
     struct word word;
     const char *list = value;
     while (words_next(&list, &word)) {
         time_t now = time(NULL);
         struct tm tm = {0};
-        if (word.value && !strcmp(word.key, "clock") && !strcmp(word.value, "host"))
+        if (word.value && (!strcmp(word.key, "driftfix") ||
+                           (!strcmp(word.key, "clock") && words_among(word.value, clocks))))
             continue;
         if (!word.value || strcmp(word.key, "base"))
             return error_set(err,
@@ -440,6 +454,24 @@ static bool set_help(struct run_options *o, const char *value, struct error *err
     return true;
 }
 
+static bool set_ignored(struct run_options *o, const char *value, struct error *err)
+{
+    return true;
+}
+
+/* The host's entropy is what -device virtio-rng-pci has anyway. */
+static bool set_object(struct run_options *o, const char *value, struct error *err)
+{
+    static const char *const kinds[] = {"rng-random", "rng-builtin", "iothread", NULL};
+    struct word word = {0};
+    words_next(&value, &word);
+    return words_among(word.value ? word.value : word.key, kinds) ||
+           error_set(err,
+                     "-object: '%.60s' is not supported; there are rng-random, rng-builtin and "
+                     "iothread, which change nothing",
+                     word.key);
+}
+
 static bool set_nothing(struct run_options *o, const char *value, struct error *err)
 {
     return true;
@@ -463,7 +495,9 @@ static const struct option table[] = {
     {"append", "WORDS", set_append, "kernel command line; with the default guest, words added to it"},
     {"bios", "FILE", set_firmware, "firmware that starts at the reset vector; SeaBIOS where there is a disk and no kernel"},
     {"drive", "if=pflash,unit=0", drives_add, "firmware in flash (file=OVMF_CODE.fd,format=raw,readonly=on); unit=1 keeps its variables (file=a copy of OVMF_VARS.fd,format=raw)"},
-    {"boot", "order=LETTERS", set_boot, "what firmware starts from: c disk, d CD, n network, a floppy; menu=on asks"},
+    {"boot", "order=LETTERS", firmware_set_boot, "what firmware starts from: c disk, d CD, n network, a floppy; once=LETTERS for the first start; menu=on[,splash-time=MS] asks; strict=on tries only what has a bootindex; reboot-timeout=MS"},
+    {"fw_cfg", "name=opt/N,file=F", firmware_add_blob, "a file that the guest finds in fw_cfg (Linux: /sys/firmware/qemu_fw_cfg); also string=TEXT"},
+    {"smbios", "type=N,KEY=TEXT", firmware_add_smbios, "what DMI says: type=0 vendor, version, date; 1 manufacturer, product, version, serial, uuid, sku, family; 2, 3; 11 value=TEXT"},
     {NULL, NULL, NULL, "The machine"},
     {"m", "SIZE", set_memory, "memory: 512M (the default), 2G, or a number of MiB; at most 16G"},
     {"smp", "N", set_cpus, "processors, 1 to 64; the default is 1"},
@@ -516,6 +550,10 @@ static const struct option table[] = {
     {"pidfile", "FILE", set_pid_file, "write the process's number there"},
     {"daemonize", NULL, set_daemonize, "go on in the background once the machine is made"},
     {"no-user-config", NULL, set_nothing, NULL},
+    {"no-hpet", NULL, set_nothing, NULL},
+    {"no-fd-bootchk", NULL, set_nothing, NULL},
+    {"msg", "timestamp=on", set_ignored, NULL},
+    {"object", "rng-random,id=ID", set_object, NULL},
     {NULL, NULL, NULL, "Watching it"},
     {"d", "CATEGORIES", set_log, "log these (-d help lists them), to stderr or the file of -D"},
     {"D", "FILE", set_log_file, "where the log goes"},
@@ -540,7 +578,6 @@ static const struct {
     {"loadvm", "there are no checkpoints yet"},
     {"incoming", "there is no migration yet"},
     {"icount", "there is no record and replay yet"},
-    {"fw_cfg", "firmware gets what it needs without it"},
 };
 
 /* -- Parsing ---------------------------------------------------------------------------------
@@ -640,6 +677,7 @@ bool options_finish(struct run_options *options, struct error *err)
         return error_set(err, "%s and -kernel: give one; a kernel starts without firmware",
                          vm->firmware_in_flash ? "if=pflash" : "-bios");
     bool from_net = vm->boot_order && strchr(vm->boot_order, 'n');
+    memcpy(vm->smbios.uuid, options->control.uuid, sizeof(vm->smbios.uuid));
     if (!vm->kernel && !vm->firmware && (from_net || plugs_have_disk(&vm->plugs))) {
         vm->firmware = DEFAULT_FIRMWARE;
         if (access(vm->firmware, R_OK))

@@ -15,7 +15,9 @@ struct run_options {
     const char *log_file; /* -D */
     char accel[256];      /* what vm.engines point into */
     size_t accel_used;
-    char boot_order[4]; /* what vm.boot_order points to */
+    char boot_order[4], boot_once[4]; /* what vm.boot_order and boot_once point to */
+    char texts[16384];                /* of -fw_cfg and -smbios; what vm points into */
+    size_t texts_used;
     struct control_config control;
     char name[256];       /* what control.name points to */
     const char *pid_file; /* -pidfile */

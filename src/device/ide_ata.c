@@ -121,6 +121,24 @@ static void write_sectors(struct ide_drive *drive, enum access access, bool fua)
     ide_start(drive, IDE_ASK);
 }
 
+/* DATA SET MANAGEMENT, of which there is TRIM: ranges in blocks of 512 bytes, by DMA. */
+static void manage_data_set(struct ide_drive *drive)
+{
+    u32 blocks = get_count(drive);
+    if (drive->reg.feature != 1 || !drive->block->discards ||
+        blocks > IDE_BUFFER / BLOCK_SECTOR) {
+        ide_fail(drive, IDE_ABRT);
+        return;
+    }
+    drive->dma = drive->to_disk = true;
+    drive->fua = drive->quiet = false;
+    drive->drq_bytes = BLOCK_SECTOR;
+    drive->pos = drive->len = 0;
+    drive->lba = 0;
+    drive->left = blocks;
+    ide_start(drive, IDE_ASK);
+}
+
 static void verify(struct ide_drive *drive)
 {
     if (get_range(drive))
@@ -171,6 +189,7 @@ static void identify(struct ide_drive *drive)
     u32 chs = cylinders(drive) * drive->heads * drive->sectors;
     u16 wcache = drive->write_cache ? BIT(5) : 0, smart = drive->smart ? 1 : 0;
     u8 dma = drive->mode;
+    bool trims = drive->block->discards;
     u16 words[256] = {
         [0] = 0x0040, /* not removable */
         [1] = default_cylinders(drive),
@@ -208,7 +227,9 @@ static void identify(struct ide_drive *drive)
         [100] = (u16)all,
         [101] = (u16)(all >> 16),
         [102] = (u16)(all >> 32),
-        [106] = BIT(14) | BIT(13) | 3, /* 8 sectors in a physical one */
+        [105] = trims ? IDE_BUFFER / BLOCK_SECTOR : 0, /* blocks of ranges */
+        [106] = BIT(14) | BIT(13) | 3,                 /* 8 sectors in a physical one */
+        [169] = trims,                                 /* TRIM */
     };
     ide_put_text(words + 10, 10, drive->serial, sizeof(drive->serial));
     ide_put_text(words + 23, 4, "1.0", 3);
@@ -336,6 +357,9 @@ static void smart(struct ide_drive *drive)
 static void disk_command(struct ide_drive *drive)
 {
     switch (drive->command) {
+    case IDE_DATA_SET_MANAGEMENT:
+        manage_data_set(drive);
+        break;
     case 0x10 ... 0x1f: /* RECALIBRATE */
     case 0x70:          /* SEEK */
         ide_finish(drive);
@@ -404,7 +428,7 @@ static void disk_command(struct ide_drive *drive)
 static bool is_ext(u8 command)
 {
     static const u8 ext[] = {0x24, 0x25, 0x27, 0x29, 0x34, 0x35, 0x39, 0x3d, 0x42, 0xce, 0xea};
-    return memchr(ext, command, sizeof(ext));
+    return command == IDE_DATA_SET_MANAGEMENT || memchr(ext, command, sizeof(ext));
 }
 
 /* Commands of disks and of CD-ROM drives. */

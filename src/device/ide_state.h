@@ -9,6 +9,8 @@
 
 #define IDE_BUFFER 65536u
 
+#define IDE_DATA_SET_MANAGEMENT 0x06
+
 enum ide_status {
     IDE_ERR = BIT(0), /* CHK for ATAPI */
     IDE_DRQ = BIT(3),
@@ -38,6 +40,7 @@ enum ide_stage {
     IDE_OFFER,  /* give the buffer to the guest */
     IDE_ASK,    /* fill the buffer from the guest */
     IDE_STORE,  /* write the buffer to the disk */
+    IDE_TRIM,   /* discard the ranges that the buffer lists, from `pos` on */
     IDE_FLUSH,  /* make it durable */
     IDE_DONE,   /* finish the command */
     IDE_PACKET, /* wait for a command packet */

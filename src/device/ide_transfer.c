@@ -3,6 +3,8 @@
  * PIO in data blocks or by bus-master DMA, one buffer after the other. Each step either is done
  * at once or is continued by what it waits for: the back end, the data port, the bus master.
  */
+#include <string.h>
+
 #include "base/ensure.h"
 #include "device/ide_state.h"
 
@@ -61,6 +63,8 @@ static void disk_answered(struct ide_drive *drive)
                        : drive->fua || !drive->write_cache ? IDE_FLUSH
                                                            : IDE_DONE;
         break;
+    case BLOCK_DISCARD: /* the next range */
+        break;
     default:
         drive->stage = IDE_DONE;
         break;
@@ -85,7 +89,7 @@ static bool ask_disk(struct ide_drive *drive, enum block_op op, u32 sectors)
 {
     u32 size = ide_sector_size(drive);
     drive->status = IDE_BSY;
-    drive->io_sectors = sectors;
+    drive->io_sectors = op == BLOCK_DISCARD ? 0 : sectors;
     drive->io = (struct block_request){.op = op,
                                        .offset = drive->lba * size,
                                        .len = (u64)sectors * size,
@@ -158,8 +162,31 @@ static bool ask(struct ide_drive *drive)
     drive->block_end = 0;
     if (!ide_dma_move(drive, false))
         return false;
-    drive->stage = IDE_STORE;
+    drive->stage = drive->command == IDE_DATA_SET_MANAGEMENT ? IDE_TRIM : IDE_STORE;
+    if (drive->stage == IDE_TRIM)
+        drive->pos = 0;
     return true;
+}
+
+/* One range: an LBA of 48 bits, and sectors (ACS-2, 7.9); none: the entry is not used. */
+static bool trim(struct ide_drive *drive)
+{
+    u64 entry, sectors = drive->block->size / BLOCK_SECTOR;
+    if (drive->pos == drive->len) {
+        drive->stage = IDE_DONE;
+        return true;
+    }
+    memcpy(&entry, drive->buffer + drive->pos, sizeof(entry));
+    drive->pos += sizeof(entry);
+    u32 count = (u32)(entry >> 48);
+    drive->lba = entry & bits_low(48);
+    if (!count)
+        return true;
+    if (drive->lba > sectors || count > sectors - drive->lba) {
+        ide_fail(drive, IDE_ABRT);
+        return false;
+    }
+    return ask_disk(drive, BLOCK_DISCARD, count);
 }
 
 static bool step(struct ide_drive *drive)
@@ -174,6 +201,8 @@ static bool step(struct ide_drive *drive)
         return ask(drive);
     case IDE_STORE:
         return ask_disk(drive, BLOCK_WRITE, drive->len / size);
+    case IDE_TRIM:
+        return trim(drive);
     case IDE_FLUSH:
         return ask_disk(drive, BLOCK_FLUSH, 0);
     case IDE_DONE:

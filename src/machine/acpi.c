@@ -124,6 +124,18 @@ static void ps2_devices(struct aml *aml)
     aml_end(aml, device);
 }
 
+/* By which a kernel's driver finds the firmware configuration device. */
+static void fw_cfg_device(struct aml *aml)
+{
+    size_t device = aml_device_begin(aml, "FWCF");
+    aml_name_string(aml, "_HID", "QEMU0002");
+    aml_name_integer(aml, "_STA", 0x0b);
+    struct aml_resources resources = aml_resources_begin(aml, "_CRS");
+    aml_io(aml, 0x510, 12);
+    aml_resources_end(aml, resources);
+    aml_end(aml, device);
+}
+
 static void pci_root(struct aml *aml, const struct acpi_config *config)
 {
     size_t device = aml_device_begin(aml, "PCI0");
@@ -144,6 +156,7 @@ static void pci_root(struct aml *aml, const struct acpi_config *config)
         isa_device(aml, "COM2", "PNP0501", 0x2f8, 8, 3);
     isa_device(aml, "RTC0", "PNP0B00", 0x70, 2, 8);
     ps2_devices(aml);
+    fw_cfg_device(aml);
     aml_end(aml, device);
 }
 

@@ -1,6 +1,8 @@
 /* Firmware and what it is told, see firmware.h. */
 #include "machine/firmware.h"
 
+#include <endian.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +16,9 @@
 
 #define E820_RAM 1
 #define ROM_MAX  (1 * MiB)
+
+/* SeaBIOS tries nothing behind this line of "bootorder". */
+#define BOOT_HALT "HALT\n"
 
 /* CMOS memory, as QEMU's machines use it */
 #define CMOS_FLOPPIES  0x10
@@ -39,6 +44,13 @@ struct firmware_files {
     const struct pc *pc;
     const struct board *board;
     const struct vm_config *config;
+    u8 smbios[SMBIOS_MAX_SIZE], smbios_anchor[SMBIOS_ANCHOR_SIZE];
+    u16 menu_wait;
+    s32 fail_wait;
+    struct {
+        u8 *data; /* of a file; NULL: a text's */
+        u64 size;
+    } blobs[VM_MAX_BLOBS];
     u16 console; /* the port of the serial line that has the screen's text */
 };
 
@@ -75,6 +87,24 @@ bool firmware_open(const char *path, struct board *board, struct error *err)
     bool mapped = firmware_map(board, &image, err);
     file_release(data, image.size);
     return mapped;
+}
+
+static bool read_blobs(struct firmware_files *files, struct error *err)
+{
+    const struct vm_config *config = files->config;
+    for (unsigned i = 0; i < config->n_blobs; i++) {
+        const struct fw_cfg_blob *blob = &config->blobs[i];
+        struct file file;
+        if (blob->text)
+            continue;
+        if (!file_open(&file, "-fw_cfg", blob->path, err))
+            return false;
+        bool read = file_read(&file, &files->blobs[i].data, &files->blobs[i].size, err);
+        file_close(&file);
+        if (!read)
+            return false;
+    }
+    return true;
 }
 
 static void add_file(struct fw_cfg *fw, const char *name, const void *data, size_t size)
@@ -141,25 +171,62 @@ static void set_floppies(struct rtc *rtc, u8 types)
                       (drives ? EQUIPMENT_FLOPPY | (drives - 1) << 6 : 0)));
 }
 
-struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,
-                                             const struct vm_config *config,
-                                             const struct plugs *plugs)
+static void add_smbios(struct firmware_files *files, const struct pc *pc)
 {
-    struct firmware_files *files = calloc(1, sizeof(*files));
-    ensure(files);
+    size_t size =
+        pc_build_smbios(files->board, files->config, 0, files->smbios, files->smbios_anchor);
+    if (!size)
+        return;
+    add_file(pc->fw_cfg, "etc/smbios/smbios-tables", files->smbios, size);
+    add_file(pc->fw_cfg, "etc/smbios/smbios-anchor", files->smbios_anchor,
+             sizeof(files->smbios_anchor));
+}
+
+/* What SeaBIOS reads of -boot, and what the user gave by -fw_cfg. */
+static bool add_wishes(struct firmware_files *files, const struct pc *pc, struct error *err)
+{
+    const struct vm_config *config = files->config;
+    files->menu_wait = htole16(config->boot_menu_wait);
+    if (config->boot_menu_wait)
+        add_file(pc->fw_cfg, "etc/boot-menu-wait", &files->menu_wait, 2);
+    files->fail_wait = (s32)htole32((u32)config->boot_fail_wait);
+    if (config->boot_fail_wait)
+        add_file(pc->fw_cfg, "etc/boot-fail-wait", &files->fail_wait, 4);
+    if (!read_blobs(files, err))
+        return false;
+    for (unsigned i = 0; i < config->n_blobs; i++) {
+        const struct fw_cfg_blob *blob = &config->blobs[i];
+        const void *data = blob->text ? (const void *)blob->text : files->blobs[i].data;
+        u64 size = blob->text ? strlen(blob->text) : files->blobs[i].size;
+        if (size > UINT32_MAX || !fw_cfg_add_file(pc->fw_cfg, blob->name, data, (u32)size))
+            return error_set(err, "-fw_cfg: no room for '%.60s'", blob->name);
+    }
+    return true;
+}
+
+void firmware_start(struct pc *pc, const struct vm_config *config, bool first)
+{
+    const char *order = first && config->boot_once ? config->boot_once : config->boot_order;
+    set_boot_order(pc->rtc, order ? order : "cdn");
+}
+
+/* What firmware asks for to know the machine. */
+static void add_machine(struct firmware_files *files, struct pc *pc, const struct plugs *plugs)
+{
+    const struct vm_config *config = files->config;
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_RAM_SIZE, config->memory, 8);
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_NOGRAPHIC, config->screen_on_serial, 2);
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_NB_CPUS, config->cpus, 2);
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_MAX_CPUS, config->cpus, 2);
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_BOOT_MENU, config->boot_menu, 2);
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_IRQ0_OVERRIDE, 1, 4);
-    add_memory_map(files, pc, board->pmap);
-    files->pc = pc;
-    files->board = board;
-    files->config = config;
+    add_memory_map(files, pc, files->board->pmap);
     add_acpi(files, pc);
-    size_t order =
-        plugs_boot_order(plugs, &config->plugs, files->boot_order, sizeof(files->boot_order));
+    add_smbios(files, pc);
+    size_t order = plugs_boot_order(plugs, &config->plugs, files->boot_order,
+                                    sizeof(files->boot_order) - sizeof(BOOT_HALT));
+    if (config->boot_strict)
+        order += (size_t)sprintf(files->boot_order + order, BOOT_HALT);
     if (order) /* with its final NUL, as QEMU's */
         add_file(pc->fw_cfg, "bootorder", files->boot_order, order + 1);
     files->console = 0x3f8;
@@ -167,11 +234,29 @@ struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,
         add_file(pc->fw_cfg, "etc/sercon-port", &files->console, sizeof(files->console));
     set_floppies(pc->rtc, plugs_floppy_types(plugs, &config->plugs));
     rtc_set_cmos(pc->rtc, CMOS_MORE_CPUS, (u8)(config->cpus - 1));
-    set_boot_order(pc->rtc, config->boot_order ? config->boot_order : "cdn");
-    return files;
+}
+
+struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,
+                                             const struct vm_config *config,
+                                             const struct plugs *plugs, struct error *err)
+{
+    struct firmware_files *files = calloc(1, sizeof(*files));
+    ensure(files);
+    files->pc = pc;
+    files->board = board;
+    files->config = config;
+    if (config->firmware)
+        add_machine(files, pc, plugs);
+    if (add_wishes(files, pc, err))
+        return files;
+    firmware_files_destroy(files);
+    return NULL;
 }
 
 void firmware_files_destroy(struct firmware_files *files)
 {
+    for (unsigned i = 0; files && i < VM_MAX_BLOBS; i++)
+        if (files->blobs[i].data)
+            file_release(files->blobs[i].data, files->blobs[i].size);
     free(files);
 }

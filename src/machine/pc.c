@@ -146,6 +146,29 @@ static void write_mp(struct board *board, const struct acpi_config *acpi)
     ram_write(board, gpa(PC_MP_TABLES), tables, size);
 }
 
+size_t pc_build_smbios(const struct board *board, const struct vm_config *config, u32 base,
+                       u8 *tables, u8 *anchor)
+{
+    struct smbios_config smbios = config->smbios;
+    u32 cpuid[4];
+    x86_cpuid(&board->vcpus[0]->cpu, 1, 0, cpuid);
+    smbios.cpu_id[0] = cpuid[0];
+    smbios.cpu_id[1] = cpuid[3];
+    smbios.cpus = board->n_vcpus;
+    smbios.memory_below = pmap_below_4g(board->pmap);
+    smbios.memory_above = pmap_above_4g(board->pmap);
+    return smbios_build(&smbios, base, tables, anchor);
+}
+
+static void write_smbios(struct board *board, const struct vm_config *config)
+{
+    u8 tables[SMBIOS_MAX_SIZE], anchor[SMBIOS_ANCHOR_SIZE];
+    u32 base = PC_SMBIOS_TABLES + 32;
+    size_t size = pc_build_smbios(board, config, base, tables, anchor);
+    ram_write(board, gpa(PC_SMBIOS_TABLES), anchor, sizeof(anchor));
+    ram_write(board, gpa(base), tables, size);
+}
+
 u64 pc_write_tables(const struct pc *pc, struct board *board, const struct vm_config *config)
 {
     u8 tables[ACPI_MAX_SIZE];
@@ -153,6 +176,7 @@ u64 pc_write_tables(const struct pc *pc, struct board *board, const struct vm_co
     size_t size = acpi_build(&acpi, PC_ACPI_TABLES, tables);
     ram_write(board, gpa(PC_ACPI_TABLES), tables, size);
     write_mp(board, &acpi);
+    write_smbios(board, config);
     bios_rest_write(board);
     return PC_ACPI_TABLES;
 }

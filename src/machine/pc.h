@@ -55,6 +55,13 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
  * `firmware` is to start. After devices_reset; under the board lock. */
 void pc_reset(struct pc *pc, bool firmware);
 
+/* Where they look for SMBIOS's anchor (DSP0134, 5.2.1): its page, and the structures behind. */
+#define PC_SMBIOS_TABLES 0xf8000u
+
+/* Builds the SMBIOS structures for address `base`; returns their size, 0: too many texts. */
+size_t pc_build_smbios(const struct board *board, const struct vm_config *config, u32 base,
+                       u8 *tables, u8 *anchor);
+
 /* Writes what firmware would have left in guest memory: ACPI tables, MP tables, BIOS data.
  * Returns the RSDP's address. */
 u64 pc_write_tables(const struct pc *pc, struct board *board, const struct vm_config *config);

@@ -66,6 +66,7 @@ bool vm_reset(struct vm *vm, struct error *err)
     board_lock(&vm->board);
     devices_reset(&vm->board);
     pc_reset(&vm->pc, firmware);
+    firmware_start(&vm->pc, &vm->config, !vm->starts++);
     board_unlock(&vm->board);
     for (unsigned i = 0; i < vm->board.n_vcpus; i++) {
         struct vcpu *vcpu = vm->board.vcpus[i];
@@ -194,10 +195,10 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
     pc_create(&vm->pc, &vm->board, config, chars, vm->model.phys_bits);
     bool plugged = plugs_create(&vm->plugs, &config->plugs, &vm->board, vm->pc.pci, &vm->pc.gsi,
                                 vm->pc.dma, err);
-    if (plugged && config->firmware)
-        vm->pc.files = firmware_files_create(&vm->pc, &vm->board, &vm->config, &vm->plugs);
+    if (plugged)
+        vm->pc.files = firmware_files_create(&vm->pc, &vm->board, &vm->config, &vm->plugs, err);
     board_unlock(&vm->board);
-    if (!plugged)
+    if (!plugged || !vm->pc.files)
         return false;
     *failure = VM_HOST_FAILED;
     if (!run_create(vm, err))

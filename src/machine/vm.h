@@ -14,27 +14,43 @@
 #include "host/char/char.h"
 #include "host/loop.h"
 #include "machine/plugs.h"
+#include "machine/smbios.h"
 #include "platform/input.h"
 #include "platform/screen.h"
 
 #define VM_MAX_CPUS    64
 #define VM_MAX_ENGINES 8
 #define VM_MAX_SERIAL  2
+#define VM_MAX_BLOBS   16
 #define VM_MIN_MEMORY  (2 * MiB)
+
+/* A -fw_cfg: a file that the guest finds under a name. */
+struct fw_cfg_blob {
+    const char *name;
+    const char *text; /* NULL: what is in `path` */
+    const char *path;
+};
 
 /* What the user asked for. Strings must live as long as the VM. */
 struct vm_config {
-    const char *firmware;     /* an image for the reset vector; NULL: a kernel is started */
-    bool firmware_in_flash;   /* it is in a PLUG_FLASH; `firmware` only names it */
-    const char *boot_order;   /* of firmware: letters a, c, d, n; NULL: "cdn" */
-    bool boot_menu;           /* firmware asks on the console */
-    bool vga;                 /* a display adapter */
-    const char *vga_rom;      /* its BIOS, for firmware; NULL: none */
-    bool screen_on_serial;    /* firmware prints on the first serial line, too */
-    const char *kernel;       /* without firmware */
-    const char *initrd;       /* NULL: none */
-    const char *command_line; /* never NULL */
-    u64 memory;               /* bytes, a multiple of 4096 */
+    const char *firmware;   /* an image for the reset vector; NULL: a kernel is started */
+    bool firmware_in_flash; /* it is in a PLUG_FLASH; `firmware` only names it */
+    const char *boot_order; /* of firmware: letters a, c, d, n; NULL: "cdn" */
+    const char *boot_once;  /* the same for the first start only; NULL: as always */
+    bool boot_menu;         /* firmware asks on the console */
+    u16 boot_menu_wait;     /* for so many ms; 0: as firmware likes */
+    bool boot_strict;       /* nothing is tried that has no place in the order */
+    s32 boot_fail_wait;     /* ms after which firmware starts again; -1: never; 0: its own */
+    struct fw_cfg_blob blobs[VM_MAX_BLOBS];
+    unsigned n_blobs;
+    struct smbios_config smbios; /* what the user said; the rest is filled in */
+    bool vga;                    /* a display adapter */
+    const char *vga_rom;         /* its BIOS, for firmware; NULL: none */
+    bool screen_on_serial;       /* firmware prints on the first serial line, too */
+    const char *kernel;          /* without firmware */
+    const char *initrd;          /* NULL: none */
+    const char *command_line;    /* never NULL */
+    u64 memory;                  /* bytes, a multiple of 4096 */
     unsigned cpus;
     const char *cpu_model; /* NULL: the default */
     const char *engines[VM_MAX_ENGINES];

@@ -36,6 +36,7 @@ struct vm {
     struct kernel kernel;
     struct pc pc;
     struct plugs plugs;
+    unsigned starts; /* vm_reset's */
 
     enum board_request request; /* under the board lock */
     int exit_status;            /* under the board lock */

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import guests  # noqa: E402
@@ -46,11 +47,13 @@ def use(guest, ssh, args, data, directory):
     check("dd if=/dev/urandom of=/root/big bs=1M count=20 conv=fsync 2>/dev/null; md5sum < /root/big >"
           " /root/sum; echo 3 > /proc/sys/vm/drop_caches; md5sum < /root/big | diff - /root/sum &&"
           " echo same", "^same$")
+    check("/sbin/fstrim -v / || fstrim -v /", "bytes\\) trimmed")
     check("mount -o ro /dev/sr0 /mnt && md5sum < /mnt/data; umount /mnt",
           "^%s " % hashlib.md5(data).hexdigest())
     check("cat /proc/bus/input/devices", "AT Translated Set 2 keyboard")
     check("lspci -n 2>/dev/null || cat /sys/bus/pci/devices/*/device", "1111")
     check("dmesg | grep -cE 'BUG:|Oops|Call Trace|I/O error|ata[12].*(failed|exception)'; true", "^0$")
+    media(guest, args, check, directory)
     picture = os.path.join(directory, "screen.png")
     control = guest.control()
     control.call("screendump", filename=picture, format="png")
@@ -62,6 +65,35 @@ def use(guest, ssh, args, data, directory):
         raise system.Failure("the power button did nothing")
 
 
+def media(guest, args, check, directory):
+    """The disc is exchanged behind the guest's back, and then taken out though it is mounted."""
+    control = guest.control()
+    other = os.path.join(directory, "other")
+    os.mkdir(other)
+    cd = make_cd(other, b"another disc")
+    for rest in range(10, -1, -1):  # who looks at a disc locks the drive
+        try:
+            control.call("blockdev-change-medium", device="ide1-cd0", filename=cd)
+            break
+        except OSError as error:
+            if not rest or "is locked" not in str(error):
+                raise
+            time.sleep(1)
+    check("mount -o ro /dev/sr0 /mnt && cat /mnt/data", "^another disc")
+    try:
+        control.call("eject", device="ide1-cd0")
+        raise system.Failure("a locked drive opened")
+    except OSError as error:
+        if "is locked" not in str(error):
+            raise
+    check("umount /mnt 2>/dev/null; sleep 3; echo done", "^done$")
+    control.call("eject", device="ide1-cd0", force=True)
+    check("dd if=/dev/sr0 of=/dev/null count=1 2>&1; true", "No medium")
+    if control.events.count("DEVICE_TRAY_MOVED") < 3:
+        raise system.Failure("no word of the tray")
+    control.socket.close()
+
+
 def main():
     parser = guests.parser(__doc__)
     parser.add_argument("--timeout", type=float, default=300)
@@ -71,7 +103,7 @@ def main():
     data = os.urandom(3 << 20)
     with tempfile.TemporaryDirectory() as directory:
         disk, port = system.make_disk(directory, source, "qcow2"), machine.free_port()
-        words = ["-m", "512M", "-drive", "file=%s,format=qcow2,if=ide" % disk,
+        words = ["-m", "512M", "-drive", "file=%s,format=qcow2,if=ide,discard=unmap" % disk,
                  "-cdrom", make_cd(directory, data),
                  "-boot", "c",
                  "-nic", "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:%d-:22" % port]

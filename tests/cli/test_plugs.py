@@ -52,6 +52,29 @@ class Plugs(unittest.TestCase):
         self.refused(2, "give one", "-drive", flash, "-bios", self.disk)
         self.refused(2, "no room for all pflash drives", *(["-drive", flash] * 3))
 
+    def test_firmware_words(self):
+        for text, words in (
+                ("order 'x'", ("-boot", "x")), ("once 'cdna'", ("-boot", "once=cdna")),
+                ("strict", ("-boot", "strict=maybe")), ("reboot-timeout", ("-boot", "reboot-timeout=-2")),
+                ("'frob' is not supported", ("-boot", "frob=1")),
+                ("no name=NAME", ("-fw_cfg", "string=x")), ("no name=NAME", ("-fw_cfg", "n" * 56 + ",string=x")),
+                ("either string=TEXT or file=FILE", ("-fw_cfg", "name=opt/x")),
+                ("either string=TEXT or file=FILE", ("-fw_cfg", "opt/x,string=a,file=b")),
+                ("begin with type=N", ("-smbios", "serial=1")), ("no 'frob'", ("-smbios", "type=1,frob=1")),
+                ("has no value", ("-smbios", "type=1,serial")), ("hexadecimal", ("-smbios", "type=1,uuid=1")),
+                ("type 9 has no", ("-smbios", "type=9,x=1")),
+                ("not sockets x cores x threads", ("-smp", "4,sockets=3")),
+                ("not maxcpus", ("-smp", "2,maxcpus=4")), ("is not supported", ("-smp", "2,frob=4")),
+                ("the one machine is 'pc'", ("-machine", "microvm")),
+                ("the one machine is 'pc'", ("-machine", "pc,usb=on")),
+                ("'secret' is not supported", ("-object", "secret,id=s"))):
+            with self.subTest(words=words):
+                self.refused(2, text, *words)
+        self.refused(2, "/nowhere", "-fw_cfg", "name=opt/x,file=/nowhere")
+        self.refused(3, "not a kernel", "-smp", "4,sockets=2,cores=2", "-machine", "pc-i440fx-7.2,usb=off,accel=tcg",
+                     "-rtc", "base=utc,clock=vm,driftfix=slew", "-object", "rng-random,id=r,filename=/dev/urandom",
+                     "-boot", "order=c,once=d,menu=on,splash-time=100,strict=on,reboot-timeout=-1")
+
     def test_device(self):
         drive = ("-drive", "file=%s,format=raw,if=none,id=d" % self.disk)
         self.refused(2, "no drive=ID", "-device", "virtio-blk-pci")

@@ -148,12 +148,12 @@ class Errors(Run):
         self.assert_error(2, "maxmem", "run", "-m", "1G,maxmem=2G")
 
     def test_processors(self):
-        for count in ("0", "65", "x", "cpus=0", "sockets=2"):
+        for count in ("0", "65", "x", "cpus=0", "sockets=0", "cores=65", "sockets=33,cores=2"):
             self.assert_error(2, "^doppel: -smp: ", "run", "-smp", count)
 
     def test_engine(self):
         self.assert_error(2, "no engine 'warp'.*sim", "run", "-accel", "warp")
-        self.assert_error(2, "thread=multi", "run", "-accel", "tcg,thread=multi")
+        self.assert_error(2, "thread=many", "run", "-accel", "tcg,thread=many")
 
     def test_processor_model(self):
         kernel = self.kernel(HALT)

@@ -147,6 +147,8 @@ static void fake_disk_do(struct fake_disk *disk, struct block_request *request)
         memcpy(request->data, disk->data + request->offset, request->len);
     else if (request->op == BLOCK_WRITE)
         memcpy(disk->data + request->offset, request->data, request->len);
+    else if (request->op == BLOCK_DISCARD || request->op == BLOCK_WRITE_ZEROES)
+        memset(disk->data + request->offset, 0, request->len);
     else
         disk->flushes++;
 }

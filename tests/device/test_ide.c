@@ -352,6 +352,50 @@ static void test_dma(void **state)
     assert_int_equal(in8(t->f, t->bm + 2) & 7, 6);
 }
 
+static void trim(struct ide_test *t, const u64 *ranges, size_t size, u8 blocks)
+{
+    static const u32 prd[][2] = {{MEMORY, 0x80000400}};
+    ram_write(&t->f->board, gpa(MEMORY), (u8[1024]){0}, 1024);
+    ram_write(&t->f->board, gpa(MEMORY), ranges, size);
+    out8(t->f, ERROR, 1);
+    command_ext(t, 0x06, 0, blocks);
+    dma(t, prd, 1, false);
+}
+
+static void test_trim(void **state)
+{
+    struct ide_test *t = *state;
+    u16 words[256];
+    command(t, 0xec, 0, 0);
+    read_words(t, words, 256);
+    assert_int_equal(words[169], 0);
+    static const u64 ranges[] = {8ull << 48 | 100, 0, 1ull << 48 | (DISK_SECTORS - 1)};
+    trim(t, ranges, sizeof(ranges), 2);
+    assert_int_equal(in8(t->f, STATUS), DRDY | DSC | ERR); /* the disk cannot */
+    out8(t->f, t->bm, 0);
+    t->disk.block.discards = t->disk.slow = true;
+    command(t, 0xec, 0, 0);
+    read_words(t, words, 256);
+    assert_int_equal(words[169], 1);
+    assert_int_equal(words[105], 128);
+    trim(t, ranges, sizeof(ranges), 2);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(status(t), BSY);
+        answer(t, &t->disk);
+    }
+    expect_irq(t, DRDY | DSC);
+    out8(t->f, t->bm, 0);
+    for (unsigned i = 99; i < 109; i++)
+        assert_int_equal(t->disk.data[i * 512] | t->disk.data[i * 512 + 1],
+                         i == 99 || i == 108 ? (i * 128 & 0xff) | (i * 128 >> 8 & 0xff) : 0);
+    assert_int_equal(t->disk.data[t->disk.block.size - 4], 0);
+    static const u64 beyond[] = {2ull << 48 | (DISK_SECTORS - 1)};
+    trim(t, beyond, sizeof(beyond), 2);
+    expect_irq(t, DRDY | DSC | ERR);
+    out8(t->f, t->bm, 0);
+    t->disk.slow = false;
+}
+
 /* -- The CD-ROM drive -----------------------------------------------------------------------
  */
 
@@ -581,6 +625,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_multiple, setup, teardown),
         cmocka_unit_test_setup_teardown(test_slow, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dma, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_trim, setup, teardown),
         cmocka_unit_test_setup_teardown(test_attention, setup, teardown),
         cmocka_unit_test_setup_teardown(test_packet_data, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cd_read, setup, teardown),

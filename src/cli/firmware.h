@@ -1,0 +1,12 @@
+/* The options that tell firmware, and guests that look there, something: -boot, -fw_cfg,
+ * -smbios. */
+#pragma once
+
+#include "cli/options.h"
+
+bool firmware_set_boot(struct run_options *options, const char *value, struct error *err);
+bool firmware_add_blob(struct run_options *options, const char *value, struct error *err);
+/* -uuid, and -smbios type=1,uuid= */
+bool firmware_set_uuid(struct run_options *options, const char *option, const char *text,
+                       struct error *err);
+bool firmware_add_smbios(struct run_options *options, const char *value, struct error *err);
