@@ -54,6 +54,35 @@ static void test_findings(void **state)
     }
 }
 
+/* RDSEED is RDPID without F3. */
+static void test_rdseed(void **state)
+{
+    static const u8 rdseed[] = {0x0f, 0xc7, 0xf8}, rdpid[] = {0xf3, 0x48, 0x0f, 0xc7, 0xf8};
+    assert_int_equal(scan_at(1, rdseed, 3), 0);
+    assert_int_equal(scan_at(0, rdseed, 3),
+                     BIT(FOUND_RDTSCP)); /* F3 may be in the page before */
+    assert_int_equal(scan_at(9, rdpid, 5), BIT(FOUND_RDTSCP));
+}
+
+/* Where those instructions could begin. */
+static void test_places(void **state)
+{
+    static const u8 inside[] = {0xb8, 0x0f, 0xa2, 0, 0},
+                    prefixed[] = {0x90, 0x66, 0x48, 0x0f, 0xa2};
+    u16 places[4];
+    scan_at(100, inside, 5);
+    assert_int_equal(scan_places(page, BIT(FOUND_CPUID), places, 4), 1);
+    assert_int_equal(places[0], 101);
+    assert_int_equal(scan_places(page, BIT(FOUND_XGETBV), places, 4), 0);
+    scan_at(100, prefixed, 5);
+    assert_int_equal(scan_places(page, BIT(FOUND_CPUID), places, 4), 3);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(places[i], 101 + i);
+    assert_int_equal(scan_places(page, BIT(FOUND_CPUID), places, 2), 0); /* too many */
+    scan_at(0, prefixed + 1, 4);
+    assert_int_equal(scan_places(page, BIT(FOUND_CPUID), places, 4), 0); /* or one before */
+}
+
 /* An instruction across the end of the page is found with the bytes behind it. */
 static void test_joints(void **state)
 {
@@ -199,6 +228,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_findings),  cmocka_unit_test(test_joints),
+        cmocka_unit_test(test_rdseed),    cmocka_unit_test(test_places),
         cmocka_unit_test(test_promotion), cmocka_unit_test(test_rest),
         cmocka_unit_test(test_demotion),  cmocka_unit_test(test_backoff),
     };

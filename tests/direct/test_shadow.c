@@ -470,6 +470,100 @@ static void test_across_prefetched(void **state)
     }
 }
 
+/* -- Guards -------------------------------------------------------------------------------- */
+
+#define GUARDED_PAGES (GUARDS + 2)
+#define TRAPPED       0xa20f
+
+static u64 guarded_page(unsigned i)
+{
+    return FAR + (u64)i * 16 * PAGE_SIZE;
+}
+
+/* mov eax, TRAPPED; int3: CPUID begins at its second byte. */
+static void put_guarded(struct guest *g)
+{
+    static const u8 code[] = {0xb8, 0x0f, 0xa2, 0, 0, 0xcc};
+    for (unsigned i = 0; i < GUARDED_PAGES; i++) {
+        u64 pa = CODE_PA + (i + 1) * PAGE_SIZE;
+        memcpy(at(g, pa) + 16, code, sizeof(code));
+        map(g, guarded_page(i), pa | ALL);
+    }
+}
+
+/* How often the page is refused before it is executed; at most 100. */
+static unsigned visits(struct guest *g, unsigned i)
+{
+    unsigned n = 0;
+    while (n < 100 && !run(g, guarded_page(i) + 16, 0, 0)) {
+        assert_int_equal(g->answer, SHADOW_CODE);
+        n++;
+    }
+    if (n < 100) {
+        assert_int_equal(g->vcpu->cpu.gpr[RAX], TRAPPED);
+        assert_int_equal(g->vcpu->cpu.rip, guarded_page(i) + 16 + 6);
+    }
+    return n;
+}
+
+/* Who jumps there stops before: the page is not executable, or a guard stands there. */
+static void assert_stops(struct guest *g, u64 place)
+{
+    if (run(g, place, 0, 1)) {
+        assert_int_equal(g->stop.signal, SIGTRAP);
+        assert_int_equal(g->stop.code, 6);
+    } else {
+        assert_int_equal(g->answer, SHADOW_CODE);
+    }
+    assert_int_equal(g->vcpu->cpu.rip, place);
+    assert_int_equal(g->vcpu->cpu.gpr[RAX], 1);
+}
+
+static void assert_guarded(struct guest *g, unsigned i)
+{
+    assert_stops(g, guarded_page(i) + 17);
+}
+
+/* Pages that are visited often are executed, a few at a time, and are no less safe. */
+static void test_guards(void **state)
+{
+    struct guest *g = *state;
+    put_guarded(g);
+    assert_guarded(g, 0);
+    unsigned first = visits(g, 0);
+    if (g->cell.guards.refused) { /* by the host */
+        assert_int_equal(first, 100);
+        return;
+    }
+    assert_in_range(first, 2, 20);
+    assert_int_equal(visits(g, 0), 0);
+    for (unsigned i = 1; i < GUARDED_PAGES; i++)
+        assert_in_range(visits(g, i), 2, 20);
+    for (unsigned i = 0; i < GUARDED_PAGES; i++)
+        assert_guarded(g, i);
+    assert_int_equal(visits(g, GUARDED_PAGES - 1), 0);
+    assert_true(visits(g, 0) > 0); /* its guard was another's meanwhile */
+    invlpg(g, guarded_page(0));
+    assert_int_equal(visits(g, 0), 0); /* it comes back at once */
+    assert_guarded(g, 0);
+}
+
+/* Guards are of the code that they were placed for. */
+static void test_guards_rewritten(void **state)
+{
+    static const u8 cpuid[] = {0x0f, 0xa2};
+    const u64 pa = CODE_PA + PAGE_SIZE;
+    struct guest *g = *state;
+    put_guarded(g);
+    visits(g, 0);
+    memcpy(at(g, pa) + 64, cpuid, sizeof(cpuid));
+    g->world.findings[pa >> PAGE_SHIFT] = 0;
+    shadow_revoke(&g->shadow, &g->cell, pa >> PAGE_SHIFT, PROT_EXEC);
+    visits(g, 0);
+    assert_guarded(g, 0);
+    assert_stops(g, guarded_page(0) + 64);
+}
+
 int main(void)
 {
     if (!probe_direct())
@@ -488,6 +582,8 @@ int main(void)
         CASE(test_written_then_run),
         CASE(test_across),
         CASE(test_across_prefetched),
+        CASE(test_guards),
+        CASE(test_guards_rewritten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

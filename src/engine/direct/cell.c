@@ -333,5 +333,6 @@ void cell_destroy(struct cell *cell)
     close_one(cell->mapper.event);
     close_one(cell->status);
     close_one(cell->process);
+    guards_close(&cell->guards);
     cell->pid = -1;
 }

@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "engine/direct/frame.h"
+#include "engine/direct/guard.h"
 #include "engine/direct/mapper.h"
 #include "engine/direct/zygote.h"
 
@@ -40,6 +41,7 @@ struct cell {
     _Atomic u64 kicked; /* when a kick was sent that is not answered yet, ns; 0: none */
     u64 deadline;       /* ns to answer a kick */
     int block_file;
+    struct guards guards;
 };
 
 /* A new cell without guest pages, stopped and verified. */

@@ -18,15 +18,17 @@
 #include "x86/model.h"
 #include "x86/segment.h"
 
+#ifndef TRAP_PERF
+#define TRAP_PERF 6 /* asm-generic/siginfo.h */
+#endif
+
 /* How many instructions in a row the simulator does for a cell before the translator takes
  * over until the next kernel entry. */
 #define MAX_STEPS 8
 
-/* Runs through a page of code that must not run directly: how many instructions, and how often
- * between two kernel entries, before the translator takes over. Often is fine: each is charged
- * as a stop, and libcrypto has its busy helpers beside CPUID. */
-#define MAX_EXCURSION  256
-#define MAX_EXCURSIONS 400
+/* A run through a page of code that must not run directly: how many blocks of instructions,
+ * some 100 us of the simulator, before the translator takes over for a while. */
+#define MAX_EXCURSION 3000
 
 /* Every gfn that a pmap can have, see pmap.h. */
 #define MAX_FRAMES ((PMAP_MAX_RAM + 4 * GiB) / PAGE_SIZE)
@@ -273,10 +275,9 @@ static bool step_off_page(struct direct *d)
 {
     struct x86_cpu *c = d->world.cpu;
     u64 page = c->rip & PAGE_MASK;
-    if (d->excursions++ >= MAX_EXCURSIONS)
-        return false;
+    d->stats.excursions++;
     for (unsigned i = 0; i < MAX_EXCURSION; i++) {
-        step(d);
+        sim_run(d->vcpu);
         if (c->cpl != 3 || (c->rip & PAGE_MASK) != page || atomic_load(&c->attention))
             return true;
     }
@@ -328,7 +329,10 @@ static bool serve(struct direct *d, struct space *s, const struct stop *stop)
         }
         return true;
     case SIGTRAP:
-        serve_debug(d, stop);
+        if (stop->code == TRAP_PERF) /* a guard, be it one that is not needed any more */
+            step(d);
+        else
+            serve_debug(d, stop);
         return true;
     case SIGSEGV:
         if (stop->trap == VEC_PF)
@@ -401,9 +405,11 @@ static bool run_once(struct direct *d, struct space *s)
     compat_take(c, &stop);
     bool goes_on = serve(d, s, &stop);
     enum policy_cost cost = d->stats.batches != batches ? COST_MAPPING : COST_STOP;
-    if (!d->always && policy_direct(&s->policy, stop.cycles, cost, c->model->tsc_hz))
-        rest_begin(d, s);
-    return goes_on;
+    if (d->always ||
+        (!policy_direct(&s->policy, stop.cycles, cost, c->model->tsc_hz) && goes_on))
+        return goes_on;
+    rest_begin(d, s);
+    return true;
 }
 
 static void run_user(struct direct *d)
@@ -416,8 +422,12 @@ static void run_user(struct direct *d)
         if (!run_once(d, d->space))
             d->hold = true;
         in_a_row = d->stats.steps == steps + 1 ? in_a_row + 1 : 0;
-        if (in_a_row > MAX_STEPS)
+        if (in_a_row <= MAX_STEPS)
+            continue;
+        if (d->always)
             d->hold = true;
+        else
+            rest_begin(d, d->space);
     }
     d->stats.holds += d->hold;
     d->in_user = false;
@@ -584,6 +594,7 @@ static unsigned direct_counters(struct vcpu *vcpu, struct engine_counter *counte
         {"syscalls", d->stats.syscalls},
         {"faults", d->stats.faults},
         {"steps", d->stats.steps},
+        {"excursions", d->stats.excursions},
         {"holds", d->stats.holds},
         {"cells", d->stats.cells},
         {"cells_lost", d->stats.lost},
@@ -596,6 +607,7 @@ static unsigned direct_counters(struct vcpu *vcpu, struct engine_counter *counte
         {"pages_dropped", d->world.stats.dropped},
         {"pages_evicted", d->world.stats.evicted},
         {"regions_compared", d->world.stats.compared},
+        {"pages_guarded", d->world.stats.guarded},
     };
     unsigned n = 0;
     for (; n < ARRAY_LEN(all) && n < max; n++)

@@ -10,6 +10,7 @@
  *   frame.c             its registers
  *   mapper.c            its mappings, as orders
  *   shadow.c scan.c     which mappings, and which code
+ *   guard.c             breakpoints where code is that must not run
  *   compat.c            32-bit code: segment registers
  *   policy.c rest.c     who gets a cell, and when it is left for a while
  *   notes.c             what the translator tells: privilege changes, TLB flushes, code changed
@@ -113,10 +114,9 @@ struct direct {
         u64 used;        /* when a cell ran last, TSC */
         u64 allowed[16]; /* where the thread may run without, a cpu_set_t */
     } pin;
-    bool in_user;        /* user code ran when the translator asked last */
-    bool hold;           /* until the next kernel entry user code stays with the translator */
-    u32 hold_calls;      /* *watch.calls then */
-    unsigned excursions; /* since the last kernel entry, see direct.c */
+    bool in_user;   /* user code ran when the translator asked last */
+    bool hold;      /* until the next kernel entry user code stays with the translator */
+    u32 hold_calls; /* *watch.calls then */
     /* Kernel entries: CR2 and *watch.calls as they were at the last look. */
     u64 fault_seen;
     u32 calls_seen;
@@ -127,7 +127,8 @@ struct direct {
     struct cell *running; /* under kick_lock */
 
     struct {
-        u64 runs, kicks, syscalls, faults, steps, holds, cells, lost, promoted, demoted;
+        u64 runs, kicks, syscalls, faults, steps, excursions, holds, cells, lost, promoted,
+            demoted;
         u64 rests, batches, successors;
         u64 stays[N_STAYS]; /* user code that wanted a cell and could not have one */
     } stats;

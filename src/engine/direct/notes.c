@@ -336,7 +336,6 @@ static bool leaves(struct bt_watch *watch, struct x86_cpu *c)
     if (c->cpl != 3 || d->hold_calls != *watch->calls) {
         d->hold = false;
         d->hold_calls = *watch->calls;
-        d->excursions = 0;
     }
     if (c->cpl != 3) {
         note_entries(d, c, d->in_user);

@@ -70,15 +70,71 @@ static u16 look(const u8 *p, u64 left)
     }
 }
 
+static bool is_prefix(u8 byte)
+{
+    switch (byte) {
+    case 0x26:
+    case 0x2e:
+    case 0x36:
+    case 0x3e:
+    case 0x64 ... 0x67:
+    case 0xf0:
+    case 0xf2:
+    case 0xf3:
+        return true;
+    default:
+        return (byte & 0xf0) == 0x40;
+    }
+}
+
+/* The first of the bytes before `escape` that may be prefixes. */
+static const u8 *first_prefix(const u8 *page, const u8 *escape)
+{
+    while (escape > page && is_prefix(escape[-1]))
+        escape--;
+    return escape;
+}
+
+/* The findings of what begins with the escape at `p`, with any prefixes. */
+static u16 look_at(const u8 *page, const u8 *p)
+{
+    u16 found = look(p + 1, (u64)(page + PAGE_SIZE - p - 1));
+    if (found != BIT(FOUND_RDTSCP) || p[1] != 0xc7)
+        return found;
+    /* Without F3 before it, RDSEED. */
+    const u8 *first = first_prefix(page, p);
+    return first == page || memchr(first, 0xf3, (size_t)(p - first)) ? found : 0;
+}
+
+static const u8 *next_escape(const u8 *page, const u8 *p)
+{
+    return p < page + PAGE_SIZE ? memchr(p, ESCAPE, (size_t)(page + PAGE_SIZE - p)) : NULL;
+}
+
 u16 scan_page(const u8 *page)
 {
-    const u8 *end = page + PAGE_SIZE, *p = page;
     u16 found = BIT(SCAN_DONE);
-    while (p < end && (p = memchr(p, ESCAPE, (size_t)(end - p)))) {
-        p++;
-        found |= look(p, (u64)(end - p));
-    }
+    for (const u8 *p = page; (p = next_escape(page, p)); p++)
+        found |= look_at(page, p);
     return found;
+}
+
+unsigned scan_places(const u8 *page, u16 findings, u16 *places, unsigned max)
+{
+    unsigned n = 0;
+    for (const u8 *p = page; (p = next_escape(page, p)); p++) {
+        if (!(look_at(page, p) & findings))
+            continue;
+        const u8 *first = first_prefix(page, p);
+        if (first == page)
+            return 0;
+        for (; first <= p; first++) {
+            if (n == max)
+                return 0;
+            places[n++] = (u16)(first - page);
+        }
+    }
+    return n;
 }
 
 u16 scan_joint(const u8 bytes[4])

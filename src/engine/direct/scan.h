@@ -34,6 +34,11 @@ extern const char *const scan_names[N_FINDINGS];
 /* The findings of the 4096 bytes at `page`, with SCAN_DONE. */
 u16 scan_page(const u8 *page);
 
+/* The offsets at which an instruction of those findings could begin, with or without what may
+ * be its prefixes. Returns their number; 0: there are more than `max`, or one could begin in
+ * the page before. */
+unsigned scan_places(const u8 *page, u16 findings, u16 *places, unsigned max);
+
 /* The last two bytes of a page and the first two of the one behind it in the address space: the
  * findings of what begins in the one and ends in the other. */
 u16 scan_joint(const u8 bytes[4]);

@@ -276,8 +276,9 @@ static u16 find_across(const struct shadow *shadow, const struct shadow_world *w
     return found;
 }
 
-static bool is_good_code(const struct shadow *shadow, struct shadow_world *w, struct gfn frame,
-                         u64 va)
+/* What speaks against executing the page. */
+static u16 code_refused(const struct shadow *shadow, struct shadow_world *w, struct gfn frame,
+                        u64 va)
 {
     const u8 *page = pmap_page(w->pmap, frame);
     u16 found = w->findings[frame.v];
@@ -285,10 +286,7 @@ static bool is_good_code(const struct shadow *shadow, struct shadow_world *w, st
         access_watch_code(w->vcpu, frame); /* first: whoever writes from here on tells us */
         found = w->findings[frame.v] = scan_page(page);
     }
-    found = (found | find_across(shadow, w, va, page)) & refused_findings(shadow, w, va);
-    for (unsigned i = 0; i < N_FINDINGS; i++)
-        w->stats.refused_code[i] += found >> i & 1;
-    return !found;
+    return (found | find_across(shadow, w, va, page)) & refused_findings(shadow, w, va);
 }
 
 /* What the cell may do with the page that the walk found, beside what it asked for. */
@@ -303,7 +301,7 @@ static enum shadow_answer judge(const struct shadow *shadow, struct shadow_world
     page->offset = pmap_file_offset(w->pmap, pmap_page(w->pmap, page->frame));
     page->rights = PROT_READ;
     if (access == ACCESS_EXEC) {
-        if (!is_good_code(shadow, w, page->frame, va))
+        if (code_refused(shadow, w, page->frame, va))
             return SHADOW_CODE;
         page->rights |= PROT_EXEC;
         return SHADOW_MAPPED;
@@ -441,6 +439,46 @@ static enum shadow_answer run_orders(struct shadow *shadow, struct cell *cell, s
     return mapper_run(&cell->mapper) == 1 ? SHADOW_STEP : SHADOW_LOST;
 }
 
+/* Takes the guards of the oldest pages until `n` are nobody's; first those pages lose their
+ * mappings, or a cell that goes on running could use both. */
+static bool free_guards(struct shadow *shadow, struct cell *cell, unsigned n)
+{
+    u64 victim;
+    while ((victim = guards_victim(&cell->guards, n))) {
+        struct region *r = find(shadow, victim);
+        if (r)
+            drop_page(shadow, cell, r, (unsigned)(victim >> PAGE_SHIFT) % REGION_PAGES);
+        guards_release(&cell->guards, victim);
+    }
+    int orders = (int)cell->mapper.n;
+    return !orders || mapper_run(&cell->mapper) == orders;
+}
+
+/* A page that must not be executed as it is may be with guards, if it is wanted often. */
+static enum shadow_answer guard_code(struct shadow *shadow, struct shadow_world *w,
+                                     struct cell *cell, u64 va, struct page *page)
+{
+    const u8 *bytes = pmap_page(w->pmap, page->frame);
+    u64 address = va & PAGE_MASK;
+    u16 places[GUARDS], refused = code_refused(shadow, w, page->frame, va);
+    for (unsigned i = 0; i < N_FINDINGS; i++)
+        w->stats.refused_code[i] += refused >> i & 1;
+    if (!guards_wanted(&cell->guards, address) ||
+        find_across(shadow, w, va, bytes) & refused_findings(shadow, w, va))
+        return SHADOW_CODE;
+    unsigned n = scan_places(bytes, refused, places, GUARDS);
+    if (!n)
+        return SHADOW_CODE;
+    guards_release(&cell->guards, address); /* of what stood there before */
+    if (!free_guards(shadow, cell, n))
+        return SHADOW_LOST;
+    if (!guards_place(&cell->guards, cell->pid, address, places, n))
+        return SHADOW_CODE;
+    w->stats.guarded++;
+    page->rights |= PROT_EXEC;
+    return SHADOW_MAPPED;
+}
+
 /* The region of `va`, made new if the tables above it changed. */
 static struct region *region_for(struct shadow *shadow, struct shadow_world *w,
                                  struct cell *cell, u64 va, const u64 path[3])
@@ -496,6 +534,8 @@ enum shadow_answer shadow_fault(struct shadow *shadow, struct shadow_world *w,
     if (!look_up(w, table, va, access, &found, &page.entry))
         return SHADOW_FAULT;
     enum shadow_answer answer = judge(shadow, w, &found, va, access, &page);
+    if (answer == SHADOW_CODE)
+        answer = guard_code(shadow, w, cell, va, &page);
     if (answer != SHADOW_MAPPED)
         return answer;
     struct region *r = region_for(shadow, w, cell, va, path);

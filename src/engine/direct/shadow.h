@@ -48,7 +48,7 @@ struct shadow_world {
     u16 *findings; /* by gfn: what scan_page found; 0: not scanned */
     u64 *writable; /* by gfn, a bit: may be mapped writable in some cell */
     struct {
-        u64 faults, pages, dropped, evicted, compared;
+        u64 faults, pages, dropped, evicted, compared, guarded;
         u64 refused_code[N_FINDINGS]; /* how often, for this */
     } stats;
 };
