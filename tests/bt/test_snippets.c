@@ -226,6 +226,11 @@ struct snippet {
       "$8, %rdi; push (%rdi); push %rdi; push 8(%rdi); mov 8(%rsp), %rbp; pop "                \
       "%r11; pop %r10; pop %r9; setc 5(%rdi); mov %gs:8, %r12; mov %gs:16, "                   \
       "%r13; mov %gs:8(%rcx), %r14; mov 0x200100, %r15; add %r15, 0x200108; hlt")              \
+    /* RIP-relative beside FS and GS: another address each time. */                            \
+    X(shared_rip, "mov %gs:-0x100000(%rip), %rax; movw $7, %gs:-0xfffe0(%rip); mov "           \
+                  "%gs:-0x100000(%rip), %rcx; add %fs:-0x100000(%rip), %rcx; add %rcx, "       \
+                  "%fs:-0xfffe0(%rip); testw $0xff01, %gs:-0xfffe7(%rip); mov "                \
+                  "%gs:-0x100000(%rip), %rdx; setz %bl; hlt")                                  \
     X(shared_over_page,                                                                        \
       "mov %rsp, %rcx; andq $-4096, %rsp; add $20, %rsp; push %rax; push %rcx; "               \
       "push %rdx; push %rbx; push %r10; mov 8(%rsp), %r8; mov 16(%rsp), %r9; "                 \

@@ -124,7 +124,8 @@ static void note_operand(struct scan *s, unsigned i, unsigned size, bool write)
         if (page_left(address) < size)
             return;
     } else {
-        one.low = g->disp;
+        /* A RIP-relative one in a segment with a base: RIP is another at each instruction. */
+        one.low = g->base == BASE_RIP ? (s64)operand_constant(g) : g->disp;
         if (g->base < 16) {
             one.base = s->reg[g->base].number;
             one.low += s->reg[g->base].added;

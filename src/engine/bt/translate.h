@@ -154,8 +154,9 @@ void check_hoisted(struct translation *t);
 bool keeps_r10(const struct guest_insn *g);
 
 /* -- Memory (translate_mem.c) */
-/* Is the linear address of the operand the same each time, and which? */
+/* Is the linear address of the operand the same each time? */
 bool operand_is_constant(const struct guest_insn *g);
+/* The offset in its segment of an operand without registers, or with RIP alone. */
 u64 operand_constant(const struct guest_insn *g);
 /* Must an access through the segment be checked, and its base added? */
 bool segment_is_checked(u32 mode, unsigned seg);
