@@ -189,16 +189,22 @@ void tlb_flush_local(struct x86_cpu *c)
     flush_used(c, c->tlb_use.local);
 }
 
-void tlb_drop(struct x86_cpu *c)
+static void empty(struct x86_cpu *c)
 {
     stlb_forget_all(c);
     flush_used(c, c->tlb_use.local);
     flush_used(c, c->tlb_use.global);
 }
 
+void tlb_drop(struct x86_cpu *c)
+{
+    c->tlb_use.drops++;
+    empty(c);
+}
+
 void tlb_flush_all(struct x86_cpu *c)
 {
-    tlb_drop(c);
+    empty(c);
     for (unsigned i = 0; i < ARRAY_LEN(c->tlb_use.regions); i++)
         c->tlb_use.regions[i] = 0;
     for (unsigned half = 0; half < 2; half++) {

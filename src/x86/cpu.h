@@ -107,6 +107,7 @@ struct x86_tlb_use {
     struct {
         u64 first, last;
     } large[2];
+    u64 drops; /* how often the pmap changed: for translations that engines keep elsewhere */
 };
 
 /*

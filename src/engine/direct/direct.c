@@ -176,12 +176,25 @@ static void compare(struct direct *d, struct space *s)
     notes_watch(d);
 }
 
+/* Frames were given back to the host, or became something else than RAM. */
+static void serve_drops(struct direct *d)
+{
+    d->drops = d->world.cpu->tlb_use.drops;
+    for (unsigned i = 0; i < MAX_SPACES; i++) {
+        struct space *s = &d->spaces[i];
+        if (s->has_cell && !s->cell.dead)
+            shadow_recheck(&s->shadow, &d->world, &s->cell);
+    }
+}
+
 /* Everything noted is done, and the cell exists. */
 static bool prepare(struct direct *d, struct space *s)
 {
     struct notes *notes = &d->notes;
     if (notes->n_frames || notes->all_frames)
         serve_frames(d);
+    if (d->drops != d->world.cpu->tlb_use.drops)
+        serve_drops(d);
     if (s->has_cell && !s->cell.dead) {
         if (s->generation != d->generation)
             compare(d, s);

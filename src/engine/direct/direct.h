@@ -106,6 +106,7 @@ struct direct {
     struct space *space;  /* of the present CR3; NULL: to be looked for */
     u64 clock;            /* counts changes of address space */
     u64 generation;       /* counts what invalidates more than a page */
+    u64 drops; /* changes of the pmap that the cells know of, see struct x86_tlb_use */
     struct notes notes;
     bool always;                  /* -accel direct,always=on */
     bool narrow_tried, no_narrow; /* the host's cells for 32-bit code: probed; none */

@@ -125,6 +125,24 @@ void shadow_invalidate(struct shadow *shadow, struct shadow_world *w, struct cel
         drop_page(shadow, cell, r, (unsigned)(va >> PAGE_SHIFT) % REGION_PAGES);
 }
 
+/* A frame keeps its place in the memory file (pmap.h), so only its flags count. */
+static bool is_allowed(const struct pmap *pmap, u64 frame, int rights)
+{
+    const u64 there = PMAP_PRESENT | PMAP_RAM;
+    u64 flags = pmap_flags(pmap, gfn(frame));
+    return (flags & there) == there && !(rights & PROT_WRITE && flags & (PMAP_ROM | PMAP_CODE));
+}
+
+void shadow_recheck(struct shadow *shadow, struct shadow_world *w, struct cell *cell)
+{
+    for (struct region *r = shadow->oldest; r; r = r->newer) {
+        for (unsigned page = 0; page < REGION_PAGES; page++) {
+            if (r->rights[page] && !is_allowed(w->pmap, r->frame[page], r->rights[page]))
+                drop_page(shadow, cell, r, page);
+        }
+    }
+}
+
 void shadow_revoke(struct shadow *shadow, struct cell *cell, u64 frame, int rights)
 {
     for (struct region *r = shadow->oldest; r; r = r->newer) {

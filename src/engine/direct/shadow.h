@@ -72,6 +72,9 @@ void shadow_invalidate(struct shadow *shadow, struct shadow_world *world, struct
 /* Compares everything with the guest's tables at CR3. Returns the pages dropped. */
 u64 shadow_compare(struct shadow *shadow, struct shadow_world *world, struct cell *cell);
 
+/* The pmap changed: what a frame no longer allows goes. */
+void shadow_recheck(struct shadow *shadow, struct shadow_world *world, struct cell *cell);
+
 /* A frame's pages lose `rights` (PROT_WRITE: code is watched on it; PROT_EXEC: it was written).
  */
 void shadow_revoke(struct shadow *shadow, struct cell *cell, u64 frame, int rights);
