@@ -62,11 +62,13 @@ bool compat_read_tls(struct x86_cpu *c, struct pmap *pmap, struct tls *tls)
     return is_present(tls, c->seg[SEG_FS].sel) && is_present(tls, c->seg[SEG_GS].sel);
 }
 
-/* A selector that user code loaded by itself: what the guest's own table says. */
+/* A selector that user code loaded by itself: what the guest's own table says. What it does not
+ * have was the host's, and leaves the register as it was. */
 static void load_selector(struct x86_cpu *c, enum x86_seg_reg seg, u16 selector)
 {
     jmp_buf unwind;
     c->unwind = &unwind;
+    c->insn_rip = c->rip; /* where a selector that the table lacks leaves it */
     if (!setjmp(unwind))
         x86_seg_load(c, seg, selector);
 }
