@@ -14,6 +14,7 @@
 #include "device/virtio/blk.h"
 #include "device/virtio/console.h"
 #include "device/virtio/net.h"
+#include "device/virtio/p9.h"
 #include "device/virtio/pci.h"
 #include "device/virtio/rng.h"
 #include "memory/pmap.h"
@@ -23,7 +24,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 
 #define MEMORY      (4 * MiB)
 #define FIRST_SLOT  2
-#define DEVICES     5
+#define DEVICES     6
 #define RING_SIZE   16
 #define RINGS       0x10000ull /* queue q of device d: 1 KiB each from here */
 #define DISK        (1 * MiB)
@@ -38,6 +39,9 @@ struct world {
     struct block block;
     struct net_port net;
     struct chardev chardev;
+    struct share share;
+    struct share_request *messages[MAX_WAITING];
+    unsigned n_messages;
     struct block_request *waiting[MAX_WAITING];
     unsigned n_waiting;
     u32 mood; /* of the back ends */
@@ -99,6 +103,29 @@ static void net_send(void *back, const void *frame, size_t len,
         net_receive(&world->net, frame, len, offload);
 }
 
+static void share_answer(struct world *world, struct share_request *request)
+{
+    u32 len = request->in_len < request->out_size ? request->in_len : request->out_size;
+    memcpy(request->out, request->in, len);
+    request->out_len = world->mood & 4 ? 0 : len;
+    request->done(request);
+}
+
+static void share_drain(void *back)
+{
+    struct world *world = back;
+    while (world->n_messages)
+        share_answer(world, world->messages[--world->n_messages]);
+}
+
+static void share_submit(void *back, struct share_request *request)
+{
+    struct world *world = back;
+    if (world->n_messages == MAX_WAITING)
+        share_drain(world);
+    world->messages[world->n_messages++] = request;
+}
+
 static void char_write(void *back, const u8 *data, size_t len) {}
 
 static void fill_entropy(void *opaque, void *buf, size_t len)
@@ -135,6 +162,8 @@ static void world_init(struct world *world)
                                    .sends_tso = true,
                                    .receives_csum = true};
     world->chardev = (struct chardev){.write = char_write};
+    world->share = (struct share){share_submit, share_drain, world};
+    const struct virtio_p9_config p9 = {.share = &world->share, .tag = "share", .slot = 7};
     const struct virtio_blk_config blk = {.block = &world->block, .queues = 2, .slot = 2};
     const struct virtio_net_config net = {.port = &world->net, .slot = 3};
     const struct virtio_balloon_config balloon = {.free_page_reporting = true, .slot = 4};
@@ -145,6 +174,7 @@ static void world_init(struct world *world)
     ensure(world->balloon);
     ensure(virtio_console_create(board, world->pci, &world->chardev, 5));
     ensure(virtio_rng_create(board, world->pci, (struct entropy){.fill = fill_entropy}, 6));
+    ensure(virtio_p9_create(board, world->pci, &p9));
     board_lock(board);
     pci_host_assign(world->pci);
     board_unlock(board);
@@ -266,6 +296,8 @@ static void outside(struct world *world, const struct step *step)
     world->mood = step->small;
     world->block.takes_parts = world->mood & 8;
     complete_one(world);
+    if (world->n_messages)
+        share_answer(world, world->messages[--world->n_messages]);
     net_receive(&world->net, frame, 14 + step->value % (sizeof(frame) - 14), NULL);
     size_t room =
         world->chardev.can_receive ? world->chardev.can_receive(world->chardev.front) : 0;

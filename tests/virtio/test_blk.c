@@ -470,6 +470,13 @@ static void test_no_status(void **state)
     driver_offer(driver, 0, driver_chain(driver, 0, &in, 1, false));
     driver_notify(driver, 0);
     assert_true(driver_read(driver, driver->common + COMMON_STATUS, 1) & 64);
+    /* What was offered behind it stays where it is. */
+    driver_start(driver, F_FLUSH, 1);
+    driver_offer(driver, 0, driver_chain(driver, 0, &in, 1, false));
+    offer(driver, 0, T_FLUSH, 0, NULL, 0);
+    driver_notify(driver, 0);
+    assert_true(driver_read(driver, driver->common + COMMON_STATUS, 1) & 64);
+    assert_int_equal(driver_used_index(driver, 0), 0);
     /* Data outside RAM: an error of that request alone. */
     driver_start(driver, F_FLUSH, 1);
     u64 header = driver_alloc(driver, 16), status = driver_alloc(driver, 1);

@@ -151,7 +151,7 @@ static void handle(struct virtio_balloon *balloon, unsigned queue, bool reportin
             /* Deflated pages come back by being touched. */
             virtq_push(&balloon->chain, 0);
         }
-    } while (virtq_want_notify(&balloon->virtio.queues[queue], true));
+    } while (virtio_more(&balloon->virtio, queue));
     virtio_signal(&balloon->virtio, queue);
 }
 

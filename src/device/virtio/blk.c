@@ -19,8 +19,9 @@
 #define ALIGN    4096 /* of buffers, for direct I/O */
 #define SPARES   4    /* whole buffers that are kept: fresh ones cost a page fault a page */
 
-#define PARTS_BYTES (16 * MiB) /* at most at a time, that a disk is not taken by one request   \
-                                */
+#define PARTS_BYTES                                                                            \
+    (16 * MiB) /* at most at a time, that a disk is not taken by one request                   \
+                */
 
 #define SIDE_LIMIT 64u       /* segments in one discard or write-zeroes request */
 #define SIDE_BYTES (2 * GiB) /* largest segment of those */
@@ -443,7 +444,7 @@ static void process(struct virtio_blk *blk, unsigned queue)
                 break;
             }
         } while (process_one(blk, queue));
-    } while (!blk->starved && virtq_want_notify(q, true));
+    } while (!blk->starved && virtio_more(&blk->virtio, queue));
     virtio_signal(&blk->virtio, queue);
 }
 

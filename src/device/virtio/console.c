@@ -52,7 +52,7 @@ static void console_notify(void *device, unsigned queue)
             transmit(console);
             virtq_push(&console->chain, 0);
         }
-    } while (virtq_want_notify(&console->virtio.queues[TRANSMIT], true));
+    } while (virtio_more(&console->virtio, TRANSMIT));
     virtio_signal(&console->virtio, TRANSMIT);
 }
 
@@ -62,7 +62,7 @@ static size_t console_can_receive(void *front)
     struct virtio_console *console = front;
     struct virtq *queue = &console->virtio.queues[RECEIVE];
     if (!virtio_pop(&console->virtio, RECEIVE, &console->chain)) {
-        if (!virtio_live(&console->virtio) || !virtq_want_notify(queue, true) ||
+        if (!virtio_more(&console->virtio, RECEIVE) ||
             !virtio_pop(&console->virtio, RECEIVE, &console->chain))
             return 0;
     }

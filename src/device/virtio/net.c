@@ -116,7 +116,7 @@ static void notify_transmit(struct virtio_net *net)
             transmit(net, &net->chain);
             virtq_push(&net->chain, 0);
         }
-    } while (virtq_want_notify(queue, true));
+    } while (virtio_more(&net->virtio, TRANSMIT));
     virtio_signal(&net->virtio, TRANSMIT);
 }
 

@@ -81,7 +81,7 @@ static void p9_notify(void *device, unsigned queue)
         while (virtio_pop(&p9->virtio, queue, &p9->chain))
             if (!start(p9))
                 virtq_push(&p9->chain, 0);
-    } while (virtq_want_notify(&p9->virtio.queues[queue], true));
+    } while (virtio_more(&p9->virtio, queue));
     virtio_signal(&p9->virtio, queue);
 }
 

@@ -27,7 +27,7 @@ static void rng_notify(void *device, unsigned queue)
             bool put = virtq_put(&rng->chain, 0, data, len);
             virtq_push(&rng->chain, put ? (u32)len : 0);
         }
-    } while (virtq_want_notify(&rng->virtio.queues[queue], true));
+    } while (virtio_more(&rng->virtio, queue));
     virtio_signal(&rng->virtio, queue);
 }
 

@@ -31,6 +31,11 @@ bool virtio_pop(struct virtio *virtio, unsigned queue, struct virtq_chain *chain
     return false;
 }
 
+bool virtio_more(struct virtio *virtio, unsigned queue)
+{
+    return virtio_live(virtio) && virtq_want_notify(&virtio->queues[queue], true);
+}
+
 void virtio_signal(struct virtio *virtio, unsigned queue)
 {
     if (virtio_live(virtio) && virtq_wants_interrupt(&virtio->queues[queue]))

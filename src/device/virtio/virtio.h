@@ -98,6 +98,9 @@ static inline bool virtio_live(const struct virtio *virtio)
 
 /* virtq_pop, but a malformed ring puts the device into the state of needing a reset. */
 bool virtio_pop(struct virtio *virtio, unsigned queue, struct virtq_chain *chain);
+/* Asks the driver for notifications. True: chains came while they were off, so that the caller
+ * must look again, and virtio_pop will find them or fail; never of a device that has failed. */
+bool virtio_more(struct virtio *virtio, unsigned queue);
 /* Interrupts the driver if it wants that after chains were pushed. */
 void virtio_signal(struct virtio *virtio, unsigned queue);
 /* The device changed its configuration. */
