@@ -135,6 +135,88 @@ static void test_user(void **state)
     card_destroy(&card);
 }
 
+/* -- Fragments ----------------------------------------------------------------------------- */
+
+#define PING_DATA 3000 /* with the ICMP header, a multiple of 8 */
+
+static void put16(u8 *at, unsigned value)
+{
+    at[0] = (u8)(value >> 8);
+    at[1] = (u8)value;
+}
+
+static u16 sum16(const u8 *data, size_t len)
+{
+    u32 sum = 0;
+    for (size_t i = 0; i < len; i += 2)
+        sum += (u32)(data[i] << 8 | data[i + 1]);
+    sum = (sum & 0xffff) + (sum >> 16);
+    return (u16) ~(sum + (sum >> 16));
+}
+
+/* A piece of a ping from 10.0.2.15 to 10.0.2.2. */
+static void send_piece(struct card *card, u16 id, const u8 *ping, unsigned from, unsigned to)
+{
+    static const u8 head[34] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x52, 0x54, 0,
+                                0x12, 0x34, 0x56, 8,    0,    0x45, 0,    0,    0,
+                                0,    0,    0,    0,    64,   1,    0,    0,    10,
+                                0,    2,    15,   10,   0,    2,    2};
+    u8 frame[NET_MAX_FRAME];
+    memcpy(frame, head, sizeof(head));
+    memcpy(frame + sizeof(head), ping + from, to - from);
+    put16(frame + 16, 20 + to - from);
+    put16(frame + 18, id);
+    put16(frame + 20, from / 8 | (to < PING_DATA ? 0x2000 : 0));
+    put16(frame + 24, sum16(frame + 14, 20));
+    card_send(card, frame, sizeof(head) + to - from);
+}
+
+static void make_ping(u8 *ping, u16 sequence)
+{
+    memset(ping, sequence, PING_DATA);
+    memset(ping, 0, 8);
+    ping[0] = 8;
+    put16(ping + 6, sequence);
+    put16(ping + 2, sum16(ping, PING_DATA));
+}
+
+/* The gateway answers a ping that came in pieces, in any order, once it is whole. */
+static void test_fragments(void **state)
+{
+    struct card card;
+    const struct net_config config = {.kind = NET_USER};
+    static const unsigned orders[][3] = {{0, 1, 2}, {2, 1, 0}, {1, 2, 0}};
+    static const unsigned cuts[] = {0, 1480, 2400, PING_DATA};
+    u8 ping[PING_DATA];
+    card_create(&card, &config);
+    for (u16 i = 0; i < ARRAY_LEN(orders); i++) {
+        unsigned before = card_frames(&card);
+        make_ping(ping, i + 1);
+        for (unsigned k = 0; k < 3; k++) {
+            assert_int_equal(card_frames(&card), before);
+            send_piece(&card, i, ping, cuts[orders[i][k]], cuts[orders[i][k] + 1]);
+        }
+        assert_true(wait_for(&card, before + 1, NULL));
+    }
+    /* Pieces that overlap, a hole, a last piece that is not the last. */
+    unsigned before = card_frames(&card);
+    send_piece(&card, 77, ping, 0, 1480);
+    send_piece(&card, 77, ping, 1472, PING_DATA);
+    send_piece(&card, 78, ping, 0, 1480);
+    send_piece(&card, 78, ping, 1488, PING_DATA);
+    send_piece(&card, 79, ping, 0, 1480);
+    send_piece(&card, 79, ping, 2400, 2408);
+    send_piece(&card, 79, ping, 2400, PING_DATA);
+    for (u16 id = 100; id < 200; id++)
+        send_piece(&card, id, ping, 8, 1480);
+    assert_int_equal(card_frames(&card), before);
+    make_ping(ping, 9);
+    send_piece(&card, 300, ping, 0, 1480);
+    send_piece(&card, 300, ping, 1480, PING_DATA);
+    assert_true(wait_for(&card, before + 1, NULL));
+    card_destroy(&card);
+}
+
 static void test_forward_taken(void **state)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000001)};
@@ -234,6 +316,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_user),
+        cmocka_unit_test(test_fragments),
         cmocka_unit_test(test_forward_taken),
         cmocka_unit_test(test_stream),
         cmocka_unit_test(test_stream_nonsense),

@@ -17,6 +17,7 @@
 
 #include "base/ensure.h"
 #include "base/log.h"
+#include "host/net/fragments.h"
 #include "host/net/frame.h"
 #include "host/net/net.h"
 #include "host/thread.h"
@@ -54,6 +55,7 @@ struct user {
     struct user_timer *timers;
     struct pollfd *fds; /* [0] is wake_fd; what libslirp asked for follows */
     unsigned n_fds, max_fds;
+    struct fragments *fragments;
     u8 whole[NET_MAX_FRAME]; /* a frame with its checksum */
 };
 
@@ -73,10 +75,16 @@ static void user_send(void *opaque, const void *frame, size_t len,
                       const struct net_offload *offload)
 {
     struct user *user = opaque;
+    const u8 *whole = user->whole;
     memcpy(user->whole, frame, len);
     frame_checksum(user->whole, len, offload);
+    if (fragments_is_one(whole, len)) {
+        whole = fragments_take(user->fragments, whole, &len, clock_now(&user->board->clock));
+        if (!whole)
+            return;
+    }
     /* A segmented packet goes in as the one large packet that it is. */
-    slirp_input(user->slirp, user->whole, (int)len);
+    slirp_input(user->slirp, whole, (int)len);
     /* What it did may be something to wait for. */
     wake(user);
 }
@@ -287,6 +295,7 @@ static void user_destroy(struct net_back *back)
     }
     if (user->wake_fd >= 0)
         close(user->wake_fd);
+    fragments_destroy(user->fragments);
     free(user->fds);
     free(user);
 }
@@ -364,6 +373,7 @@ struct net_back *net_user_create(const struct net_config *config, struct board *
     user->board = board;
     user->wake_fd = -1;
     user->last = &user->first;
+    user->fragments = fragments_create();
     user->back.ops = &user_ops;
     user->back.port = (struct net_port){
         .send = user_send,
