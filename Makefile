@@ -72,8 +72,23 @@ test-setup:
 	@tools/setup.sh build test
 	@$(MAKE) --no-print-directory build SANITIZE=$(SANITIZE)
 
+# Each fuzz target led by coverage, for SECONDS_EACH; ONE="net qcow2" takes only those. What it finds
+# is a file that the target takes as an argument.
+SECONDS_EACH ?= 600
+ONE ?= devices net p9 qcow2 qmp virtio x86
+fuzz:
+	@tools/setup.sh build test fuzz
+	@[ -f build-fuzz/build.ninja ] || CC=clang meson setup build-fuzz -Dlibfuzzer=true \
+		-Db_sanitize=address,undefined -Doptimization=1 >/dev/null
+	@ninja -C build-fuzz -j $(JOBS) --quiet $(ONE:%=fuzz/fuzz_%)
+	@cd build-fuzz && for one in $(ONE); do mkdir -p corpus/$$one && \
+		fuzz/fuzz_$$one -max_total_time=$(SECONDS_EACH) -timeout=20 -max_len=4096 -print_final_stats=1 \
+		corpus/$$one 2>fuzz_$$one.log && tail -n 6 fuzz_$$one.log | sed "s/^/$$one: /" || \
+		{ tail -n 40 fuzz_$$one.log; exit 1; }; done
+
 bench: test-setup guest
 	@bench/bench.py --build $(BUILD) --guests $(GUESTS) $(ARGS)
+	@bench/pv.py --build $(BUILD) --guests $(GUESTS)
 
 # A whole Debian system: start, disk, network, compiler.
 bench-disk: test-setup disk
@@ -99,4 +114,4 @@ clean:
 	rm -rf build build-*
 
 .PHONY: all sanitized build program run guest guests others disk try-disk userland check check-long test-setup \
-	bench bench-disk bench-debian format install clean
+	fuzz bench bench-disk bench-debian format install clean

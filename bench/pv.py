@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What each of KVM's paravirtual features gains, with 2 virtual processors: time without it / time with it.
 
-usage: bench/pv.py [--engine bt] [--runs N] [--one-core] [--doppel PATH] [--guests DIR]
+usage: bench/pv.py [--engine bt] [--runs N] [--one-core] [--build DIR] [--guests DIR]
 
 --one-core gives both processors one core of the host, as an overcommitted host does. Each round boots
 the guest once as it is and once without each feature; a ratio is the median of the rounds' ratios.
@@ -24,7 +24,8 @@ TIMEOUT = 120
 
 def measure(args, initrd, model, cores):
     kernel = os.path.join(args.guests, "cloud", "vmlinuz")
-    words = guests.command(args.engine, args.doppel, kernel, initrd, "console=ttyS0 quiet", "256M", 2, ["-cpu", model])
+    doppel = os.path.join(args.build, "doppel")
+    words = guests.command(args.engine, doppel, kernel, initrd, "console=ttyS0 quiet", "256M", 2, ["-cpu", model])
     done = guests.boot(cores + words, TIMEOUT)
     found = {}
     for line in done.output.splitlines():
@@ -41,7 +42,7 @@ def main():
     parser.add_argument("--engine", default="bt")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--one-core", action="store_true")
-    parser.add_argument("--doppel", default="build/doppel")
+    parser.add_argument("--build", default="build")
     parser.add_argument("--guests", default="build/guest")
     args = parser.parse_args()
     cores = ["taskset", "-c", "0"] if args.one_core else []

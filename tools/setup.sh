@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a target needs, and only those that are missing.
 #
-# usage: tools/setup.sh build|test|guest|disk|bench|format ...
+# usage: tools/setup.sh build|test|guest|disk|bench|fuzz|format ...
 #
 # Works as root (a container) or through sudo. When nothing is missing it takes no privileges, no
 # network and a few milliseconds, so every make target may call it. It is also the list of what
@@ -13,6 +13,7 @@ packages_test='stress-ng libsqlite3-dev python3 clang-format qemu-system-x86 qem
 packages_guest='cpio apt dpkg seabios'
 packages_disk='mmdebstrap uidmap fakeroot fdisk e2fsprogs qemu-utils openssh-client seabios'
 packages_bench='iperf3'
+packages_fuzz='clang libclang-rt-14-dev'
 packages_format='clang-format'
 
 wanted=
@@ -23,9 +24,10 @@ for group in "$@"; do
     guest) wanted="$wanted $packages_guest" ;;
     disk) wanted="$wanted $packages_disk" ;;
     bench) wanted="$wanted $packages_bench" ;;
+    fuzz) wanted="$wanted $packages_fuzz" ;;
     format) wanted="$wanted $packages_format" ;;
     *)
-        echo "setup.sh: unknown group '$group' (build, test, guest, disk, bench, format)" >&2
+        echo "setup.sh: unknown group '$group' (build, test, guest, disk, bench, fuzz, format)" >&2
         exit 2
         ;;
     esac
