@@ -69,7 +69,7 @@ static bool pending(const struct bt *bt, u32 mask)
 static bool attention(const struct bt *bt)
 {
     bool open = bt->vcpu->cpu.rflags & FLAG_IF;
-    return unlikely(pending(bt, open ? ~0u : ~ATTN_INTR));
+    return unlikely(pending(bt, open ? ~0u : ~(u32)ATTN_INTR));
 }
 
 /* Does every access, or the very next instruction, need a look that translations do not take?
