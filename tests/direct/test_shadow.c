@@ -354,10 +354,33 @@ static void test_eviction(void **state)
     }
     for (u64 page = 0; page < pages; page += 16)
         assert_loads(g, 0x10000000 + page * PAGE_SIZE, page);
-    assert_true(g->shadow.pages <= 60000);
+    assert_true(g->shadow.runs <= 60000);
     assert_true(g->world.stats.evicted > 0);
     assert_loads(g, 0x10000000, 0);
     assert_loads(g, 0x10000000 + (pages - 1) * PAGE_SIZE, pages - 1);
+}
+
+/* Neighbours in the guest's memory are one mapping of the host: more pages than it has
+ * mappings. */
+static void test_runs(void **state)
+{
+    struct guest *g = *state;
+    const u64 pages = 65536, first = 0x8000000;
+    g->free = 0x2000000;
+    for (u64 page = 0; page < pages; page++) {
+        map(g, 0x10000000 + page * PAGE_SIZE, (first + page * PAGE_SIZE) | ALL);
+        put(g, first + page * PAGE_SIZE, page);
+    }
+    for (u64 page = 0; page < pages; page += 8)
+        assert_loads(g, 0x10000000 + page * PAGE_SIZE, page);
+    assert_int_equal(g->world.stats.evicted, 0);
+    assert_true(g->shadow.pages >= pages && g->shadow.runs < 1000);
+    /* A page of their middle moves: that makes two more. */
+    u64 runs = g->shadow.runs;
+    map(g, 0x10100000, (first + 77 * PAGE_SIZE) | ALL);
+    invlpg(g, 0x10100000);
+    assert_loads(g, 0x10100000, 77);
+    assert_int_equal(g->shadow.runs, runs + 2);
 }
 
 static void test_collides(void **state)
@@ -570,19 +593,13 @@ int main(void)
         return 77;
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_accessed_and_dirty),
-        CASE(test_rights),
-        CASE(test_invalidated),
-        CASE(test_flushed),
-        CASE(test_same_cr3),
-        CASE(test_large_pages),
-        CASE(test_eviction),
-        CASE(test_collides),
-        CASE(test_rewritten_code),
-        CASE(test_written_then_run),
-        CASE(test_across),
-        CASE(test_across_prefetched),
-        CASE(test_guards),
+        CASE(test_accessed_and_dirty), CASE(test_rights),
+        CASE(test_invalidated),        CASE(test_flushed),
+        CASE(test_same_cr3),           CASE(test_large_pages),
+        CASE(test_eviction),           CASE(test_runs),
+        CASE(test_collides),           CASE(test_rewritten_code),
+        CASE(test_written_then_run),   CASE(test_across),
+        CASE(test_across_prefetched),  CASE(test_guards),
         CASE(test_guards_rewritten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,8 +12,9 @@
 
 #define ADDRESS_MASK (bits_low(52) & PAGE_MASK)
 
-/* Runs that fit the host's table of mappings (vm.max_map_count is 65530) with some to spare. */
-#define MAX_PAGES 60000
+/* Runs of pages that fit the host's table of mappings (vm.max_map_count is 65530) with some to
+ * spare. */
+#define MAX_RUNS 60000
 
 /* -- Regions
  * ---------------------------------------------------------------------------------------
@@ -66,6 +67,7 @@ static void forget(struct shadow *shadow, struct region *r)
     else
         shadow->newest = r->older;
     shadow->pages -= r->mapped;
+    shadow->runs -= r->runs;
     free(r);
 }
 
@@ -101,6 +103,22 @@ static void drop_page(struct shadow *shadow, struct cell *cell, struct region *r
     r->rights[page] = 0;
     r->mapped--;
     shadow->pages--;
+    r->runs++; /* it may have been in the middle */
+    shadow->runs++;
+}
+
+/* The host merges neighbours of equal rights whose places in the memory file continue, as those
+ * of frames that continue do but for some ends of 2 MiB. */
+static void count_runs(struct shadow *shadow, struct region *r)
+{
+    unsigned runs = 0;
+    for (unsigned page = 0; page < REGION_PAGES; page++) {
+        bool joins = page && r->rights[page] == r->rights[page - 1] &&
+                     r->frame[page] == r->frame[page - 1] + 1;
+        runs += r->rights[page] && !joins;
+    }
+    shadow->runs = shadow->runs - r->runs + runs;
+    r->runs = (u16)runs;
 }
 
 static void drop_region(struct shadow *shadow, struct cell *cell, struct region *r)
@@ -207,12 +225,13 @@ static void compare_region(struct shadow *shadow, struct shadow_world *w, struct
         drop_region(shadow, cell, r);
         return;
     }
-    if (!table)
-        return;
-    for (unsigned page = 0; page < REGION_PAGES; page++) {
+    u16 before = r->mapped;
+    for (unsigned page = 0; table && page < REGION_PAGES; page++) {
         if (r->rights[page] && differs(r->entry[page], load(&table[page])))
             drop_page(shadow, cell, r, page);
     }
+    if (r->mapped != before)
+        count_runs(shadow, r);
 }
 
 u64 shadow_compare(struct shadow *shadow, struct shadow_world *w, struct cell *cell)
@@ -373,7 +392,8 @@ static void note(struct shadow *shadow, struct region *r, unsigned number,
     r->frame[number] = (u32)page->frame.v;
 }
 
-/* Of small pages: each may be an order of its own. */
+/* Of small pages: each may be an order of its own. A whole region, which is asked for often,
+ * has as many as find room. */
 #define MAX_WINDOW 128
 
 /* The pages around a fault: more of them each time the region is asked for. A large page is one
@@ -385,7 +405,8 @@ static void choose_window(const struct region *r, unsigned number, enum x86_acce
                     : is_large(r)         ? (r->faults ? REGION_PAGES : 64)
                     : r->faults < 2       ? 16
                     : r->faults < 3       ? 64
-                                          : MAX_WINDOW;
+                    : r->faults < 4       ? MAX_WINDOW
+                                          : REGION_PAGES;
     *first = (unsigned)align_down(number, size);
     *last = *first + size;
 }
@@ -432,11 +453,11 @@ static bool is_worth(const struct shadow *shadow, struct shadow_world *w, struct
     return judge(shadow, w, &found, address_of(r, page), access, out) == SHADOW_MAPPED;
 }
 
-/* Room for `pages` more in the host's table: the oldest regions go. */
+/* Room for a region more in the host's table: the oldest ones go. */
 static void make_room(struct shadow *shadow, struct shadow_world *w, struct cell *cell,
                       const struct region *keep)
 {
-    while (shadow->pages > MAX_PAGES - REGION_PAGES && shadow->oldest != keep) {
+    while (shadow->runs > MAX_RUNS - REGION_PAGES && shadow->oldest != keep) {
         w->stats.evicted += shadow->oldest->mapped;
         drop_region(shadow, cell, shadow->oldest);
     }
@@ -537,6 +558,7 @@ static void order_around(struct shadow *shadow, struct shadow_world *w, struct c
         w->stats.pages++;
     }
     order_run(cell, &run);
+    count_runs(shadow, r);
 }
 
 enum shadow_answer shadow_fault(struct shadow *shadow, struct shadow_world *w,

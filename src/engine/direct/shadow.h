@@ -28,6 +28,7 @@ struct region {
     u32 frame[REGION_PAGES];      /* gfn */
     u8 rights[REGION_PAGES];      /* PROT_*; 0: not mapped */
     u16 mapped;                   /* pages */
+    u16 runs;                     /* mappings of the host at most, see shadow.c */
     u16 faults;                   /* how often it was asked for: prefetch grows */
 };
 
@@ -37,6 +38,7 @@ struct shadow {
     struct region *slot[SHADOW_SLOTS];
     struct region *oldest, *newest;
     u64 pages;   /* mapped */
+    u64 runs;    /* of all regions */
     bool huge;   /* ever held a piece of a page of 1 GiB */
     bool narrow; /* for 32-bit code too, which lies below 4 GiB */
 };
