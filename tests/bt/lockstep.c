@@ -245,14 +245,24 @@ static const u8 *code_now(struct lockstep *l)
     return page ? page + (where.v & ~PAGE_MASK) : NULL;
 }
 
-/* RDRAND and RDSEED, without prefixes but REX or 66. */
-static bool is_random(const u8 *code)
+/*
+ * Instructions whose result is the processor's own, without prefixes but REX or 66: RDRAND and
+ * RDSEED; the XSAVE family, which may leave out what is initial but need not know that it is
+ * (SDM vol. 1, 13.6).
+ */
+static bool is_free(const u8 *code)
 {
     if (!code || page_left((u64)code) < 5)
         return false;
     while (*code == 0x66 || (*code & 0xf0) == 0x40)
         code++;
-    return code[0] == 0x0f && code[1] == 0xc7 && code[2] >= 0xf0;
+    if (code[0] != 0x0f)
+        return false;
+    bool memory = code[2] < 0xc0;
+    unsigned extension = code[2] >> 3 & 7;
+    if (code[1] == 0xae)
+        return memory && (extension == 4 || extension == 6); /* XSAVE, XSAVEOPT */
+    return code[1] == 0xc7 && (memory ? extension == 4 || extension == 5 : extension >= 6);
 }
 
 static void take_step(struct lockstep *l)
@@ -304,7 +314,7 @@ static void run_trial(struct lockstep *l)
     /* The first half of an instruction that ends the trial is taken back with the rest. */
     if (!setjmp(l->stop)) {
         bool rounds = false;
-        while (l->n < MAX_STEPS && !pending_own(c) && !is_random(l->step[l->n].code)) {
+        while (l->n < MAX_STEPS && !pending_own(c) && !is_free(l->step[l->n].code)) {
             sim_step(l->vcpu);
             note_results(l);
             l->n++;

@@ -41,6 +41,30 @@ struct snippet {
     "; push $8; lea 1f(%rip), %rax; push %rax; iretq; nop; 1: pushfq; mov %ss, %edx;"          \
     "dec %ebx; jnz 2b; hlt"
 
+/* A good image at 204000h, and what makes XRSTORS and XRSTOR, or XSAVES, refuse it. */
+#define CLEAR_HEADER(at) "mov $" #at "+512, %edi; xor %eax, %eax; mov $8, %ecx; rep stosq;"
+#define XSAVE_FAULT(X, name, insn, damage)                                                     \
+    X(name,                                                                                    \
+      CLEAR_HEADER(0x204000) "vmovups (%rbx), %ymm1; fninit; mov $7, %eax; xor %edx, %edx; "   \
+                             "mov $0x204000, "                                                 \
+                             "%edi; xsaves64 (%rdi); vxorps %ymm1, %ymm1, %ymm1; stc; " damage \
+                             "; " insn " (%rdi); hlt")
+#define XSAVE_FAULTS(X)                                                                        \
+    XSAVE_FAULT(X, xsave_misaligned, "xsave64", "lea 8(%rdi), %rdi")                           \
+    XSAVE_FAULT(X, xrstor_misaligned, "xrstor64", "lea 8(%rdi), %rdi")                         \
+    XSAVE_FAULT(X, xsave_page, "xsave64", "lea 0xe00(%rdi), %rdi")                             \
+    XSAVE_FAULT(X, xsave_hole, "xsaves64", "mov $0x3ffe00, %edi")                              \
+    XSAVE_FAULT(X, xrstor_hole, "xrstors64", "mov $0x400000, %edi")                            \
+    XSAVE_FAULT(X, xrstor_component, "xrstor64", "movb $0x80, 513(%rdi)")                      \
+    XSAVE_FAULT(X, xrstor_layout, "xrstors64", "movb $0x80, 521(%rdi)")                        \
+    XSAVE_FAULT(X, xrstors_layout, "xrstors64", "movb $3, 520(%rdi)")                          \
+    XSAVE_FAULT(X, xrstors_standard, "xrstors64", "movq $0, 520(%rdi)")                        \
+    XSAVE_FAULT(X, xrstor_standard, "xrstor64", "movq $0, 520(%rdi)")                          \
+    XSAVE_FAULT(X, xrstor_reserved, "xrstor64", "movb $1, 540(%rdi)")                          \
+    XSAVE_FAULT(X, xrstor_mxcsr, "xrstor64", "movb $3, 512(%rdi); orl $0x10000, 24(%rdi)")     \
+    XSAVE_FAULT(X, xrstor_limited, "xrstor64",                                                 \
+                "mov $3, %eax; xor %ecx, %ecx; xsetbv; mov $7, %eax")
+
 #define SNIPPETS(X)                                                                            \
     X(registers, "mov $5, %eax; add %rcx, %rax; lea 3(%rax,%rdx,4), %rdi; imul $7, %rdi, %r8;" \
                  "xchg %r8, %r10; add %r11, %r10; bswap %r11; shl $3, %r9; setc %r11b;"        \
@@ -270,6 +294,42 @@ struct snippet {
       "24(%rbx); mov 24(%rbx), %r11; add %r11, %r10; mov 32(%rbx), %r10b; mov "                \
       "%r10w, %r11w; mov %r11d, 40(%rbx); movsd 8(%rbx), %xmm1; mov 16(%rbx), "                \
       "%r11; addsd 24(%rbx), %xmm1; add %r11, %r11; mov %r11, %r12; hlt")                      \
+    X(xsave, CLEAR_HEADER(0x204000) CLEAR_HEADER(0x204400)                                     \
+                 CLEAR_HEADER(0x204800) "movl $0x3f80, (%rbx); ldmxcsr (%rbx); vmovups "       \
+                                        "(%rbx), %ymm1; vmovups (%rsi), "                      \
+                                        "%ymm12; fninit; fldpi; mov $-1, %rax; mov $-1, "      \
+                                        "%rdx; movabs $0x1122334455667788, "                   \
+                                        "%rcx; mov $0x204000, %edi; xsave64 (%rdi); lea "      \
+                                        "0x400(%rdi), %r10; xsavec64 "                         \
+                                        "(%r10); lea 0x800(%rdi), %r11; xsaves64 (%r11); "     \
+                                        "vzeroall; fld1; fld1; movl "                          \
+                                        "$0x1f80, (%rbx); ldmxcsr (%rbx); xrstors64 (%r11); "  \
+                                        "fstpl 8(%rbx); vmovups %ymm12, "                      \
+                                        "32(%rbx); mov $5, %eax; xor %edx, %edx; xrstor64 "    \
+                                        "(%r10); xor %eax, %eax; xrstor64 "                    \
+                                        "(%rdi); mov $6, %eax; xrstor64 (%rdi); mov $3, "      \
+                                        "%eax; xsave64 0xc00(%rdi); "                          \
+                                        "stmxcsr (%rbx); hlt")                                 \
+    X(fxsave, "movl $0x3f80, (%rbx); ldmxcsr (%rbx); movups (%rbx), %xmm1; movups (%rsi), "    \
+              "%xmm12; fninit; fldpi; fxsave64 0x100(%rbx); pxor %xmm12, %xmm12; fld1; "       \
+              "fxrstor64 0x100(%rbx); movups %xmm12, 32(%rbx); fstpl 8(%rbx); stc; fxrstor64 " \
+              "8(%rbx); hlt")                                                                  \
+    X(fxrstor_mxcsr, "fxsave64 0x100(%rbx); orl $0x10000, 0x118(%rbx); stc; fxrstor64 "        \
+                     "0x100(%rbx); hlt")                                                       \
+    X(fxsave_fast,                                                                             \
+      "mov $0xc0000080, %ecx; rdmsr; bts $14, %eax; wrmsr; movups (%rbx), %xmm1; "             \
+      "fxsave64 0x100(%rbx); pxor %xmm1, %xmm1; fxrstor64 0x100(%rbx); hlt")                   \
+    XSAVE_FAULTS(X)                                                                            \
+    X(xsave_off,                                                                               \
+      "mov %cr4, %rax; btr $18, %rax; mov %rax, %cr4; stc; mov $7, %eax; xor %edx, "           \
+      "%edx; xsave64 0x2000(%rsi); hlt")                                                       \
+    X(xsave_ts, "mov %cr0, %rax; bts $3, %rax; mov %rax, %cr0; stc; mov $7, %eax; xor %edx, "  \
+                "%edx; mov $0x204000, %edi; xsaves64 (%rdi); hlt")                             \
+    X(xsaves_user,                                                                             \
+      CLEAR_HEADER(0x204000) USER_DATA TO_USER(                                                \
+          0x202) "vmovups (%rbx), %ymm1; mov $0x204000, %edi; mov $7, %eax; xor %edx, %edx; "  \
+                 "xsavec64 (%rdi); xrstor64 (%rdi); xsaves64 (%rdi); "                         \
+                 "hlt")                                                                        \
     X(vectors_over_io, /* C code runs, and the simulator's, with all vector state in use */    \
       "movl $0x7f80, (%rbx); ldmxcsr (%rbx); vmovups (%rbx), %ymm1; vmovups 32(%rsi), %ymm12;" \
       "fninit; fldpi; fld1; out %al, $0x80; vpaddd %ymm1, %ymm12, %ymm3; fadd %st(1), %st;"    \

@@ -19,6 +19,11 @@
     X(selectors, "mov %cs, %eax; mov %ss, %r10d; mov %ds, %rcx; mov %fs, %r11")                \
     X(bases, "swapgs; rdfsbase %rax; wrfsbase %rax; rdgsbase %r10; wrgsbase %r10")             \
     X(time, "rdtsc; rdtscp")                                                                   \
+    X(vectors,                                                                                 \
+      "mov $0x204200, %edi; xor %eax, %eax; mov $8, %ecx; rep stosq; vmovups (%rbx), %ymm1; "  \
+      "mov $0x204000, %edi; mov $-1, %eax; mov %eax, %edx; "                                   \
+      "xsaves64 (%rdi); xrstors64 (%rdi); xsavec64 (%rdi); xrstor64 (%rdi); fxsave64 "         \
+      "1024(%rdi); fxrstor64 1024(%rdi)")                                                      \
     X(verify, "mov $0x10, %eax; verw %ax; lea 1f(%rip), %rdx; verw (%rdx); jmp 2f;"            \
               "1: .word 0x10; 2:")
 

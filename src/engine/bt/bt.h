@@ -147,6 +147,7 @@ struct site {
     u8 string;         /* CALLOUT: enum string_kind, a repeated one with elements of `size` */
     u8 seg, adsize;    /* of its source; of its addresses */
     u32 decoded;       /* CALLOUT: in bt->decoded; 0: the simulator decodes it */
+    bool swapped : 1;  /* RAX and RDX are in hot->spill */
     bool vectors;      /* CALLOUT: touches vector state, which must be home */
     u16 mnemonic;      /* ZydisMnemonic: the reason in the statistics */
     s32 stack;         /* SITE_EXIT: by how much RSP was moved */
@@ -182,11 +183,17 @@ struct adapted {
 #define GENERATIONS    8          /* of TUs: when all is full, the oldest goes */
 #define POINTERS       8          /* host addresses that a TU keeps at a time */
 
-/* Where the guest's vector and x87 state is. */
+/*
+ * Where the guest's vector and x87 state is. SAVED: in cpu.fpu, for C code, while the x87
+ * registers are still the guest's; which of the other components are in their initial state is
+ * known, and put back as such: XSAVE and its kind tell the guest (SDM vol. 1, 13.6).
+ */
 enum vectors_place {
-    VECTORS_IN_PLACE, /* in the registers */
-    VECTORS_SAVED,    /* in cpu.fpu, for C code; x87 registers are still the guest's */
-    VECTORS_HOME,     /* in cpu.fpu, for who may change it */
+    VECTORS_IN_PLACE,   /* in the registers */
+    VECTORS_HOME,       /* in cpu.fpu, for who may change it */
+    VECTORS_SAVED_ZERO, /* SSE and AVX are initial */
+    VECTORS_SAVED_SSE,  /* AVX is */
+    VECTORS_SAVED,
 };
 
 /* -- What translated code reaches through GS

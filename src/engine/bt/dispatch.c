@@ -29,14 +29,16 @@ void vectors_save(struct bt *bt)
                      : "+m"(*fpu)
                      : "m"(mxcsr), "a"(XCR0_X87 | XCR0_SSE | XCR0_AVX), "d"(0)
                      : "memory");
+    bt->hot->vectors = fpu->xstate_bv & XCR0_AVX   ? VECTORS_SAVED
+                       : fpu->xstate_bv & XCR0_SSE ? VECTORS_SAVED_SSE
+                                                   : VECTORS_SAVED_ZERO;
     fpu->xstate_bv = XCR0_X87 | XCR0_SSE | XCR0_AVX;
-    bt->hot->vectors = VECTORS_SAVED;
 }
 
 void vectors_home(struct bt *bt)
 {
     vectors_save(bt);
-    if (bt->hot->vectors == VECTORS_SAVED)
+    if (bt->hot->vectors != VECTORS_HOME)
         __asm__ volatile("fninit");
     bt->hot->vectors = VECTORS_HOME;
 }

@@ -34,6 +34,10 @@ bool fault_handle(struct trap *trap, int signal, siginfo_t *info, ucontext_t *co
     if (!site)
         return false;
     bt->stats.host_faults++;
+    if (site->swapped) {
+        regs[REG_RAX] = (greg_t)bt->hot->spill[0];
+        regs[REG_RDX] = (greg_t)bt->hot->spill[1];
+    }
     const void *const *stubs = site->kind == SITE_POLL ? bt->stubs.stop : bt->stubs.simulate;
     regs[REG_R11] = site - bt->sites;
     regs[REG_RIP] = (greg_t)stubs[site->flags_saved];

@@ -70,17 +70,21 @@ static u8 vex_last(unsigned vvvv, bool wide, enum vex_prefix prefix)
     return (u8)((~vvvv & 15) << 3 | (wide ? 4u : 0u) | prefix);
 }
 
-/* vmovaps xmm, gs:[xmm]; vinsertf128 ymm, ymm, gs:[ymm_hi], 1 */
-static void put_vector_load(struct bt *bt, struct emit *e, unsigned reg)
+/* vmovaps xmm, gs:[xmm] */
+static void put_xmm_load(struct bt *bt, struct emit *e, unsigned reg)
 {
-    const struct x86_fpu *fpu = &bt_cpu(bt)->fpu;
-    unsigned high = reg < 8 ? 0x80 : 0;
-    const u8 move[] = {0x65, 0xc5, (u8)(high | vex_last(0, false, VEX_NONE)), 0x28};
-    const u8 insert[] = {0x65, 0xc4, (u8)(high | 0x63), vex_last(reg, true, VEX_66), 0x18};
+    const u8 move[] = {0x65, 0xc5, (u8)((reg < 8 ? 0x80 : 0) | vex_last(0, false, VEX_NONE)),
+                       0x28};
     emit_bytes(e, move, sizeof(move));
-    emit_modrm(e, reg, bt_mem(bt, &fpu->xmm[reg]));
+    emit_modrm(e, reg, bt_mem(bt, &bt_cpu(bt)->fpu.xmm[reg]));
+}
+
+/* vinsertf128 ymm, ymm, gs:[ymm_hi], 1 */
+static void put_ymm_load(struct bt *bt, struct emit *e, unsigned reg)
+{
+    const u8 insert[] = {0x65, 0xc4, reg < 8 ? 0xe3 : 0x63, vex_last(reg, true, VEX_66), 0x18};
     emit_bytes(e, insert, sizeof(insert));
-    emit_modrm(e, reg, bt_mem(bt, &fpu->ymm_hi[reg]));
+    emit_modrm(e, reg, bt_mem(bt, &bt_cpu(bt)->fpu.ymm_hi[reg]));
     emit_byte(e, 1);
 }
 
@@ -90,19 +94,31 @@ static void put_vector_load(struct bt *bt, struct emit *e, unsigned reg)
  */
 static void put_vectors_restore(struct bt *bt, struct emit *e)
 {
+    static const u8 vzeroupper[] = {0xc5, 0xf8, 0x77}, vzeroall[] = {0xc5, 0xfc, 0x77};
     struct host_mem vectors = bt_mem(bt, &bt->hot->vectors);
-    emit_compare_memory(e, 1, vectors, VECTORS_SAVED);
+    emit_compare_memory(e, 1, vectors, VECTORS_HOME);
     u8 *in_place = emit_jump_if_later(e, CC_B);
-    u8 *saved = emit_jump_if_later(e, CC_E);
+    u8 *saved = emit_jump_if_later(e, CC_NE);
     emit_const(e, RDX, 0);
     emit_const(e, RAX, XCR0_X87 | XCR0_SSE | XCR0_AVX);
     emit_rm(e, 8, 0x0fae, 5, bt_mem(bt, &bt_cpu(bt)->fpu));
-    u8 *done = emit_jump_later(e);
+    u8 *restored = emit_jump_later(e);
     emit_bind(e, saved, emit_here(e));
+    emit_compare_memory(e, 1, vectors, VECTORS_SAVED_SSE);
+    u8 *zero = emit_jump_if_later(e, CC_B);
     for (unsigned reg = 0; reg < 16; reg++)
-        put_vector_load(bt, e, reg);
+        put_xmm_load(bt, e, reg);
+    u8 *sse = emit_jump_if_later(e, CC_E);
+    for (unsigned reg = 0; reg < 16; reg++)
+        put_ymm_load(bt, e, reg);
+    u8 *avx = emit_jump_later(e);
+    emit_bind(e, zero, emit_here(e));
+    emit_bytes(e, vzeroall, sizeof(vzeroall));
+    emit_bind(e, sse, emit_here(e));
+    emit_bytes(e, vzeroupper, sizeof(vzeroupper));
+    emit_bind(e, avx, emit_here(e));
     emit_rm(e, 4, 0x0fae, 2, bt_mem(bt, &bt_cpu(bt)->fpu.mxcsr));
-    emit_bind(e, done, emit_here(e));
+    emit_bind(e, restored, emit_here(e));
     emit_store8_imm(e, vectors, VECTORS_IN_PLACE);
     emit_bind(e, in_place, emit_here(e));
 }

@@ -444,7 +444,8 @@ static void make_inline(struct translation *t, struct guest_insn *g)
         else if (g->mnemonic == ZYDIS_MNEMONIC_VERW)
             set_flags(g, FLAGS_STATUS, FLAG_ZF);
         else
-            set_flags(g, g->mnemonic == ZYDIS_MNEMONIC_PUSHFQ ? FLAGS_STATUS : 0, 0);
+            set_flags(g, g->memory || g->mnemonic == ZYDIS_MNEMONIC_PUSHFQ ? FLAGS_STATUS : 0,
+                      0);
     }
 }
 

@@ -211,6 +211,10 @@ void system_leave_if_attention(struct translation *t, const struct site *site);
 /* `to` := RFLAGS without RF and VM; flags are saved. */
 void system_rflags(struct translation *t, unsigned to, unsigned scratch);
 
+/* -- FXSAVE and the XSAVE family (translate_xstate.c) */
+bool xstate_in_line(const struct x86_model *model, const struct guest_insn *g, u32 mode);
+void translate_xstate(struct translation *t);
+
 /* -- Changes of mode (translate_gate.c) */
 bool gate_in_line(const struct bt *bt, const struct guest_insn *g, u32 mode);
 void translate_gate(struct translation *t);

@@ -5,7 +5,6 @@
  */
 #include "engine/bt/translate.h"
 
-#include "base/ensure.h"
 #include "x86/model.h"
 
 /* Opcode and /n of the immediate group 1 with a 32-bit immediate. */
@@ -310,7 +309,8 @@ bool system_in_line(const struct bt *bt, const struct guest_insn *g, u32 mode)
     case ZYDIS_MNEMONIC_RDTSCP:
         return (kernel || (mode & MODE_TSC)) && x86_has(model, FEAT_RDTSCP);
     default:
-        return mode_is_64bit(mode) && long_in_line(model, g, kernel);
+        return xstate_in_line(model, g, mode) ||
+               (mode_is_64bit(mode) && long_in_line(model, g, kernel));
     }
 }
 
@@ -351,8 +351,10 @@ void translate_system(struct translation *t)
     case ZYDIS_MNEMONIC_MOV:
         read_control(t);
         break;
-    default:
-        ensure(translation_insn(t)->mnemonic == ZYDIS_MNEMONIC_POPFQ);
+    case ZYDIS_MNEMONIC_POPFQ:
         popfq(t);
+        break;
+    default:
+        translate_xstate(t);
     }
 }
