@@ -255,6 +255,28 @@ static bool shift_count_known(const ZydisDecodedInstruction *z,
     return false;
 }
 
+/*
+ * Does the instruction overwrite the flags that its manual page calls undefined? Undefined may
+ * mean unchanged: MUL and DIV of AMD's processors leave SF, ZF, AF and PF. AND, OR, XOR, TEST
+ * and shifts by a constant write all six on every processor, AF with a value that the manuals
+ * do not promise. It matters, as AF is else live nearly everywhere.
+ */
+static bool writes_undefined(const ZydisDecodedInstruction *z)
+{
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_AND:
+    case ZYDIS_MNEMONIC_OR:
+    case ZYDIS_MNEMONIC_XOR:
+    case ZYDIS_MNEMONIC_TEST:
+    case ZYDIS_MNEMONIC_SHL:
+    case ZYDIS_MNEMONIC_SHR:
+    case ZYDIS_MNEMONIC_SAR:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void find_flags(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *operands,
                        struct guest_insn *g)
 {
@@ -264,8 +286,7 @@ static void find_flags(const ZydisDecodedInstruction *z, const ZydisDecodedOpera
     g->flags_read = (u16)(f->tested & FLAGS_STATUS);
     u32 sure = f->modified | f->set_0 | f->set_1;
     g->flags_write = (u16)((sure | f->undefined) & FLAGS_STATUS);
-    /* Undefined may mean unchanged: MUL and DIV of AMD's processors leave SF, ZF, AF and PF. */
-    g->flags_kill = (u16)(sure & FLAGS_STATUS);
+    g->flags_kill = writes_undefined(z) ? g->flags_write : (u16)(sure & FLAGS_STATUS);
     if (is_shift(z) && !shift_count_known(z, operands))
         g->flags_kill = 0;
     else if (z->meta.category == ZYDIS_CATEGORY_ROTATE)
