@@ -78,7 +78,7 @@ static void test_all_state(void **state)
     c->fpu.mxcsr = 0x3f80;
     c->seg[SEG_FS].base = 0x7f0012340000;
     c->seg[SEG_GS].base = 0xffffc90000001000;
-    c->rflags |= FLAGS_STATUS | FLAG_DF | FLAG_ID;
+    c->rflags |= FLAGS_STATUS | FLAG_DF | FLAG_ID | FLAG_NT;
     static struct x86_cpu before;
     before = *c;
     before.rip = CODE_UD2;

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <Zydis/Zydis.h>
 #include <cmocka.h>
 
 #include "base/addr.h"
@@ -40,7 +41,9 @@ static void test_findings(void **state)
         {3, {0x0f, 0xae, 0x37}, BIT(FOUND_XSAVE)}, /* xsaveopt [rdi] */
         {3, {0x0f, 0x03, 0xc1}, BIT(FOUND_LSL)},   /* lsl eax, ecx */
         {2, {0x0f, 0x31}, BIT(FOUND_RDTSC)},
-        {2, {0x0f, 0x05}, BIT(FOUND_SYSENTER)}, /* syscall */
+        {3, {0x0f, 0x01, 0xef}, BIT(FOUND_HIDDEN)}, /* wrpkru */
+        {3, {0x0f, 0x01, 0xfa}, BIT(FOUND_HIDDEN)}, /* monitorx */
+        {2, {0x0f, 0x05}, BIT(FOUND_SYSENTER)},     /* syscall */
         {2, {0x0f, 0x34}, BIT(FOUND_SYSENTER)},
         {3, {0x0f, 0xae, 0xe8}, 0}, /* lfence */
         {3, {0x0f, 0xc7, 0xf0}, 0}, /* rdrand eax */
@@ -81,6 +84,56 @@ static void test_places(void **state)
     assert_int_equal(scan_places(page, BIT(FOUND_CPUID), places, 2), 0); /* too many */
     scan_at(0, prefixed + 1, 4);
     assert_int_equal(scan_places(page, BIT(FOUND_CPUID), places, 4), 0); /* or one before */
+}
+
+/* What the scan must know, by the decoder's names. */
+static const ZydisMnemonic sensitive[] = {
+    ZYDIS_MNEMONIC_CPUID,    ZYDIS_MNEMONIC_XGETBV,   ZYDIS_MNEMONIC_RDPRU,
+    ZYDIS_MNEMONIC_RDTSCP,   ZYDIS_MNEMONIC_RDPID,    ZYDIS_MNEMONIC_VMMCALL,
+    ZYDIS_MNEMONIC_XSAVE,    ZYDIS_MNEMONIC_XSAVEC,   ZYDIS_MNEMONIC_XSAVEOPT,
+    ZYDIS_MNEMONIC_XSAVE64,  ZYDIS_MNEMONIC_XSAVEC64, ZYDIS_MNEMONIC_XSAVEOPT64,
+    ZYDIS_MNEMONIC_RDTSC,    ZYDIS_MNEMONIC_RDPKRU,   ZYDIS_MNEMONIC_WRPKRU,
+    ZYDIS_MNEMONIC_MONITORX, ZYDIS_MNEMONIC_MWAITX,   ZYDIS_MNEMONIC_CLZERO,
+    ZYDIS_MNEMONIC_ENCLU,    ZYDIS_MNEMONIC_SYSENTER, ZYDIS_MNEMONIC_SYSCALL,
+};
+
+static bool is_sensitive(const ZydisDecodedInstruction *i)
+{
+    if (i->mnemonic == ZYDIS_MNEMONIC_LSL)
+        return i->raw.modrm.mod == 3;
+    for (unsigned n = 0; n < ARRAY_LEN(sensitive); n++)
+        if (i->mnemonic == sensitive[n])
+            return true;
+    return false;
+}
+
+/* Every opcode of one and two bytes with every ModRM, behind prefixes and as both modes decode
+ * it: 40H to 4FH are prefixes in one and instructions in the other, C4H, C5H and 62H too. */
+static void test_all_opcodes(void **state)
+{
+    static const u8 prefixes[] = {0, 0x66, 0xf2, 0xf3, 0x48, 0x2e};
+    unsigned found = 0;
+    for (unsigned mode = 0; mode < 2; mode++) {
+        ZydisDecoder decoder;
+        ZydisDecoderInit(&decoder,
+                         mode ? ZYDIS_MACHINE_MODE_LONG_COMPAT_32 : ZYDIS_MACHINE_MODE_LONG_64,
+                         mode ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_64);
+        for (u32 n = 0; n < ARRAY_LEN(prefixes) << 17; n++) {
+            u8 bytes[16] = {prefixes[n >> 17]}, *p = bytes + (bytes[0] != 0);
+            ZydisDecodedInstruction i;
+            if (n & BIT(16))
+                *p++ = 0x0f;
+            *p++ = (u8)(n >> 8);
+            *p = (u8)n;
+            if (!ZYAN_SUCCESS(
+                    ZydisDecoderDecodeInstruction(&decoder, NULL, bytes, sizeof(bytes), &i)) ||
+                !is_sensitive(&i))
+                continue;
+            found++;
+            assert_int_not_equal(scan_at(100, bytes, i.length), 0);
+        }
+    }
+    assert_true(found > 1000);
 }
 
 /* An instruction across the end of the page is found with the bytes behind it. */
@@ -227,10 +280,11 @@ static void test_backoff(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_findings),  cmocka_unit_test(test_joints),
-        cmocka_unit_test(test_rdseed),    cmocka_unit_test(test_places),
-        cmocka_unit_test(test_promotion), cmocka_unit_test(test_rest),
-        cmocka_unit_test(test_demotion),  cmocka_unit_test(test_backoff),
+        cmocka_unit_test(test_findings), cmocka_unit_test(test_all_opcodes),
+        cmocka_unit_test(test_joints),   cmocka_unit_test(test_rdseed),
+        cmocka_unit_test(test_places),   cmocka_unit_test(test_promotion),
+        cmocka_unit_test(test_rest),     cmocka_unit_test(test_demotion),
+        cmocka_unit_test(test_backoff),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

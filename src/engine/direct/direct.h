@@ -72,7 +72,7 @@ enum stay {
     STAY_SELECTORS, /* others than Linux's */
     STAY_CONTROL,   /* CR0: lazy FPU */
     STAY_FEATURES,  /* CR4, XCR0: what user code could tell from the host's */
-    STAY_FLAGS,     /* TF, AC, NT, IOPL; IF clear */
+    STAY_FLAGS,     /* TF, AC, IOPL; IF clear */
     STAY_DEBUG,     /* breakpoints */
     STAY_ADDRESS,   /* not the lower half */
     STAY_SHADOW,    /* an instruction behind MOV SS or STI, a pending #DB */

@@ -6,9 +6,11 @@
 
 #include "engine/direct/protocol.h"
 
-/* What user code may change in RFLAGS at IOPL 0 (SDM vol. 1, 3.4.3). rt_sigreturn drops NT:
- * code does not get into a cell with it, but may set it there. */
+/* What user code may change in RFLAGS at IOPL 0 (SDM vol. 1, 3.4.3). */
 #define USER_FLAGS (FLAGS_STATUS | FLAG_TF | FLAG_DF | FLAG_NT | FLAG_AC | FLAG_ID)
+
+/* Of these rt_sigreturn does not restore: they stay as they are when the stub calls it. */
+#define KEPT_FLAGS (FLAG_NT | FLAG_ID)
 
 /* uc_flags: an XSAVE image; SS is given, and to be taken as it is. */
 #define UC_XSTATE 1
@@ -74,7 +76,7 @@ void frame_write(const struct frame_place *place, const struct x86_cpu *c)
         *registers[i] = c->gpr[i];
     memcpy(page, &f, sizeof(f));
     write_image(page + IMAGE_OFFSET, &c->fpu);
-    control->new_flags = FLAG_FIXED | FLAG_IF | (c->rflags & FLAG_ID);
+    control->new_flags = FLAG_FIXED | FLAG_IF | (c->rflags & KEPT_FLAGS);
     for (unsigned i = 0; i < ARRAY_LEN(frame_segments); i++)
         control->new_selector[i] = c->seg[frame_segments[i]].sel;
     control->new_fs_base = c->seg[SEG_FS].base;

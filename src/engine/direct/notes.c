@@ -269,7 +269,7 @@ enum stay notes_stay(const struct x86_cpu *c)
 {
     const u64 cr0 = CR0_PE | CR0_PG | CR0_NE | CR0_MP,
               cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE | CR4_UMIP;
-    const u64 no_flags = FLAG_TF | FLAG_NT | FLAG_AC | FLAG_VM | FLAG_IOPL;
+    const u64 no_flags = FLAG_TF | FLAG_AC | FLAG_VM | FLAG_IOPL;
     const struct x86_seg *seg = c->seg;
     if (c->code_size == 2 || !(c->efer & EFER_LMA))
         return STAY_MODE;

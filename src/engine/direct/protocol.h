@@ -121,7 +121,7 @@ struct control {
     u64 signal, info, context; /* handler arguments: addresses in the cell's address space */
     u64 fs_base, gs_base;
     u16 selector[4];              /* DS, ES, FS, GS */
-    u64 new_flags;                /* monitor: ID, which rt_sigreturn does not restore */
+    u64 new_flags;                /* monitor: ID and NT, which rt_sigreturn does not restore */
     u16 new_selector[4];          /* monitor: DS, ES, FS, GS */
     u64 new_fs_base, new_gs_base; /* monitor: what the stub loads on resume */
     u32 mapper, gap5;             /* the host's kernel: the mapper's process number */

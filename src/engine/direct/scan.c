@@ -13,6 +13,7 @@ const char *const scan_names[N_FINDINGS] = {
     [FOUND_RDTSCP] = "code_refused_rdtscp",   [FOUND_LSL] = "code_refused_lsl",
     [FOUND_VMMCALL] = "code_refused_vmmcall", [FOUND_XSAVE] = "code_refused_xsave",
     [FOUND_RDTSC] = "code_refused_rdtsc",     [FOUND_SYSENTER] = "code_refused_sysenter",
+    [FOUND_HIDDEN] = "code_refused_hidden",
 };
 
 /* 0F 01 with a register form that is an instruction of its own. */
@@ -22,6 +23,13 @@ static u16 look_group7(u8 modrm)
     case 0xd0: /* XGETBV */
     case 0xfd: /* RDPRU */
         return BIT(FOUND_XGETBV);
+    case 0xd7: /* ENCLU */
+    case 0xee: /* RDPKRU */
+    case 0xef: /* WRPKRU */
+    case 0xfa: /* MONITORX */
+    case 0xfb: /* MWAITX */
+    case 0xfc: /* CLZERO */
+        return BIT(FOUND_HIDDEN);
     case 0xd9:
         return BIT(FOUND_VMMCALL);
     case 0xf9:

@@ -1,12 +1,14 @@
 /*
  * Which code pages may run on the bare processor: those that hold, at no alignment, an
  * unprivileged instruction that would tell the guest about the host. False alarms cost speed
- * only.
+ * only. All begin with 0FH, whatever prefixes and in every mode, so one look serves 64-bit and
+ * 32-bit code.
  *
  * What is not looked for: SGDT, SIDT, SLDT, STR and SMSW, which where the guest has CR4.UMIP
  * set, without which it has no cells, a Linux host answers as a Linux guest would; LAR, VERR
  * and VERW, which see the host's user descriptors: the guest's, when its selectors are Linux's;
- * and LSL from memory, whose bytes are too common as part of other instructions.
+ * and LSL from memory, whose bytes are too common as part of other instructions: they are on
+ * 1.9 % of Debian's code pages, where LSL of a register is on 0.1 %.
  */
 #pragma once
 
@@ -21,6 +23,7 @@ enum scan_finding {
     FOUND_LSL,      /* of a register: selector 7bh shows the number of the host's processor */
     FOUND_XSAVE,    /* XSAVE, XSAVEC, XSAVEOPT: the host has more components */
     FOUND_RDTSC,    /* matters where the guest's counter has an offset */
+    FOUND_HIDDEN,   /* what CPUID hides of the host: RDPKRU, WRPKRU, MONITORX, CLZERO, ENCLU */
     FOUND_SYSENTER, /* SYSENTER or SYSCALL: matters in 32-bit code, see shadow.c */
     N_FINDINGS,
     /* Not of what: */
