@@ -105,16 +105,6 @@ struct fdc {
 
 static void run(struct fdc *fdc);
 
-u8 fdc_drive_type(u64 size)
-{
-    if (!size)
-        return geometries[0].type;
-    for (unsigned i = 0; i < ARRAY_LEN(geometries); i++)
-        if (geometries[i].kib * KiB == size)
-            return geometries[i].type;
-    return 0;
-}
-
 static const struct geometry *find_geometry(u64 size)
 {
     for (unsigned i = 0; i < ARRAY_LEN(geometries); i++)
@@ -122,6 +112,11 @@ static const struct geometry *find_geometry(u64 size)
             return &geometries[i];
     /* Whatever it is, as much of it as fits on a usual one. */
     return &geometries[0];
+}
+
+u8 fdc_drive_type(u64 size)
+{
+    return find_geometry(size)->type;
 }
 
 /* What the drive has of a disk now. */

@@ -20,6 +20,6 @@ struct fdc *fdc_create(struct board *board, struct isa_dma *dma, struct irq_line
 /* The door of a drive. */
 struct tray *fdc_tray(struct fdc *fdc, unsigned drive);
 
-/* What an image of that size is in CMOS register 10h (1: 360 KiB .. 5: 2.88 MiB), or of the
- * drive for size 0, which is empty; 0: of no floppy that there was. */
+/* The drive for an image of that size, as in CMOS register 10h (1: 360 KiB .. 5: 2.88 MiB); one
+ * of 1.44 MB for sizes that no floppy has, and for an empty drive (size 0). */
 u8 fdc_drive_type(u64 size);

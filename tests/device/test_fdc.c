@@ -285,9 +285,22 @@ static void test_exchange(void **state)
     RESULT(t, 0x40, 0x01, 0, 0, 0, 1, 2);
 }
 
+static void test_drive_types(void **state)
+{
+    (void)state;
+    assert_int_equal(fdc_drive_type(0), 4);
+    assert_int_equal(fdc_drive_type(360 * KiB), 1);
+    assert_int_equal(fdc_drive_type(2880 * KiB), 5);
+    /* Boot sectors alone, and images with something behind: what reads them is a usual drive.
+     */
+    assert_int_equal(fdc_drive_type(512), 4);
+    assert_int_equal(fdc_drive_type(1444 * KiB), 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_drive_types),
         cmocka_unit_test_setup_teardown(test_reset, setup, teardown),
         cmocka_unit_test_setup_teardown(test_change_line, setup, teardown),
         cmocka_unit_test_setup_teardown(test_read, setup, teardown),
