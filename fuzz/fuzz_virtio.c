@@ -164,8 +164,9 @@ static void world_init(struct world *world)
     world->chardev = (struct chardev){.write = char_write};
     world->share = (struct share){share_submit, share_drain, world};
     const struct virtio_p9_config p9 = {.share = &world->share, .tag = "share", .slot = 7};
-    const struct virtio_blk_config blk = {.block = &world->block, .queues = 2, .slot = 2};
-    const struct virtio_net_config net = {.port = &world->net, .slot = 3};
+    const struct virtio_blk_config blk = {
+        .block = &world->block, .queues = 2, .packed = true, .slot = 2};
+    const struct virtio_net_config net = {.port = &world->net, .packed = true, .slot = 3};
     const struct virtio_balloon_config balloon = {.free_page_reporting = true, .slot = 4};
     struct board *board = &world->board;
     ensure(virtio_blk_create(board, world->pci, &blk));
@@ -222,7 +223,7 @@ static void start(struct world *world, unsigned device, u64 features)
         reg(world, device, 0, 4, half);
         u64 offered = bus_read(&world->board, BUS_MMIO, bar(world, device) + 4, 4);
         reg(world, device, 8, 4, half);
-        reg(world, device, 12, 4, half ? offered : offered & features);
+        reg(world, device, 12, 4, half ? offered & (1 | features >> 32) : offered & features);
     }
     reg(world, device, 20, 1, 11);
     for (unsigned queue = 0; queue < 4; queue++) {
@@ -239,9 +240,14 @@ static void start(struct world *world, unsigned device, u64 features)
     reg(world, device, 20, 1, 15);
 }
 
-/* Offers a head and notifies. */
+/* Offers a head and notifies. In a packed ring the descriptor's AVAIL flag offers it. */
 static void offer(struct world *world, unsigned device, unsigned queue, u16 head)
 {
+    u64 flags_at = ring_of(device, queue) + 16 * (head % RING_SIZE) + 14;
+    u16 flags;
+    ram_read(&world->board, gpa(flags_at), &flags, 2);
+    flags ^= 0x80;
+    ram_write(&world->board, gpa(flags_at), &flags, 2);
     u64 avail = ring_of(device, queue) + 512;
     u16 idx;
     ram_read(&world->board, gpa(avail + 2), &idx, 2);
@@ -358,7 +364,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
     ensure(world);
     world_init(world);
     for (unsigned device = 0; device < DEVICES; device++)
-        start(world, device, UINT64_MAX);
+        start(world, device, ~VIRTIO_F_RING_PACKED);
     struct step step;
     for (; size >= sizeof(step); data += sizeof(step), size -= sizeof(step)) {
         memcpy(&step, data, sizeof(step));

@@ -506,7 +506,7 @@ static const struct option table[] = {
     {"machine", "pc", set_machine, "the one machine there is; also accel=ENGINE"},
     {"M", "pc", set_machine, NULL},
     {"device", "DEVICE", add_device, "isa-debug-exit[,iobase=0xf4][,iosize=4]: a write of V ends doppel with status 2V+1"},
-    {"device", "DEVICE", add_device, "virtio-blk-pci, ide-hd, ide-cd or floppy,drive=ID[,serial=S][,bootindex=N]"},
+    {"device", "DEVICE", add_device, "virtio-blk-pci, ide-hd, ide-cd or floppy,drive=ID[,serial=S][,bootindex=N]; virtio-blk-pci and -net-pci: packed=on offers packed rings"},
     {"drive", "file=F,format=raw", drives_add, "a disk, also format=qcow2; if=virtio, ide, floppy, pflash (or none, with id=ID), index=N, media=disk|cdrom, readonly=on, snapshot=on, cache=writeback|none|writethrough|directsync|unsafe, discard=unmap, werror=report|stop|enospc|ignore, rerror=; F may be nbd://HOST:PORT/EXPORT"},
     {"cdrom", "FILE", drives_add_cdrom, "a CD in an IDE drive; \"\" leaves it empty, for the monitor's change and eject"},
     {"hda", "FILE", drives_add_hda, "a raw disk image on IDE; also -hdb, -hdc, -hdd"},

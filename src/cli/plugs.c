@@ -245,6 +245,8 @@ static bool device_property(struct run_options *o, const struct device_kind *kin
         return true;
     if (on_pci && !strcmp(word->key, "addr"))
         return device_slot(plug, word->value, err);
+    if (!strcmp(word->key, "packed") && (kind->kind == PLUG_BLK || kind->kind == PLUG_NET))
+        return words_switch("-device packed", word->value, &plug->packed, err);
     if (!kind->property)
         return error_set(err, "-device virtio-%s-pci: no property '%s'", kind->name, word->key);
     return kind->property(o, plug, word, err);

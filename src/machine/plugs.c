@@ -165,6 +165,7 @@ static bool create_blk(struct plugs *plugs, const struct plugs_config *config,
         .serial = disk->serial[0] ? disk->serial : NULL,
         .queues = device->queues ? device->queues : queues,
         .writeback = disk->image.cache.writeback,
+        .packed = device->packed,
         .slot = device->slot,
     };
     return virtio_blk_create(board, pci, &blk);
@@ -175,6 +176,7 @@ static bool create_net(struct plugs *plugs, const struct plug_config *device, un
 {
     struct virtio_net_config net = {.port = &plugs->nets[device->net]->port,
                                     .mtu = device->mtu,
+                                    .packed = device->packed,
                                     .slot = device->slot,
                                     .rom = plugs->rom[i],
                                     .rom_size = (u32)plugs->rom_size[i]};

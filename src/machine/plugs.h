@@ -86,6 +86,7 @@ struct plug_config {
     unsigned unit;
     unsigned disk;   /* of a disk: which */
     unsigned queues; /* PLUG_BLK; 0: as many as is good */
+    bool packed;     /* PLUG_BLK, PLUG_NET: packed virtqueues are offered */
     unsigned net;    /* PLUG_NET: which of the networks */
     unsigned share;  /* PLUG_P9: which of the shares */
     u16 port;        /* PLUG_DEBUG */

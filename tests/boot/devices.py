@@ -106,6 +106,7 @@ def main():
     parser.add_argument("guest")
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--timeout", type=float, default=550)
+    parser.add_argument("--packed", action="store_true", help="packed rings, where the device has them")
     args = parser.parse_args()
 
     kernel, base = guests.kernel_and_initrd(args, args.guest)
@@ -123,15 +124,17 @@ def main():
         console = os.path.join(directory, "console")
         forward = free_port()
         server = Server(forward)
+        packed = ",packed=on" if args.packed else ""
         words = guests.command(
             args.engine, args.doppel, kernel, initrd,
-            "console=ttyS0 doppel.url=http://10.0.2.2:%d" % server.port, "512M", args.cpus,
+            "console=ttyS0 doppel.packed=%d doppel.url=http://10.0.2.2:%d" % (args.packed, server.port), "512M", args.cpus,
             ["-drive", "file=%s,format=raw,serial=raw,discard=unmap" % raw,
              "-drive", "file=%s,format=qcow2,serial=qcow2,if=none,id=q,discard=unmap" % qcow2,
-             "-device", "virtio-blk-pci,drive=q",
+             "-device", "virtio-blk-pci,drive=q" + packed,
              "-drive", "file=%s,format=raw,snapshot=on" % untouched,
              "-drive", "file=%s,format=raw,readonly=on" % untouched,
-             "-nic", "user,hostfwd=tcp:127.0.0.1:%d-:80" % forward,
+             "-netdev", "user,id=n,hostfwd=tcp:127.0.0.1:%d-:80" % forward,
+             "-device", "virtio-net-pci,netdev=n" + packed,
              "-device", "virtio-rng-pci", "-device", "virtio-balloon-pci,free-page-reporting=on",
              "-chardev", "file,id=c,path=" + console, "-device", "virtconsole,chardev=c"])
         result = guests.boot(words, args.timeout)

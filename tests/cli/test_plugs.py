@@ -71,7 +71,7 @@ class Plugs(unittest.TestCase):
             with self.subTest(words=words):
                 self.refused(2, text, *words)
         self.refused(2, "/nowhere", "-fw_cfg", "name=opt/x,file=/nowhere")
-        self.refused(3, "not a kernel", "-smp", "4,sockets=2,cores=2", "-machine", "pc-i440fx-7.2,usb=off,accel=tcg",
+        self.refused(3, "is no Linux bzImage", "-smp", "4,sockets=2,cores=2", "-machine", "pc-i440fx-7.2,usb=off,accel=tcg",
                      "-rtc", "base=utc,clock=vm,driftfix=slew", "-object", "rng-random,id=r,filename=/dev/urandom",
                      "-boot", "order=c,once=d,menu=on,splash-time=100,strict=on,reboot-timeout=-1")
 
@@ -83,6 +83,8 @@ class Plugs(unittest.TestCase):
                      "-device", "virtio-blk-pci,drive=d")
         self.refused(2, "num-queues", *drive, "-device", "virtio-blk-pci,drive=d,num-queues=0")
         self.refused(2, "no property 'frob'", "-device", "virtio-rng-pci,frob=1")
+        self.refused(2, "packed", *drive, "-device", "virtio-blk-pci,drive=d,packed=maybe")
+        self.refused(2, "no property 'packed'", "-device", "virtio-rng-pci,packed=on")
         self.refused(2, "no netdev=ID", "-device", "virtio-net-pci")
         self.refused(2, "mac=", "-nic", "user,mac=01:00:00:00:00:00")
         self.refused(2, "no chardev=ID", "-device", "virtconsole")

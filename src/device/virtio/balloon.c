@@ -40,7 +40,7 @@ struct virtio_balloon {
     struct config config;
     u64 stats[VIRTIO_BALLOON_STATS];
     /* The driver's buffer for statistics, which goes back when new ones are wanted; declared
-     * state is only that there is one, for virtq_unpop finds it again. */
+     * state is its head: enough to give it back in a split ring, and no other is offered. */
     bool stats_held;
     struct virtq_chain stats_chain;
     struct virtq_chain chain;

@@ -554,8 +554,9 @@ struct virtio_blk *virtio_blk_create(struct board *board, struct pci_host *host,
     if (config->serial)
         memcpy(blk->serial, config->serial, strnlen(config->serial, VIRTIO_BLK_ID_LEN));
     device_add(board, &blk->device, &blk_device_class, blk);
-    virtio_init(&blk->virtio, board, &blk_class, blk, blk_features(blk), &blk->config,
-                CONFIG_LEN, config->queues);
+    u64 offered = blk_features(blk) | (config->packed ? VIRTIO_F_RING_PACKED : 0);
+    virtio_init(&blk->virtio, board, &blk_class, blk, offered, &blk->config, CONFIG_LEN,
+                config->queues);
     if (!virtio_pci_plug(&blk->pci, &blk->virtio, host, config->slot))
         return NULL;
     return blk;

@@ -13,6 +13,7 @@ struct virtio_blk_config {
     const char *serial;  /* at most VIRTIO_BLK_ID_LEN bytes are told; NULL: none */
     unsigned queues;     /* at least 1 */
     bool writeback;      /* what the driver finds: the device has a volatile cache */
+    bool packed;         /* packed virtqueues are offered */
     int slot;            /* of the bus, or -1 */
 };
 

@@ -61,12 +61,13 @@ static size_t console_can_receive(void *front)
 {
     struct virtio_console *console = front;
     struct virtq *queue = &console->virtio.queues[RECEIVE];
+    struct virtq_mark mark = virtq_mark(queue);
     if (!virtio_pop(&console->virtio, RECEIVE, &console->chain)) {
         if (!virtio_more(&console->virtio, RECEIVE) ||
             !virtio_pop(&console->virtio, RECEIVE, &console->chain))
             return 0;
     }
-    virtq_unpop(queue);
+    virtq_rewind(queue, mark);
     return console->chain.in_len < PIECE ? console->chain.in_len : PIECE;
 }
 

@@ -149,6 +149,8 @@ static bool spread(struct virtio_net *net, struct header *header, const u8 *fram
 {
     size_t done = 0; /* of the frame */
     header->num_buffers = 0;
+    struct virtq *queue = &net->virtio.queues[RECEIVE];
+    struct virtq_mark mark = virtq_mark(queue);
     bool merge = virtio_has(&net->virtio, F_MRG_RXBUF);
     do {
         bool is_first = !header->num_buffers;
@@ -169,8 +171,7 @@ static bool spread(struct virtio_net *net, struct header *header, const u8 *fram
     } while (done < len);
     if (done == len)
         return true;
-    for (; header->num_buffers; header->num_buffers--)
-        virtq_unpop(&net->virtio.queues[RECEIVE]);
+    virtq_rewind(queue, mark);
     return false;
 }
 
@@ -347,6 +348,7 @@ static u64 net_features(const struct virtio_net_config *config)
     features |= port->sends_csum && port->sends_tso ? F_HOST_TSO4 | F_HOST_TSO6 : 0;
     features |= port->receives_csum ? F_GUEST_CSUM : 0;
     features |= port->receives_tso ? F_GUEST_TSO4 | F_GUEST_TSO6 : 0;
+    features |= config->packed ? VIRTIO_F_RING_PACKED : 0;
     return features | (config->mtu ? F_MTU : 0);
 }
 

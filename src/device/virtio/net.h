@@ -12,6 +12,7 @@ struct virtio_net_config {
     struct net_port *port; /* must outlive the device */
     u8 mac[6];
     u16 mtu;         /* told to the driver; 0: nothing is */
+    bool packed;     /* packed virtqueues are offered */
     int slot;        /* of the bus, or -1 */
     const void *rom; /* expansion ROM, for firmware; NULL: none */
     u32 rom_size;

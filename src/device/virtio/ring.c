@@ -1,15 +1,10 @@
-/* The split virtqueue, see ring.h. */
-#include "device/virtio/ring.h"
+/* Virtqueues, and the split form of them, see ring.h. */
+#include "device/virtio/ring_state.h"
 
 #include <stdatomic.h>
 
 #include "base/ensure.h"
 #include "platform/ram.h"
-
-/* Descriptor flags (2.7.5). */
-#define DESC_NEXT     1
-#define DESC_WRITE    2
-#define DESC_INDIRECT 4
 
 #define AVAIL_NO_INTERRUPT 1 /* 2.7.6 */
 #define USED_NO_NOTIFY     1 /* 2.7.8 */
@@ -60,7 +55,7 @@ static bool ready(const struct virtq *queue)
     return queue->enabled && !queue->broken;
 }
 
-static bool break_queue(struct virtq *queue, const char *why)
+bool ring_break(struct virtq *queue, const char *why)
 {
     queue->broken = true;
     log_to(queue->board->log, LOG_GUEST_ERRORS, "virtqueue: %s", why);
@@ -88,33 +83,32 @@ static bool enter_indirect(struct virtq *queue, struct table *table,
                            const struct descriptor *desc)
 {
     if (table->indirect)
-        return break_queue(queue, "an indirect table inside an indirect table");
+        return ring_break(queue, "an indirect table inside an indirect table");
     if (desc->flags & DESC_NEXT)
-        return break_queue(queue, "an indirect descriptor with a successor");
+        return ring_break(queue, "an indirect descriptor with a successor");
     if (!desc->len || desc->len % sizeof(struct descriptor))
-        return break_queue(queue, "an indirect table of odd length");
+        return ring_break(queue, "an indirect table of odd length");
     *table = (struct table){desc->addr, desc->len / (u32)sizeof(struct descriptor), true};
     return true;
 }
 
-static bool add_segment(struct virtq *queue, struct virtq_chain *chain,
-                        const struct descriptor *desc)
+bool ring_add_segment(struct virtq *queue, struct virtq_chain *chain, u64 addr, u32 len,
+                      bool in)
 {
-    bool in = desc->flags & DESC_WRITE;
     u16 n = chain->n_out + chain->n_in;
     if (n >= queue->size)
-        return break_queue(queue, "a chain longer than the queue");
+        return ring_break(queue, "a chain longer than the queue");
     if (!in && chain->n_in)
-        return break_queue(queue, "a readable descriptor after a writable one");
-    if (desc->addr + desc->len < desc->addr)
-        return break_queue(queue, "a buffer that wraps around");
-    chain->segments[n] = (struct virtq_segment){gpa(desc->addr), desc->len};
+        return ring_break(queue, "a readable descriptor after a writable one");
+    if (addr + len < addr)
+        return ring_break(queue, "a buffer that wraps around");
+    chain->segments[n] = (struct virtq_segment){gpa(addr), len};
     if (in) {
         chain->n_in++;
-        chain->in_len += desc->len;
+        chain->in_len += len;
     } else {
         chain->n_out++;
-        chain->out_len += desc->len;
+        chain->out_len += len;
     }
     return true;
 }
@@ -127,14 +121,14 @@ static bool read_chain(struct virtq *queue, struct virtq_chain *chain)
     for (;;) {
         struct descriptor desc;
         if (!table_read(queue, &table, n, &desc))
-            return break_queue(queue, "a descriptor outside its table or outside RAM");
+            return ring_break(queue, "a descriptor outside its table or outside RAM");
         if (desc.flags & DESC_INDIRECT) {
             if (!enter_indirect(queue, &table, &desc))
                 return false;
             n = 0;
             continue;
         }
-        if (!add_segment(queue, chain, &desc))
+        if (!ring_add_segment(queue, chain, desc.addr, desc.len, desc.flags & DESC_WRITE))
             return false;
         if (!(desc.flags & DESC_NEXT))
             return true;
@@ -142,33 +136,36 @@ static bool read_chain(struct virtq *queue, struct virtq_chain *chain)
     }
 }
 
-bool virtq_pop(struct virtq *queue, struct virtq_chain *chain)
+static bool split_pop(struct virtq *queue, struct virtq_chain *chain)
 {
-    if (!ready(queue))
-        return false;
     u16 waiting = (u16)(ram_load16(queue->board, avail_index(queue)) - queue->next_avail);
     if (!waiting)
         return false;
     if (waiting > queue->size || (u16)(queue->next_avail - queue->next_used) >= queue->size)
-        return break_queue(queue, "more chains offered than the queue holds");
-    chain->queue = queue;
+        return ring_break(queue, "more chains offered than the queue holds");
     chain->head = ram_load16(queue->board, avail_entry(queue, queue->next_avail));
-    chain->n_out = chain->n_in = 0;
-    chain->out_len = chain->in_len = 0;
     if (!read_chain(queue, chain))
         return false;
     queue->next_avail++;
     return true;
 }
 
-bool virtq_waiting(const struct virtq *queue)
+bool virtq_pop(struct virtq *queue, struct virtq_chain *chain)
 {
-    return ready(queue) && ram_load16(queue->board, avail_index(queue)) != queue->next_avail;
+    if (!ready(queue))
+        return false;
+    chain->queue = queue;
+    chain->n_out = chain->n_in = 0;
+    chain->out_len = chain->in_len = 0;
+    return queue->packed ? packed_pop(queue, chain) : split_pop(queue, chain);
 }
 
-void virtq_unpop(struct virtq *queue)
+bool virtq_waiting(const struct virtq *queue)
 {
-    queue->next_avail--;
+    if (!ready(queue))
+        return false;
+    return queue->packed ? packed_waiting(queue)
+                         : ram_load16(queue->board, avail_index(queue)) != queue->next_avail;
 }
 
 /* -- The bytes of a chain --------------------------------------------------------------------
@@ -271,14 +268,22 @@ void virtq_stage(const struct virtq_chain *chain, u16 n, u32 written)
     struct virtq *queue = chain->queue;
     if (!ready(queue))
         return;
+    if (queue->packed) {
+        packed_stage(chain, n, written);
+        return;
+    }
     struct used_element element = {chain->head, written};
     ram_write(queue->board, used_entry(queue, queue->next_used + n), &element, sizeof(element));
 }
 
 void virtq_publish(struct virtq *queue, u16 count)
 {
-    if (!ready(queue))
+    if (!ready(queue) || !count)
         return;
+    if (queue->packed) {
+        packed_publish(queue);
+        return;
+    }
     queue->next_used += count;
     /* A release: the elements and the buffers are there before the index says so. */
     ram_store16(queue->board, used_index(queue), queue->next_used);
@@ -298,6 +303,8 @@ bool virtq_wants_interrupt(struct virtq *queue)
      * write the index, then look at used_event. Each side needs its store seen before its load,
      * which x86 does not promise by itself. */
     atomic_thread_fence(memory_order_seq_cst);
+    if (queue->packed)
+        return packed_wants_interrupt(queue);
     if (!queue->event_index)
         return !(ram_load16(queue->board, gpa(queue->driver)) & AVAIL_NO_INTERRUPT);
     u16 old = queue->signalled;
@@ -315,7 +322,9 @@ bool virtq_want_notify(struct virtq *queue, bool want)
 {
     if (!ready(queue))
         return false;
-    if (!queue->event_index)
+    if (queue->packed)
+        packed_want_notify(queue, want);
+    else if (!queue->event_index)
         ram_store16(queue->board, gpa(queue->device_area), want ? 0 : USED_NO_NOTIFY);
     else if (want)
         ram_store16(queue->board, avail_event(queue), queue->next_avail);
@@ -323,7 +332,7 @@ bool virtq_want_notify(struct virtq *queue, bool want)
         return false;
     /* As in virtq_wants_interrupt, with the sides exchanged. */
     atomic_thread_fence(memory_order_seq_cst);
-    return ram_load16(queue->board, avail_index(queue)) != queue->next_avail;
+    return virtq_waiting(queue);
 }
 
 /* -- Life ------------------------------------------------------------------------------------
@@ -335,11 +344,14 @@ void virtq_reset(struct virtq *queue)
     queue->enabled = queue->broken = false;
     queue->descriptors = queue->driver = queue->device_area = 0;
     queue->next_avail = queue->next_used = queue->signalled = 0;
-    queue->signalled_once = queue->event_index = false;
+    queue->signalled_once = queue->event_index = queue->packed = false;
+    queue->in_flight = queue->staged = queue->staged_flags = 0;
 }
 
 static bool well_formed(const struct virtq *queue)
 {
+    if (queue->packed)
+        return packed_well_formed(queue);
     return queue->size && queue->size <= VIRTQ_MAX_SIZE && !(queue->size & (queue->size - 1)) &&
            !(queue->descriptors % 16) && !(queue->driver % 2) && !(queue->device_area % 4);
 }
@@ -347,7 +359,9 @@ static bool well_formed(const struct virtq *queue)
 bool virtq_enable(struct virtq *queue)
 {
     if (!well_formed(queue))
-        return break_queue(queue, "misplaced or of an impossible size");
+        return ring_break(queue, "misplaced or of an impossible size");
+    if (queue->packed)
+        packed_start(queue);
     queue->enabled = true;
     return true;
 }
@@ -364,12 +378,13 @@ static const struct field virtq_fields[] = {
     FIELD(struct virtq, device_area), FIELD(struct virtq, next_avail),
     FIELD(struct virtq, next_used),   FIELD(struct virtq, signalled),
     FIELD(struct virtq, broken),      FIELD(struct virtq, signalled_once),
-    FIELD(struct virtq, event_index),
+    FIELD(struct virtq, event_index), FIELD(struct virtq, packed),
+    FIELD(struct virtq, in_flight),
 };
 
 static const struct device_class virtq_class = {
     .name = "virtqueue",
-    .version = 1,
+    .version = 2,
     .fields = virtq_fields,
     .n_fields = ARRAY_LEN(virtq_fields),
     .post_load = virtq_post_load,

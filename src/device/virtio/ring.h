@@ -1,10 +1,14 @@
 /*
  * A virtqueue from the device's side: the one place where descriptors are read, checked and
- * answered (OASIS Virtual I/O Device, version 1.2, clauses 2.6 and 2.7; "virtio" below).
+ * answered (OASIS Virtual I/O Device, version 1.2, clauses 2.6 to 2.8; "virtio" below).
  *
  *   driver area     avail: flags, idx, ring[size] of head numbers, used_event
  *   descriptors     table of {addr, len, flags, next}; INDIRECT points at another table
  *   device area     used:  flags, idx, ring[size] of {head, len}, avail_event
+ *
+ * or, when that was negotiated, a packed virtqueue (2.8): descriptors {addr, len, id, flags}
+ * that the device overwrites with its answers, and two words of event suppression for each
+ * side.
  *
  * A device takes a chain, gets at its bytes by offset, and gives it back; it never sees an
  * address. Whatever the driver wrote is checked when it is read, once; a malformed ring makes
@@ -25,14 +29,18 @@
 struct virtq {
     struct board *board;
     struct device device; /* the fields below are its state (law 8) */
-    u16 size;             /* as the driver set it: a power of two, at most VIRTQ_MAX_SIZE */
+    u16 size;    /* as the driver set it: at most VIRTQ_MAX_SIZE; split: a power of two */
+    bool packed; /* VIRTIO_F_RING_PACKED was negotiated */
     bool enabled;
     u64 descriptors; /* guest-physical addresses of the three parts */
     u64 driver;
     u64 device_area;
-    u16 next_avail;      /* counts heads taken, modulo 2^16 */
-    u16 next_used;       /* counts chains returned */
+    /* Split: count heads taken and chains returned, modulo 2^16; packed: places in the ring. */
+    u16 next_avail, next_used;
     u16 signalled;       /* next_used when the last interrupt was decided on */
+    u16 in_flight;       /* packed: descriptors taken and not returned */
+    u16 staged;          /* packed: descriptors that virtq_publish returns, */
+    u16 staged_flags;    /* and what makes the driver see them */
     bool signalled_once; /* `signalled` means something */
     bool event_index;    /* VIRTIO_F_EVENT_IDX was negotiated */
     bool broken;
@@ -46,7 +54,8 @@ struct virtq_segment {
 /* A request: `n_out` segments that the device reads, then `n_in` that it writes. */
 struct virtq_chain {
     struct virtq *queue;
-    u16 head;
+    u16 head;  /* packed: its buffer's id */
+    u16 slots; /* packed: how many descriptors of the ring it has */
     u16 n_out, n_in;
     u64 out_len, in_len; /* bytes */
     struct virtq_segment segments[VIRTQ_MAX_SIZE];
@@ -64,8 +73,19 @@ bool virtq_enable(struct virtq *queue);
 bool virtq_pop(struct virtq *queue, struct virtq_chain *chain);
 /* Whether virtq_pop would find one. */
 bool virtq_waiting(const struct virtq *queue);
-/* Gives back the last chain that was taken, untouched: the next virtq_pop finds it again. */
-void virtq_unpop(struct virtq *queue);
+/* Before virtq_pop: where chains that were taken since, and are untouched, go back to. */
+struct virtq_mark {
+    u16 next_avail, in_flight;
+};
+static inline struct virtq_mark virtq_mark(const struct virtq *queue)
+{
+    return (struct virtq_mark){queue->next_avail, queue->in_flight};
+}
+static inline void virtq_rewind(struct virtq *queue, struct virtq_mark mark)
+{
+    queue->next_avail = mark.next_avail;
+    queue->in_flight = mark.in_flight;
+}
 
 /*
  * The chain's bytes at `offset` of its readable or writable part. False, with nothing defined

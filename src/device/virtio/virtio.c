@@ -141,6 +141,7 @@ void virtio_enable_queue(struct virtio *virtio, unsigned queue)
     if (q->enabled || virtio->stopping)
         return;
     q->event_index = virtio_has(virtio, VIRTIO_F_EVENT_IDX);
+    q->packed = virtio_has(virtio, VIRTIO_F_RING_PACKED);
     if (!virtq_enable(q))
         virtio_fail(virtio, "malformed queue");
 }

@@ -28,6 +28,7 @@
 #define VIRTIO_F_INDIRECT_DESC BIT(28)
 #define VIRTIO_F_EVENT_IDX     BIT(29)
 #define VIRTIO_F_VERSION_1     BIT(32)
+#define VIRTIO_F_RING_PACKED   BIT(34) /* offered where the device's user asks for it */
 
 /* A kind of device: what its file ends with. `device` is the pointer given to virtio_init. */
 struct virtio_class {
