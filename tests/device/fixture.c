@@ -461,6 +461,9 @@ static void poke_flash(struct fixture *f, u32 where, u64 value)
                   byte & 1 ? commands[byte % sizeof(commands)] : byte);
         bus_read(&f->board, BUS_MMIO, addr, 1u << i % 4);
     }
+    /* Nobody runs these vCPUs, and their work would pile up. */
+    for (unsigned i = 0; i < f->board.n_vcpus; i++)
+        vcpu_run_work(f->vcpus[i]);
 }
 
 void full_board_poke(struct full_board *full, struct fixture *f, u32 what, u32 where, u64 value)
