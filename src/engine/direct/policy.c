@@ -70,7 +70,7 @@ void policy_sample(struct policy *p, u64 us, u64 now, u64 tsc_hz)
         return;
     p->promoted = now >= p->not_before && p->user > p->charges * PROMOTE_FACTOR;
     start_window(p);
-    p->balance = CREDIT;
+    p->balance = p->backoff ? BALANCE : CREDIT; /* it may have its cell still */
 }
 
 static void profit(struct policy *p)
