@@ -164,16 +164,13 @@ static void serve_frames(struct direct *d)
     notes->all_frames = false;
 }
 
-/* A process is told from its predecessor of the same CR3 by sharing nothing with it. */
+/* Whoever shares nothing with what is mapped may be the same process, which unmapped its
+ * largest array: successors of the same CR3 are told by other means (notes.c). */
 static void compare(struct direct *d, struct space *s)
 {
-    u64 before = s->shadow.pages;
     s->cell.tls_unknown = true; /* the last process may have changed them by itself */
-    u64 dropped = shadow_compare(&s->shadow, &d->world, &s->cell);
+    shadow_compare(&s->shadow, &d->world, &s->cell);
     s->generation = d->generation;
-    if (before >= 16 && dropped > before - before / 8 && !d->always)
-        s->policy = (struct policy){0};
-    notes_watch(d);
 }
 
 /* Frames were given back to the host, or became something else than RAM. */
