@@ -105,7 +105,7 @@ void vcpu_destroy(struct vcpu *vcpu);
 /* Memory behind the vCPU for its engine, page-aligned and zero when an engine attaches: code
  * that reaches the vCPU by a 32-bit displacement reaches this too. An engine that detaches
  * leaves it readable and writable, and says so by vcpu_clear_room. */
-#define VCPU_ENGINE_ROOM (8 * MiB)
+#define VCPU_ENGINE_ROOM (16 * MiB)
 static inline void *vcpu_engine_room(struct vcpu *vcpu)
 {
     return (u8 *)vcpu + align_up(sizeof(*vcpu), PAGE_SIZE);

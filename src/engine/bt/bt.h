@@ -177,7 +177,7 @@ struct adapted {
 #define TU_SLOTS       (1u << TU_SLOT_BITS)
 #define PAGE_CHAINS    (1u << 12)
 #define CELL_SLOTS     (1u << 14)
-#define INDIRECT_BITS  15
+#define INDIRECT_BITS  16 /* what MOVZX takes */
 #define INDIRECT_SLOTS (1u << INDIRECT_BITS)
 #define CACHE_SIZE     (32 * MiB) /* at most */
 #define GENERATIONS    8          /* of TUs: when all is full, the oldest goes */

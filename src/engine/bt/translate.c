@@ -605,7 +605,7 @@ struct tu *translate(struct bt *bt, const u8 *code, u64 rip, u32 mode, bool *ful
     t.bt = bt;
     t.page = page;
     t.n = t.n_cold = t.branches = 0;
-    t.ended = t.crosses = false;
+    t.ended = t.crosses = t.polled = false;
     t.tu_number = bt->n_tus;
     t.tu = &bt->tus[t.tu_number];
     *t.tu = (struct tu){.rip = rip, .code = code, .mode = mode, .start = bt->used};

@@ -80,6 +80,7 @@ struct translation {
     unsigned n_cold;
     bool crosses; /* its only instruction lies on two pages */
     bool ended;   /* control does not reach the code behind */
+    bool polled;
 };
 
 static inline const struct guest_insn *translation_insn(const struct translation *t)

@@ -19,10 +19,12 @@ static bool in_shadow(const struct translation *t)
     return t->now && before->kind == GUEST_INLINE && before->mnemonic == ZYDIS_MNEMONIC_STI;
 }
 
+/* One poll is enough on the way through a TU: any loop that passes here passes there. */
 static void put_poll(struct translation *t)
 {
-    if (in_shadow(t))
+    if (t->polled || in_shadow(t))
         return;
+    t->polled = true;
     t->cached &= (u16)~BIT(R11);
     emit_load(&t->e, R11, bt_mem(t->bt, &t->bt->hot->poll));
     site_here(t, SITE_POLL);
@@ -205,7 +207,7 @@ static void exit_indirect(struct translation *t, s32 stack)
         emit_lea(&t->e, 8, R10, mem_sum(R10, R11, 0));
     }
     const void **table = bt->hot->indirect[MODE_TABLE(t->tu->mode)];
-    emit_bits(&t->e, R11, R10, 0, INDIRECT_BITS);
+    emit_move_zero(&t->e, INDIRECT_BITS / 8, R11, R10);
     emit_jump_mem(&t->e, mem_gs_index(R11, bt_mem(bt, table).disp));
 }
 

@@ -95,7 +95,7 @@ static void enter_kernel(struct translation *t)
     emit_lea(e, 4, R11, mem_at(R10, 8));
     put_segments(t, 0);
     emit_load(e, R10, bt_mem(bt, &c->lstar));
-    emit_bits(e, R11, R10, 0, INDIRECT_BITS);
+    emit_move_zero(e, INDIRECT_BITS / 8, R11, R10);
     emit_shift(e, 4, SHIFT_LEFT, RCX, INDIRECT_BITS);
     emit_rr(e, 4, 0x09, RCX, R11);
     emit_const(e, RCX, g->rip + g->length);
@@ -137,7 +137,7 @@ static void leave_kernel(struct translation *t)
     put_segments(t, 3);
     emit_store8_imm(e, bt_mem(bt, &c->tlb_index), TLB_USER);
     emit_move(e, R10, RCX);
-    emit_bits(e, R11, R10, 0, INDIRECT_BITS);
+    emit_move_zero(e, INDIRECT_BITS / 8, R11, R10);
     emit_jump_mem(e, mem_gs_index(R11, bt_mem(bt, bt->hot->indirect[TLB_USER]).disp));
 }
 
