@@ -128,7 +128,7 @@ struct cell {
 /* A host instruction inside a TU at which the guest's state is known. */
 struct site {
     u64 rip;    /* of the guest instruction whose beginning it is */
-    u32 retry;  /* where a check begins again; CALLOUT: a second page's; 0: none */
+    u32 retry;  /* where a check begins again; 0: none */
     u32 host;   /* the host instruction that may fault; ascending in the table */
     u32 resume; /* where translated code goes on after the guest instruction */
     u32 tu;
@@ -153,8 +153,8 @@ struct site {
     s32 stack;         /* SITE_EXIT: by how much RSP was moved */
 };
 /* ACCESS: a check that failed or a copy that faulted; CALLOUT: an instruction that is always
- * simulated. */
-enum site_kind { SITE_ACCESS, SITE_CALLOUT, SITE_POLL, SITE_EXIT };
+ * simulated; CROSSING: one on two pages, the second of which is not known to be as it was. */
+enum site_kind { SITE_ACCESS, SITE_CALLOUT, SITE_CROSSING, SITE_POLL, SITE_EXIT };
 
 enum string_kind { STRING_NONE, STRING_MOVS, STRING_STOS };
 
@@ -369,6 +369,12 @@ static inline u64 place_rip(u32 mode, u64 place)
 static inline u64 place_linear(u32 mode, u64 place)
 {
     return mode_is_64bit(mode) ? place : (u32)(place + (place >> 32));
+}
+/* The linear address of the page behind that of `place`. */
+static inline u64 place_next_page(u32 mode, u64 place)
+{
+    u64 page = (place_linear(mode, place) & PAGE_MASK) + PAGE_SIZE;
+    return mode_is_64bit(mode) ? page : (u32)page;
 }
 /* RIP within the code segment of `place`, as a place. */
 static inline u64 place_beside(u32 mode, u64 place, u64 rip)

@@ -10,13 +10,6 @@
 
 #define CMP_REG_MEM 0x3b
 
-/* The linear address of the page behind the TU's. */
-static u64 next_page(const struct translation *t)
-{
-    u64 page = (place_linear(t->tu->mode, t->tu->rip) & PAGE_MASK) + PAGE_SIZE;
-    return mode_is_64bit(t->tu->mode) ? page : (u32)page;
-}
-
 static struct x86_tlb *tlb_of(const struct translation *t)
 {
     return &bt_cpu(t->bt)->tlb[t->tu->mode & MODE_SET_MASK];
@@ -26,7 +19,7 @@ bool crossing_decode(struct translation *t, struct guest_insn *g)
 {
     u32 mode = t->tu->mode;
     const struct x86_tlb *tlb = tlb_of(t);
-    u64 second = next_page(t), rip = place_rip(mode, t->tu->rip);
+    u64 second = place_next_page(mode, t->tu->rip), rip = place_rip(mode, t->tu->rip);
     unsigned left = (unsigned)page_left(place_linear(mode, t->tu->rip));
     /* Close to the limit of CS it is left to the simulator, as where it has not fetched yet. */
     bool inside =
@@ -51,11 +44,11 @@ void crossing_check(struct translation *t)
     const struct guest_insn *g = translation_insn(t);
     struct emit *e = &t->e;
     struct x86_tlb *tlb = tlb_of(t);
-    u64 second = next_page(t);
+    u64 second = place_next_page(t->tu->mode, t->tu->rip);
     unsigned at = (unsigned)page_left(place_linear(t->tu->mode, t->tu->rip));
     flags_clobber(t);
     /* Without a decoded form: the simulator fetches anew. */
-    struct site *site = site_here(t, SITE_CALLOUT);
+    struct site *site = site_here(t, SITE_CROSSING);
     site->retry = site->host;
     emit_const(e, R10, second);
     emit_rm(e, 8, CMP_REG_MEM, R10, bt_mem(t->bt, &tlb->exec[tlb_slot(second)]));

@@ -416,9 +416,8 @@ static const void *simulate(struct bt *bt, const struct site *at)
 static bool fill_second_page(struct bt *bt, const struct site *site)
 {
     const struct x86_cpu *c = bt_cpu(bt);
-    u64 la = c->code_size == 8 ? site->rip : (u32)(c->seg[SEG_CS].base + site->rip);
-    u64 second = (la & PAGE_MASK) + PAGE_SIZE;
-    second = c->code_size == 8 ? second : (u32)second;
+    const struct tu *tu = &bt->tus[site->tu];
+    u64 second = place_next_page(tu->mode, tu->rip);
     return c->tlb[c->tlb_index].exec[tlb_slot(second)] != second &&
            bt_fill(bt, gva(second), ACCESS_EXEC);
 }
@@ -428,8 +427,7 @@ const void *dispatch_simulate(struct bt *bt, u64 number)
     const struct site *site = &bt->sites[number];
     bt->stats.callouts++;
     bt->stats.reasons[site->mnemonic]++;
-    /* An access that its segment does not allow comes here too, and has a retry of its own. */
-    if (site->kind == SITE_CALLOUT && site->retry && fill_second_page(bt, site))
+    if (site->kind == SITE_CROSSING && fill_second_page(bt, site))
         return bt_exec(bt, site->retry);
     return simulate(bt, site);
 }
