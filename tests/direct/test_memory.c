@@ -60,7 +60,7 @@ static int compare(const void *a, const void *b)
 static s64 low_value(s64 used[TRIES], unsigned things)
 {
     qsort(used, TRIES, sizeof(*used), compare);
-    return used[TRIES / 3] / things;
+    return used[TRIES / 4] / things;
 }
 
 static void test_idle(void **state)
