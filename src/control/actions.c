@@ -8,6 +8,7 @@
 
 #include "control/inspect.h"
 #include "device/virtio/balloon.h"
+#include "device/virtio/net.h"
 #include "host/picture.h"
 #include "memory/pmap.h"
 #include "platform/ram.h"
@@ -152,6 +153,23 @@ void action_nmi(struct control *control)
     struct board *board = vm_board(control_vm(control));
     for (unsigned i = 0; i < board->n_vcpus; i++)
         vcpu_signal(board->vcpus[i], ATTN_NMI);
+}
+
+bool action_set_link(struct control *control, const char *name, bool up)
+{
+    struct vm *vm = control_vm(control);
+    const struct plugs_config *plugs = &vm_config(vm)->plugs;
+    for (unsigned i = 0; i < plugs->n_devices; i++) {
+        const struct plug_config *plug = &plugs->devices[i];
+        if (plug->kind != PLUG_NET || !*name ||
+            (strcmp(plug->id, name) && strcmp(plugs->nets[plug->net].net.id, name)))
+            continue;
+        board_lock(vm_board(vm));
+        virtio_net_set_link(vm_plugs(vm)->cards[i], up);
+        board_unlock(vm_board(vm));
+        return true;
+    }
+    return false;
 }
 
 /* -- The balloon ----------------------------------------------------------------------------

@@ -20,6 +20,8 @@ bool action_screendump(struct control *control, const char *path, const char *fo
 bool action_send_keys(struct control *control, const enum input_key *keys, unsigned n,
                       u64 hold_ms, struct error *err);
 void action_nmi(struct control *control);
+/* Plugs a network cable in or out; `name` is the card's or its -netdev's. False: no such. */
+bool action_set_link(struct control *control, const char *name, bool up);
 /* Memory that the guest should be left with. *err empty on false: there is no balloon. */
 bool action_set_balloon(struct control *control, s64 bytes, struct error *err);
 /* Memory that the guest has; false: there is no balloon. */

@@ -77,10 +77,14 @@ static void watch(void *opaque, const struct vm_event *event)
         [VM_EVENT_POWERDOWN] = "POWERDOWN",
         [VM_EVENT_DISK_FAILED] = "BLOCK_IO_ERROR",
         [VM_EVENT_TRAY_MOVED] = "DEVICE_TRAY_MOVED",
+        [VM_EVENT_CLOCK_SET] = "RTC_CHANGE",
     };
     json_t *data = NULL;
     if (event->kind == VM_EVENT_TRAY_MOVED)
         data = moved_tray(opaque, event);
+    else if (event->kind == VM_EVENT_CLOCK_SET)
+        data = json_pack("{s:I, s:s}", "offset", (json_int_t)event->clock_offset, "qom-path",
+                         "/machine/unattached/rtc");
     else if (event->failure)
         data = disk_failure(opaque, event);
     else if (event->reason)

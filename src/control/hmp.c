@@ -315,6 +315,15 @@ static void change(struct hmp *hmp)
     report(hmp, action_change_medium(hmp->control, word(hmp, at), &medium, &err), &err);
 }
 
+static void set_link(struct hmp *hmp)
+{
+    bool up = !strcmp(word(hmp, 2), "on");
+    if (!up && strcmp(word(hmp, 2), "off"))
+        fputs("Error: Parameter 'up' expects 'on' or 'off'\n", hmp->out);
+    else if (!action_set_link(hmp->control, word(hmp, 1), up))
+        fprintf(hmp->out, "Error: Device '%s' not found\n", word(hmp, 1));
+}
+
 static void screendump(struct hmp *hmp)
 {
     struct error err;
@@ -385,6 +394,7 @@ static const struct command {
     {"q", quit, "", 0, false, NULL},
     {"screendump", screendump, "[-f ppm|png] file", 1, false, "a picture of the screen"},
     {"sendkey", sendkey, "keys [hold_ms]", 1, false, "press keys, as in ctrl-alt-delete"},
+    {"set_link", set_link, "name on|off", 2, false, "plug a network cable in or out"},
     {"stop", stop, "", 0, false, "stop the machine"},
     {"s", stop, "", 0, false, NULL},
     {"system_powerdown", system_powerdown, "", 0, false, "press the power button"},

@@ -13,7 +13,8 @@
 #define COMMAND_NOT_FOUND "CommandNotFound"
 #define CAPABILITIES      "qmp_capabilities"
 
-static const struct qmp_table *const tables[] = {&qmp_machine_commands, &qmp_device_commands};
+static const struct qmp_table *const tables[] = {&qmp_machine_commands, &qmp_device_commands,
+                                                 &qmp_query_commands};
 
 void qmp_fail(struct qmp_error *error, const char *class, const char *format, ...)
 {

@@ -72,6 +72,7 @@ struct qmp_table {
 };
 extern const struct qmp_table qmp_machine_commands;
 extern const struct qmp_table qmp_device_commands;
+extern const struct qmp_table qmp_query_commands;
 
 /* Calls `each` for every command there is. */
 void qmp_each_command(void (*each)(void *opaque, const char *name), void *opaque);

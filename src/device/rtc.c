@@ -64,9 +64,11 @@ struct rtc {
     struct timer periodic, second;
 
     u8 index;
-    u8 cmos[128];    /* the time registers are current only while B.SET stops the clock */
-    s64 base_s;      /* seconds since 1970-01-01 at `base_ns` */
-    u64 base_ns;     /* virtual; the second begins here */
+    u8 cmos[128]; /* the time registers are current only while B.SET stops the clock */
+    s64 base_s;   /* seconds since 1970-01-01 at `base_ns` */
+    u64 base_ns;  /* virtual; the second begins here */
+    void (*set)(void *opaque, s64 offset); /* may be NULL */
+    void *set_opaque;
     u64 periodic_at; /* virtual ns of the next periodic interrupt */
     u64 second_at;   /* virtual ns of the next update that may interrupt */
 };
@@ -193,6 +195,9 @@ static void rtc_take(struct rtc *rtc)
                   rtc_decode(rtc, rtc->cmos[RTC_MINUTES]) * 60 +
                   rtc_decode(rtc, rtc->cmos[RTC_SECONDS]);
     rtc->base_ns = rtc_now(rtc);
+    const struct clock *clock = &rtc->board->clock;
+    if (rtc->set && clock->wall)
+        rtc->set(rtc->set_opaque, rtc->base_s - clock->wall(clock->opaque));
 }
 
 /* -- Interrupts ---------------------------------------------------------------------------- */
@@ -528,4 +533,10 @@ struct rtc *rtc_create(struct board *board, struct irq_line irq, struct irq_line
     device_add(board, &rtc->device, &rtc_class, rtc);
     rtc_reset(rtc);
     return rtc;
+}
+
+void rtc_watch(struct rtc *rtc, void (*set)(void *opaque, s64 offset), void *opaque)
+{
+    rtc->set = set;
+    rtc->set_opaque = opaque;
 }

@@ -10,6 +10,10 @@ struct rtc;
  * the chipset are masked; may be an empty wire). */
 struct rtc *rtc_create(struct board *board, struct irq_line irq, struct irq_line nmi_mask);
 
+/* Tells when the guest has set the clock: by how many seconds it differs from the host's (as
+ * the machine shows that). Under the board lock. */
+void rtc_watch(struct rtc *rtc, void (*set)(void *opaque, s64 offset), void *opaque);
+
 /* A byte of CMOS memory, 0Eh..7Fh, as firmware finds it at power-on; it outlives resets. */
 void rtc_set_cmos(struct rtc *rtc, u8 index, u8 value);
 

@@ -181,7 +181,8 @@ static bool create_net(struct plugs *plugs, const struct plug_config *device, un
                                     .rom = plugs->rom[i],
                                     .rom_size = (u32)plugs->rom_size[i]};
     memcpy(net.mac, device->mac, sizeof(net.mac));
-    return virtio_net_create(board, pci, &net);
+    plugs->cards[i] = virtio_net_create(board, pci, &net);
+    return plugs->cards[i];
 }
 
 static bool create_p9(struct plugs *plugs, const struct plugs_config *config,

@@ -138,8 +138,9 @@ struct plugs {
     struct char_back *lines[PLUGS_MAX_LINES];
     struct share_back *shares[PLUGS_MAX_SHARES];
     struct virtio_balloon *balloon; /* or NULL */
-    int slot[PLUGS_MAX_DEVICES];    /* on the PCI bus, of those that are there */
-    u8 *rom[PLUGS_MAX_DEVICES];     /* as read, or NULL */
+    struct virtio_net *cards[PLUGS_MAX_DEVICES];
+    int slot[PLUGS_MAX_DEVICES]; /* on the PCI bus, of those that are there */
+    u8 *rom[PLUGS_MAX_DEVICES];  /* as read, or NULL */
     u64 rom_size[PLUGS_MAX_DEVICES];
 };
 

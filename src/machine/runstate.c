@@ -188,8 +188,33 @@ static void tell_disks(void *opaque)
     runstate_tell_disks(opaque);
 }
 
+/* -- The clock ----------------------------------------------------------------------------- */
+
+static void tell_clock(void *opaque)
+{
+    struct vm *vm = opaque;
+    board_lock(&vm->board);
+    const struct vm_event event = {.kind = VM_EVENT_CLOCK_SET,
+                                   .clock_offset = vm->clock_offset};
+    board_unlock(&vm->board);
+    /* One setting is several writes. */
+    if (event.clock_offset == vm->clock_told)
+        return;
+    vm->clock_told = event.clock_offset;
+    tell(vm, &event);
+}
+
+void runstate_clock_set(void *opaque, s64 offset)
+{
+    struct vm *vm = opaque;
+    vm->clock_offset = offset;
+    loop_schedule(&vm->loop, &vm->clock_work);
+}
+
 void runstate_create(struct vm *vm)
 {
+    vm->clock_work = (struct loop_work){.run = tell_clock, .opaque = vm};
+    loop_add_work(&vm->loop, &vm->clock_work);
     vm->disk_work = (struct loop_work){.run = tell_disks, .opaque = vm};
     loop_add_work(&vm->loop, &vm->disk_work);
     vm->plugs.disk_changed = disk_changed;

@@ -10,5 +10,8 @@ bool vm_reset(struct vm *vm, struct error *err);
 /* Tells the watchers what has happened to disks and trays; from the main thread. */
 void runstate_tell_disks(struct vm *vm);
 
+/* The guest set its clock; under the board lock, any thread. */
+void runstate_clock_set(void *vm, s64 offset);
+
 /* Before the back ends are opened. */
 void runstate_create(struct vm *vm);

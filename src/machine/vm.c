@@ -193,6 +193,7 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
     for (unsigned i = 0; i < config->n_serial; i++)
         chars[i] = plugs_line(&vm->plugs, config->serial[i]);
     pc_create(&vm->pc, &vm->board, config, chars, vm->model.phys_bits);
+    rtc_watch(vm->pc.rtc, runstate_clock_set, vm);
     bool plugged = plugs_create(&vm->plugs, &config->plugs, &vm->board, vm->pc.pci, &vm->pc.gsi,
                                 vm->pc.dma, err);
     if (plugged)

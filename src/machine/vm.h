@@ -163,6 +163,7 @@ enum vm_event_kind {
     VM_EVENT_POWERDOWN,
     VM_EVENT_DISK_FAILED,
     VM_EVENT_TRAY_MOVED,
+    VM_EVENT_CLOCK_SET,
 };
 
 struct vm_event {
@@ -171,6 +172,7 @@ struct vm_event {
     const char *reason; /* of those: QEMU's word */
     unsigned disk;      /* of a disk: which one */
     bool tray_open;     /* of a tray that moved */
+    s64 clock_offset;   /* of a clock that the guest set: seconds beyond the host's */
     const struct block_failure *failure;
 };
 

@@ -46,8 +46,10 @@ struct vm {
     enum vm_state state;
     const char *asked; /* the reason of a request that is not the guest's, or NULL */
     struct vm_watcher *watchers;
-    struct loop_work disk_work;
-    unsigned holds; /* vm_hold without its vm_release */
+    struct loop_work disk_work, clock_work;
+    s64 clock_offset; /* under the board lock: as the guest set it last */
+    s64 clock_told;   /* main thread: what watchers know of that */
+    unsigned holds;   /* vm_hold without its vm_release */
 
     /* The vCPU threads, see run.h. Lock order: board lock, run_lock, a vCPU's wait_lock. */
     pthread_mutex_t run_lock;

@@ -356,6 +356,29 @@ class Commands(Qmp):
                       images[0], qmp.hmp("info block"))
         self.assertIn("second: [not inserted]", qmp.hmp("info block"))
 
+    def test_what_clients_ask_at_their_start(self):
+        qmp = self.client(SPIN, "-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n,id=card")
+        self.assertEqual(qmp.command("query-machines")[0]["name"], "pc")
+        self.assertIn("max", [model["name"] for model in qmp.command("query-cpu-definitions")])
+        self.assertEqual(qmp.command("query-target"), {"arch": "x86_64"})
+        self.assertEqual(qmp.command("query-migrate"), {})
+        for name in ("query-iothreads", "query-jobs", "query-block-jobs", "query-tpm", "query-memory-devices"):
+            self.assertEqual(qmp.command(name), [])
+        self.assertEqual(qmp.error("query-qmp-schema")["class"], "CommandNotFound")
+        for name, answer in (("n", "return"), ("card", "return"), ("", "error")):
+            qmp.send({"execute": "set_link", "arguments": {"name": name, "up": False}})
+            self.assertIn(answer, qmp.answer())
+        self.assertEqual(qmp.hmp("set_link card on"), "")
+        self.assertIn("not found", qmp.hmp("set_link frob on"))
+
+    def test_clock(self):
+        # Century and year by ports 70h and 71h: 2099.
+        code = b"".join(b"\xb0%c\xe6\x70\xb0%c\xe6\x71" % pair for pair in ((0x32, 0x20), (9, 0x99)))
+        qmp = self.client(code + HALT, "-S")
+        qmp.command("cont")
+        offset = qmp.event("RTC_CHANGE")["data"]["offset"]
+        self.assertGreater(offset, 365 * 86400)
+
     def test_lines(self):
         machine = self.machine(SPIN)
         lines = {line["label"]: line["filename"] for line in machine.qmp.command("query-chardev")}
