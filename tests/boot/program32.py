@@ -23,8 +23,8 @@ FLAGS = ["-m32", "-O2", "-std=gnu17", "-static", "-nostdlib", "-ffreestanding", 
 
 
 def parts(text):
-    """The program's answers: (name, sum, milliseconds or nothing)."""
-    return re.findall(r"\bpart (\w+) ([0-9a-f]+)(?: (\d+) ms)?$", text, re.MULTILINE)
+    """The program's answers: (name, sum, microseconds or nothing)."""
+    return re.findall(r"\bpart (\w+) ([0-9a-f]+)(?: (\d+) us)?$", text, re.MULTILINE)
 
 
 def main():
@@ -57,7 +57,7 @@ def main():
     right = len(found) == len(expected)
     for (name, answer, native), there in zip(expected, found):
         if args.times:
-            print("%-16s native %5s ms  %s %5s ms" % (name, native, args.engine, there[2]))
+            print("%-16s native %6s us  %s %6s us" % (name, native, args.engine, there[2]))
         # The kernel may be built without 16-bit segments.
         if there[0] != name or there[1] not in (answer, NOTHING):
             print("not ok - %s is %s here, %s %s in the guest" % (name, answer, *there[:2]))
