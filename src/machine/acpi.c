@@ -249,6 +249,7 @@ static const u8 *build_fadt(struct tables *tables, const struct acpi_config *con
     put_port(table, 172, (u16)(config->pm_base + 4), 2);
     put_port(table, 208, (u16)(config->pm_base + 8), 4);
     put_port(table, 220, (u16)(config->pm_base + 12), 4);
+    table[223] = 1; /* of any length, general-purpose events are accessed by bytes (4.8.4.1) */
     table_end(tables, table, "FACP", 3, FADT_SIZE);
     return table;
 }

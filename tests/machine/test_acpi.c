@@ -80,6 +80,7 @@ static void test_links(void **state)
     assert_int_equal(get(fadt + 140, 8), get(fadt + 40, 4));
     assert_int_equal(get(fadt + 64, 4), 0x604);
     assert_int_equal(get(fadt + 120, 8), 0xcf9);
+    assert_int_equal(fadt[220 + 3], 1);
 }
 
 static void test_madt(void **state)
