@@ -12,6 +12,7 @@
 
 /* Guards that change hands cost 20 us, a visit without them 12 and what is simulated. */
 #define WANTED 8
+#define NEVER  (~0u)
 
 bool guards_wanted(struct guards *g, u64 page)
 {
@@ -24,7 +25,15 @@ bool guards_wanted(struct guards *g, u64 page)
     }
     if (visit->page != page)
         *visit = (struct visit){.page = page};
-    return ++visit->n >= WANTED;
+    visit->n += visit->n != NEVER;
+    return visit->n >= WANTED && visit->n != NEVER;
+}
+
+void guards_never(struct guards *g, u64 page)
+{
+    struct visit *visit = &g->visits[page >> PAGE_SHIFT & (GUARD_VISITS - 1)];
+    if (visit->page == page)
+        visit->n = NEVER;
 }
 
 u64 guards_victim(const struct guards *g, unsigned n)

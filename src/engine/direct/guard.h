@@ -36,6 +36,8 @@ struct guards {
 
 /* Code in that page was wanted again. Has it been often enough for guards? */
 bool guards_wanted(struct guards *guards, u64 page);
+/* It needs too many, so it is not to be asked for again while it is remembered. */
+void guards_never(struct guards *guards, u64 page);
 /* The page whose guards are the oldest, if fewer than `n` are nobody's; 0: there are enough. */
 u64 guards_victim(const struct guards *guards, unsigned n);
 /* The page, which must not be mapped to be executed any more, has none. */

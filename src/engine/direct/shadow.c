@@ -506,8 +506,10 @@ static enum shadow_answer guard_code(struct shadow *shadow, struct shadow_world 
         find_across(shadow, w, va, bytes) & refused_findings(shadow, w, va))
         return SHADOW_CODE;
     unsigned n = scan_places(bytes, refused, places, GUARDS);
-    if (!n)
+    if (!n) {
+        guards_never(&cell->guards, address);
         return SHADOW_CODE;
+    }
     guards_release(&cell->guards, address); /* of what stood there before */
     if (!free_guards(shadow, cell, n))
         return SHADOW_LOST;
