@@ -7,7 +7,8 @@
  */
 #include "linux32.h"
 
-enum { MODIFY_LDT = 123, CLOCK_GETTIME = 265, SIGSEGV = 11 };
+enum { CLONE = 120, MODIFY_LDT = 123, YIELD = 158, CLOCK_GETTIME = 265, SIGSEGV = 11 };
+enum { MEMORY_AND_TLS = 0x80f11 }; /* CLONE_*, and SIGCHLD at the end */
 
 static u32 microseconds(void)
 {
@@ -160,16 +161,20 @@ static u32 strings(void)
 
 static u32 thread_block[64];
 
+static struct user_desc thread_segment = {~0u, 0, 0xfffff, SEG_32 | LIMIT_PAGES | USEABLE};
+
+static void set_thread_pointer(u32 *block)
+{
+    thread_segment.base = (u32)(block + 32);
+    call(SET_THREAD_AREA, (u32)&thread_segment, 0, 0, 0);
+    __asm__ volatile("mov %0, %%gs" : : "r"(thread_segment.entry << 3 | 3));
+}
+
 /* What C programs do for each thread-local variable, errno among them. */
 static u32 thread_pointer(void)
 {
-    static u32 selector;
-    struct user_desc desc = {~0u, (u32)(thread_block + 32), 0xfffff,
-                             SEG_32 | LIMIT_PAGES | USEABLE};
-    if (!selector && call(SET_THREAD_AREA, (u32)&desc, 0, 0, 0) == 0)
-        selector = desc.entry << 3 | 3;
     u32 sum = 0;
-    __asm__ volatile("mov %0, %%gs" : : "r"(selector));
+    set_thread_pointer(thread_block);
     for (u32 i = 0; i < 500000; i++) {
         u32 value;
         __asm__ volatile("addl %1, %%gs:-8\n\tmov %%gs:-8, %0\n\tmov %0, %%gs:4"
@@ -179,6 +184,53 @@ static u32 thread_pointer(void)
         sum += value ^ thread_block[33];
     }
     return sum + thread_block[30];
+}
+
+/* Two threads that take turns all the time, with a thread pointer each. */
+static u32 blocks[2][64];
+
+static void count_in_block(u32 seed)
+{
+    for (u32 i = 0; i < 40000; i++) {
+        __asm__ volatile("addl %0, %%gs:-8\n\troll $3, %%gs:-8" : : "r"(i ^ seed) : "memory");
+        if (i % 64 == 0)
+            call(YIELD, 0, 0, 0, 0);
+    }
+}
+
+static void other_thread(void)
+{
+    count_in_block(5);
+}
+
+static int start_thread(u32 *stack_end, struct user_desc *segment)
+{
+    int result;
+    *--stack_end = (u32)other_thread;
+    __asm__ volatile("int $0x80\n\ttest %%eax, %%eax\n\tjnz 1f\n\t"
+                     "pop %%eax\n\tcall *%%eax\n\t"
+                     "mov $1, %%eax\n\txor %%ebx, %%ebx\n\tint $0x80\n"
+                     "1:"
+                     : "=a"(result)
+                     : "a"(CLONE), "b"(MEMORY_AND_TLS), "c"(stack_end), "d"(0), "S"(segment),
+                       "D"(0)
+                     : "memory");
+    return result;
+}
+
+static u32 threads(void)
+{
+    static u32 stack[1024];
+    struct user_desc other = thread_segment;
+    u32 status;
+    blocks[0][30] = blocks[1][30] = 0;
+    set_thread_pointer(blocks[0]);
+    other.entry = thread_segment.entry;
+    other.base = (u32)(blocks[1] + 32);
+    int thread = start_thread(stack + 1024, &other);
+    count_in_block(9);
+    call(WAITPID, (u32)thread, (u32)&status, 0, 0);
+    return blocks[0][30] + 3 * blocks[1][30];
 }
 
 /* 0: this kernel has no such segments (16-bit ones are an option). */
@@ -262,6 +314,7 @@ static const struct {
     {"strings", strings},
     {"segments", segments},
     {"thread_pointer", thread_pointer},
+    {"threads", threads},
     {"small_code", small_code},
 };
 
