@@ -83,6 +83,12 @@ static void limits(void)
     r.ds = SEG | 3;
     r.bx = (ulong)memory + USER_BASE;
     expect_done("64-bit code ignores base and limit of DS", &r, CODE("mov eax, [rbx + 20]"));
+    gdt_set(SEG, segment(0x12345, 15, SEG_DATA | SEG_DPL3 | SEG_32));
+    r = regs_user();
+    r.ds = SEG | 3;
+    r.bx = (ulong)memory + USER_BASE;
+    expect_done("nor is what is aligned unaligned by the base", &r, CODE("movaps xmm0, [rbx]"));
+    gdt_set(SEG, segment((u32)(ulong)memory + USER_BASE, 15, SEG_DATA | SEG_DPL3 | SEG_32));
     r = regs_user();
     r.fs = SEG | 3;
     r.bx = 0x10;
@@ -93,6 +99,13 @@ static void limits(void)
     r.ds = 0;
     r.bx = (ulong)memory + USER_BASE;
     expect_done("null segments can be used in 64-bit code", &r, CODE("mov eax, [rbx]"));
+    if (!skip_tcg("null selectors lose their RPL on the way to ring 3", "QEMU keeps it")) {
+        r = regs_user();
+        r.fs = 3;
+        expect_done("null selectors lose their RPL on the way to ring 3", &r,
+                    CODE("mov eax, fs"));
+        check_equal("FS", r.ax, 0);
+    }
     wrmsr(MSR_FS_BASE, 0);
 }
 
