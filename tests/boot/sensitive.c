@@ -23,7 +23,7 @@
 
 struct snippet {
     const char *name;
-    uint8_t bytes[12];
+    uint8_t bytes[16];
     uint8_t size;
     uint64_t rax, rcx; /* at the start; RSI and RDI point to `scratch` */
     uint64_t mask;     /* of RAX and RDX that may be printed; 0: all */
@@ -164,6 +164,13 @@ static const struct snippet snippets[] = {
     {"int ff", CODE(0xcd, 0xff), 0, 0, 0},
     {"iretq", CODE(0x48, 0xcf), 0, 0, 0},
     {"retf", CODE(0x50, 0x50, 0x48, 0xcb), 0, 0, 0},
+    /* push 23h; lea rdx, behind; push rdx; retfq; and on in 32-bit mode */
+    {"retf to 32-bit: mov eax, cs",
+     CODE(0x6a, 0x23, 0x48, 0x8d, 0x15, 3, 0, 0, 0, 0x52, 0x48, 0xcb, 0x8c, 0xc8), 0, 0, 0},
+    {"retf to 32-bit: inc eax; dec eax",
+     CODE(0x6a, 0x23, 0x48, 0x8d, 0x15, 3, 0, 0, 0, 0x52, 0x48, 0xcb, 0x40, 0x48), 9, 0, 0},
+    {"retf to 32-bit: getuid by int 80",
+     CODE(0x6a, 0x23, 0x48, 0x8d, 0x15, 3, 0, 0, 0, 0x52, 0x48, 0xcb, 0xcd, 0x80), 24, 0, 0},
     {"jmp far [rdi]", CODE(0x48, 0xc7, 0x07, 8, 0, 0, 0, 0xff, 0x2f), 0, 0, 0},
     {"call far [rdi]", CODE(0x48, 0xc7, 0x07, 0, 0, 0, 0, 0xff, 0x1f), 0, 0, 0},
     {"div 0", CODE(0xf7, 0xf1), 1, 0, 0},
