@@ -34,8 +34,8 @@ static const char *const pieces[] = {
     "\xff",
     "\n",
     /* Whole ones, after what gives a clean start. */
-    "\xff\n{'execute': 'memsave', 'arguments': {'filename': '/dev/null', 'val': 4096, 'size': "
-    "99}}",
+    ("\xff\n{'execute': 'memsave', 'arguments': {'filename': '/dev/null', 'val': 4096, 'size': "
+     "99}}"),
     "\xff\n{'execute': 'human-monitor-command', 'arguments': {'command-line': 'x /4xg $pc'}}",
     "\xff\n{'execute': 'human-monitor-command', 'arguments': {'command-line': 'xp /",
     "\xff\n{'execute': 'send-key', 'arguments': {'keys': [{'type': 'qcode', 'data': 'a'}]}}",
