@@ -43,8 +43,7 @@ done
     exit 1
 }
 
-rm -f "$dir/key" "$dir/key.pub"
-ssh-keygen -q -t ed25519 -N '' -C doppel -f "$dir/key"
+ssh-keygen -q -t ed25519 -N '' -C doppel -f "$work/key"
 
 # What the guest is told of itself. It starts at once (no menu), speaks on the serial line, asks DHCP
 # on every network card, and knows the key.
@@ -55,7 +54,7 @@ echo doppel >"$overlay/etc/hostname"
 echo '127.0.0.1 localhost doppel' >"$overlay/etc/hosts"
 echo 'LABEL=doppel / ext4 errors=remount-ro 0 1' >"$overlay/etc/fstab"
 printf '[Match]\nType=ether\n\n[Network]\nDHCP=yes\n' >"$overlay/etc/systemd/network/ether.network"
-cp "$dir/key.pub" "$overlay/root/.ssh/authorized_keys"
+cp "$work/key.pub" "$overlay/root/.ssh/authorized_keys"
 cat >"$overlay/boot/grub/grub.cfg" <<'END'
 serial --unit=0 --speed=115200
 terminal_input serial console
@@ -72,10 +71,19 @@ chmod 644 "$work/overlay.tar"
 chmod 711 "$work"
 
 # The name space of an unprivileged user where there are such, also for root: a container may not
-# mount. `auto` otherwise.
+# mount. `auto` otherwise, and for an ordinary user a pretended root.
 mode=auto
-if [ -s /etc/subuid ] && unshare -U -m true 2>/dev/null; then
+if [ -s /etc/subuid ] && unshare -U -m true 2>/dev/null &&
+    { [ "$(id -u)" -eq 0 ] || grep -q "^$(id -un):" /etc/subuid; }; then
     mode=unshare
+elif [ "$(id -u)" -ne 0 ]; then
+    mode=fakechroot
+    command -v fakechroot >/dev/null || {
+        echo "disk.sh: an ordinary user needs user name spaces and subordinate ids for this (as root:" \
+            "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)), or the package" \
+            "fakechroot" >&2
+        exit 1
+    }
 fi
 # shellcheck disable=SC2086 # a list of files
 mmdebstrap --quiet --mode=$mode --variant=minbase \
@@ -105,5 +113,7 @@ dd status=none conv=notrunc bs=512 seek=1 if="$grub/core.img" of="$work/disk.raw
 qemu-img convert -f raw -O qcow2 "$work/disk.raw" "$dir/disk.qcow2.new"
 cp --sparse=always "$work/disk.raw" "$dir/disk.raw.new"
 cat "$work"/root/usr/share/doc/*/copyright >"$dir/copyright"
+# All at once in the end: a disk whose making failed leaves the old one, with its key.
+mv -f "$work/key" "$work/key.pub" "$dir/"
 mv "$dir/disk.raw.new" "$dir/disk.raw"
 mv "$dir/disk.qcow2.new" "$dir/disk.qcow2"
