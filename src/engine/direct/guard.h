@@ -5,6 +5,9 @@
  * there; who does stops before the instruction. There are four, so they are for pages that are
  * visited often.
  *
+ * A copy of the page with other bytes in those places would do for any number of them, but who
+ * reads it would read the copy.
+ *
  * They come from perf_event_open, which not every host allows: then there are none. A cell with
  * guards costs 2 us more each time that it is switched to.
  *
