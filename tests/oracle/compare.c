@@ -138,6 +138,17 @@ static void differ_outcome(struct difference *d, const struct sequence *q,
         differ(d, "cr2_", 0, a->cr2, b->cr2);
 }
 
+/* Flags that the instruction overwrites: AND and its kind and shifts write AF, too, with a
+ * value that the manuals do not promise. */
+static u32 overwritten(const ZydisDecodedInstruction *z)
+{
+    const ZydisAccessedFlags *f = z->cpu_flags;
+    u32 sure = f->modified | f->set_0 | f->set_1;
+    bool all =
+        z->meta.category == ZYDIS_CATEGORY_LOGICAL || z->meta.category == ZYDIS_CATEGORY_SHIFT;
+    return all ? sure | f->undefined : sure;
+}
+
 /*
  * Flags that the code from `rip` on overwrites before anything reads them. Where it faults on
  * the way, the translator pushes whatever the check of the access left in them: saving dead
@@ -155,7 +166,7 @@ static u32 dead_flags(const u8 code[CODE_SIZE], unsigned code_size, u64 rip, uns
             break;
         if (z.cpu_flags) {
             open &= ~z.cpu_flags->tested;
-            dead |= open & (z.cpu_flags->modified | z.cpu_flags->set_0 | z.cpu_flags->set_1);
+            dead |= open & overwritten(&z);
             open &= ~dead;
         }
         at += z.length;
