@@ -51,33 +51,103 @@ static struct place resolve(struct x86_cpu *c, struct gva la, enum x86_access ac
     return (struct place){.hva = hva + (la.v & ~PAGE_MASK), .gpa = page.gpa, .flags = flags};
 }
 
+/* Writes to a watched page before the watch ends, as shifts; code that is run again within
+ * SOON units of 2^STAMP_SHIFT cycles of the TSC raises them. */
+#define FIRST_PATIENCE 4
+#define LAST_PATIENCE  10
+#define STAMP_SHIFT    26
+#define SOON           8
+
 /* -- Code pages ---------------------------------------------------------------------------- */
 
-static void forget_code(struct vcpu *vcpu, struct gfn frame)
+/* What a vCPU is asked to forget. */
+struct written {
+    struct gfn frame;
+    u64 lines;
+};
+
+static void forget_code(struct vcpu *vcpu, struct written w)
 {
     if (vcpu->engine)
-        vcpu->engine->code_written(vcpu, frame);
+        vcpu->engine->code_written(vcpu, w.frame, w.lines);
 }
 
-static void forget_code_work(struct vcpu *target, struct vcpu_work *work)
+static void forget_lines_work(struct vcpu *target, struct vcpu_work *work)
 {
-    forget_code(target, gfn((u64)work->opaque));
+    forget_code(target, *(const struct written *)work->opaque);
 }
 
-/* The watch ends with the first write: code that is run again sets it again, data stays fast.
- */
-static void code_page_written(struct vcpu *vcpu, struct gfn frame)
+static void forget_page_work(struct vcpu *target, struct vcpu_work *work)
 {
-    pmap_set_flags(vcpu->board->pmap, frame, 0, PMAP_CODE);
-    forget_code(vcpu, frame);
+    forget_code(target, (struct written){gfn((u64)work->opaque), UINT64_MAX});
+}
+
+static void forget_everywhere(struct vcpu *vcpu, struct written w)
+{
+    forget_code(vcpu, w);
     if (vcpu->board->n_vcpus > 1)
-        vcpu_request_all(vcpu->board, vcpu, forget_code_work, (void *)frame.v);
+        vcpu_request_all(vcpu->board, vcpu, forget_lines_work, &w);
+}
+
+static u32 stamp_now(void)
+{
+    return (u32)(__rdtsc() >> STAMP_SHIFT);
+}
+
+/* First the flag, then the code: whoever translates meanwhile is asked after it. */
+static void end_watch(struct pmap *pmap, struct gfn frame)
+{
+    struct pmap_code *code = pmap_code(pmap, frame);
+    pmap_set_flags(pmap, frame, 0, PMAP_CODE);
+    atomic_store(&code->lines, 0);
+    atomic_store(&code->whole, false);
+    atomic_store(&code->stamp, stamp_now());
+}
+
+/*
+ * A page that is code and data at once must not thrash: a write beside code only counts, one to
+ * code takes what was decoded from its lines. When there are too many of them, the page is data
+ * by now: the watch ends. Should code be run from it again before long, more writes are put up
+ * with. So what is spent on writes stays in proportion to what decoding anew costs.
+ */
+static void code_page_written(struct vcpu *vcpu, struct gfn frame, u64 lines)
+{
+    struct pmap *pmap = vcpu->board->pmap;
+    struct pmap_code *code = pmap_code(pmap, frame);
+    /* The bytes are written; a decoder notes its lines before it looks at them again. */
+    atomic_thread_fence(memory_order_seq_cst);
+    u64 hit = atomic_load(&code->lines) & lines;
+    u8 patience = atomic_load(&code->patience);
+    bool many = atomic_fetch_add(&code->writes, 1) >= 1u << patience;
+    if (many || (hit && atomic_load(&code->whole))) {
+        if (many && patience < LAST_PATIENCE)
+            atomic_store(&code->patience, patience + 1);
+        end_watch(pmap, frame);
+        forget_everywhere(vcpu, (struct written){frame, UINT64_MAX});
+    } else if (hit) {
+        atomic_fetch_and(&code->lines, ~hit);
+        forget_everywhere(vcpu, (struct written){frame, hit});
+    }
 }
 
 void access_code_written(struct board *board, struct gfn frame)
 {
-    pmap_set_flags(board->pmap, frame, 0, PMAP_CODE);
-    vcpu_post_all(board, forget_code_work, (void *)frame.v);
+    end_watch(board->pmap, frame);
+    vcpu_post_all(board, forget_page_work, (void *)frame.v);
+}
+
+bool access_beside_code(struct vcpu *vcpu, struct gfn frame, u64 lines, bool again)
+{
+    struct pmap_code *code = pmap_code(vcpu->board->pmap, frame);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load(&code->lines) & lines)
+        return false;
+    return again || atomic_fetch_add(&code->writes, 1) < 1u << atomic_load(&code->patience);
+}
+
+void access_tell_written(struct vcpu *vcpu, struct gfn frame, u64 lines)
+{
+    code_page_written(vcpu, frame, lines);
 }
 
 static void watch(struct vcpu *vcpu, struct gfn frame)
@@ -95,6 +165,12 @@ static void watch_work(struct vcpu *target, struct vcpu_work *work)
 void access_watch_code(struct vcpu *vcpu, struct gfn frame)
 {
     struct pmap *pmap = vcpu->board->pmap;
+    struct pmap_code *code = pmap_code(pmap, frame);
+    if (pmap_flags(pmap, frame) & PMAP_CODE)
+        return;
+    if (stamp_now() - atomic_load(&code->stamp) > SOON || !atomic_load(&code->patience))
+        atomic_store(&code->patience, FIRST_PATIENCE);
+    atomic_store(&code->writes, 0);
     if (pmap_set_flags(pmap, frame, PMAP_CODE, 0) & PMAP_CODE)
         return;
     watch(vcpu, frame);
@@ -102,11 +178,28 @@ void access_watch_code(struct vcpu *vcpu, struct gfn frame)
         vcpu_request_all(vcpu->board, vcpu, watch_work, (void *)frame.v);
 }
 
+void access_note_code(struct vcpu *vcpu, struct gfn frame, u64 lines)
+{
+    atomic_fetch_or(&pmap_code(vcpu->board->pmap, frame)->lines, lines);
+}
+
+void access_watch_page(struct vcpu *vcpu, struct gfn frame)
+{
+    access_watch_code(vcpu, frame);
+    atomic_store(&pmap_code(vcpu->board->pmap, frame)->whole, true);
+    access_note_code(vcpu, frame, UINT64_MAX);
+}
+
 const u8 *access_code(struct x86_cpu *c, struct gva la, struct gfn *frame)
 {
     struct place place = resolve(c, la, ACCESS_EXEC, AS_CPL);
     *frame = gpa_to_gfn(place.gpa);
     return place.hva;
+}
+
+static u64 lines_of(struct gpa gpa, unsigned size)
+{
+    return pmap_lines((unsigned)(gpa.v & ~PAGE_MASK), size);
 }
 
 /* -- Moving bytes -------------------------------------------------------------------------- */
@@ -148,7 +241,7 @@ static void write_place(struct x86_cpu *c, struct place place, const void *buf, 
     if (likely(place.hva && !(place.flags & PMAP_ROM))) {
         copy(place.hva, buf, size);
         if (unlikely(place.flags & PMAP_CODE))
-            code_page_written(vcpu_of(c), gpa_to_gfn(place.gpa));
+            code_page_written(vcpu_of(c), gpa_to_gfn(place.gpa), lines_of(place.gpa, size));
         return;
     }
     for (const u8 *from = buf; size;) {
@@ -238,10 +331,9 @@ static void *access_atomic(struct x86_cpu *c, struct gva la, unsigned size)
 
 static void access_atomic_done(struct x86_cpu *c, struct gva la, unsigned size)
 {
-    (void)size;
     struct place place = resolve(c, la, ACCESS_WRITE, AS_CPL);
     if (unlikely(place.flags & PMAP_CODE))
-        code_page_written(vcpu_of(c), gpa_to_gfn(place.gpa));
+        code_page_written(vcpu_of(c), gpa_to_gfn(place.gpa), lines_of(place.gpa, size));
 }
 
 static void access_lock_begin(struct x86_cpu *c)

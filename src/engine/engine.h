@@ -46,9 +46,9 @@ struct engine {
     /* Makes a running `enter` look at vcpu->cpu.attention soon; any thread. May be NULL: the
      * engine polls it. */
     void (*kick)(struct vcpu *vcpu);
-    /* A page from which code was decoded or translated was or is being written: forget that
-     * code before returning. In the vCPU's thread. */
-    void (*code_written)(struct vcpu *vcpu, struct gfn frame);
+    /* Lines of a page from which code was decoded or translated were or are being written
+     * (pmap_lines): forget that code before returning. In the vCPU's thread. */
+    void (*code_written)(struct vcpu *vcpu, struct gfn frame, u64 lines);
     /* From now on writes to the page must be noticed: drop rights to write to it without.
      * May be NULL. In the vCPU's thread. */
     void (*code_watched)(struct vcpu *vcpu, struct gfn frame);

@@ -22,9 +22,10 @@ struct pmap {
     u64 n_frames;         /* entries: every gfn below is covered */
     /* Per gfn: mfn << 12 | PMAP_*; the mfn counts only with PMAP_PRESENT. */
     _Atomic u64 *entries;
-    u64 *runs;     /* per RUN_PAGES gfns: first mfn + 1 of its run, or NO_RUN */
-    u8 *base;      /* the memory file; hva of mfn = base + mfn * 4096 */
-    u64 n_machine; /* pages in the file */
+    struct pmap_code *code; /* per gfn */
+    u64 *runs;              /* per RUN_PAGES gfns: first mfn + 1 of its run, or NO_RUN */
+    u8 *base;               /* the memory file; hva of mfn = base + mfn * 4096 */
+    u64 n_machine;          /* pages in the file */
     u64 next_mfn;
     u64 allocated;
     int fd;
@@ -52,7 +53,8 @@ static bool pmap_map(struct pmap *pmap, struct error *err)
 {
     pmap->entries = map_zero(pmap->n_frames * sizeof(u64));
     pmap->runs = map_zero(runs_of(pmap) * sizeof(u64));
-    if (!pmap->entries || !pmap->runs)
+    pmap->code = map_zero(pmap->n_frames * sizeof(pmap->code[0]));
+    if (!pmap->entries || !pmap->runs || !pmap->code)
         return error_errno(err, "cannot allocate the table of guest memory");
     pmap->fd = memfd_create("doppel-ram", MFD_CLOEXEC);
     if (pmap->fd < 0)
@@ -100,6 +102,8 @@ void pmap_destroy(struct pmap *pmap)
         munmap((void *)pmap->entries, pmap->n_frames * sizeof(u64));
     if (pmap->runs)
         munmap(pmap->runs, runs_of(pmap) * sizeof(u64));
+    if (pmap->code)
+        munmap(pmap->code, pmap->n_frames * sizeof(pmap->code[0]));
     if (pmap->base)
         munmap(pmap->base, pmap->n_machine * PAGE_SIZE);
     if (pmap->fd >= 0)
@@ -128,6 +132,12 @@ u64 pmap_flags(const struct pmap *pmap, struct gfn f)
     if (f.v >= pmap->n_frames)
         return 0;
     return atomic_load_explicit(&pmap->entries[f.v], memory_order_acquire) & ~PAGE_MASK;
+}
+
+struct pmap_code *pmap_code(struct pmap *pmap, struct gfn f)
+{
+    ensure(f.v < pmap->n_frames);
+    return &pmap->code[f.v];
 }
 
 u64 pmap_set_flags(struct pmap *pmap, struct gfn f, u64 set, u64 clear)

@@ -27,6 +27,20 @@
     BIT(3) /* decoded or translated code comes from it: writes take the slow path */
 #define PMAP_DIRTY BIT(4) /* written since the dirty log was last read */
 
+/*
+ * What the engines of all vCPUs know of a page under PMAP_CODE: from which of its 64 lines of
+ * 64 bytes code was decoded, so that a write beside it costs no code; and how often it was
+ * written, so that a page which is data by now does not stay watched (engine/access.c).
+ */
+struct pmap_code {
+    _Atomic u64 lines;   /* by bit */
+    _Atomic u32 writes;  /* since it is watched */
+    _Atomic u32 stamp;   /* when the watch ended last, in units of about 30 ms */
+    _Atomic u8 patience; /* writes before it ends, as a shift */
+    _Atomic bool whole;  /* somebody counts on the whole page */
+};
+#define PMAP_LINE 64
+
 struct pmap;
 
 #define PMAP_MAX_RAM (16 * GiB)
@@ -50,6 +64,15 @@ u64 pmap_set_flags(struct pmap *pmap, struct gfn f, u64 set, u64 clear);
 /* The page's first byte, allocating its machine page if need be; NULL: not RAM. Never fails
  * otherwise: host memory that runs out kills the process, as with any overcommitted mapping. */
 void *pmap_page(struct pmap *pmap, struct gfn f);
+
+/* The frame must be RAM. */
+struct pmap_code *pmap_code(struct pmap *pmap, struct gfn f);
+/* Lines that [offset, offset + size) of a page touches, size > 0. */
+static inline u64 pmap_lines(unsigned offset, unsigned size)
+{
+    unsigned first = offset / PMAP_LINE, last = (offset + size - 1) / PMAP_LINE;
+    return bits_low(last - first + 1) << first;
+}
 
 /* The memory file, for mappings in other address spaces, and where in it a page lies that
  * pmap_page gave. */

@@ -150,6 +150,65 @@ static void cross_modifying(void)
     check_equal("old code run after it was modified", failures, 0);
 }
 
+/* Functions and data of both processors in one page: each round changes one function, each
+ * processor counts in its word beside them, and the function as well as one that stays is run.
+ */
+static u8 mixed[4096] __attribute__((aligned(4096)));
+enum { MIXED_ROUNDS = 200, MIXED_FUNCTIONS = 5, MIXED_LAST = 2048, MIXED_DATA = 1024 };
+
+static u32 mixed_place(u32 round)
+{
+    return round % MIXED_FUNCTIONS * 40;
+}
+
+static void mixed_write(u32 at, u32 value)
+{
+    mixed[at] = 0xb8;
+    *(volatile u32 *)(mixed + at + 1) = value;
+    mixed[at + 5] = 0xc3;
+}
+
+static u32 mixed_call(u32 at)
+{
+    return ((u32(*)(void))(mixed + at))();
+}
+
+static void mixed_runner(void *unused)
+{
+    (void)unused;
+    for (u32 seen = 0; seen < MIXED_ROUNDS;) {
+        while (version == seen)
+            cpu_relax();
+        seen = version;
+        cpuid(0, 0);
+        failures = failures + (mixed_call(mixed_place(seen)) != seen);
+        failures = failures + (mixed_call(MIXED_LAST) != 7);
+        *(volatile u32 *)(mixed + MIXED_DATA) += 1;
+        done_version = seen;
+    }
+}
+
+static void code_and_data(void)
+{
+    volatile u32 *data = (volatile u32 *)(mixed + MIXED_DATA);
+
+    failures = version = done_version = 0;
+    mixed_write(MIXED_LAST, 7);
+    smp_call(1, mixed_runner, NULL);
+    for (u32 i = 1; i <= MIXED_ROUNDS; i++) {
+        mixed_write(mixed_place(i), i);
+        data[16] += 1;
+        __atomic_store_n(&version, i, __ATOMIC_SEQ_CST);
+        while (done_version != i)
+            data[17] += 1;
+        failures = failures + (mixed_call(mixed_place(i)) != i);
+    }
+    smp_wait(1);
+    check_equal("old code run from a page of code and data", failures, 0);
+    check_equal("what the other counted", data[0], MIXED_ROUNDS);
+    check_equal("what was counted here", data[16], MIXED_ROUNDS);
+}
+
 /* A jump's target is patched while the other runs in the loop: it must leave. */
 static u8 loop_code[64] __attribute__((aligned(64)));
 static volatile bool in_loop;
@@ -271,6 +330,7 @@ void test(void)
     shootdown();
     unmapping();
     cross_modifying();
+    code_and_data();
     loop_broken();
     ordering();
     dirty_bits();

@@ -579,9 +579,9 @@ static void lockstep_detach(struct vcpu *vcpu)
     free(l);
 }
 
-static void lockstep_code_written(struct vcpu *vcpu, struct gfn frame)
+static void lockstep_code_written(struct vcpu *vcpu, struct gfn frame, u64 lines)
 {
-    bt_engine.code_written(vcpu, frame);
+    bt_engine.code_written(vcpu, frame, lines);
 }
 
 static void lockstep_code_watched(struct vcpu *vcpu, struct gfn frame)

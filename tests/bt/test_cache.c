@@ -36,9 +36,13 @@ static struct guest *start(const struct engine *engine, const void *code, size_t
     return g;
 }
 
-static void run_both(const u8 *code, size_t size, void (*prepare)(struct guest *g),
-                     u64 *evictions)
+struct counts {
+    u64 evictions, pages, lines, units;
+};
+
+static struct counts run_both(const u8 *code, const u8 *end, void (*prepare)(struct guest *g))
 {
+    size_t size = (size_t)(end - code);
     struct guest *sim = start(&sim_engine, code, size), *bt = start(&bt_engine, code, size);
     if (prepare) {
         prepare(sim);
@@ -49,9 +53,12 @@ static void run_both(const u8 *code, size_t size, void (*prepare)(struct guest *
     const char *difference = guest_compare(sim, bt, 0);
     if (difference)
         fail_msg("%s", difference);
-    *evictions = counter(bt, "cache_evictions");
+    struct counts counts = {counter(bt, "cache_evictions"), counter(bt, "code_pages_dropped"),
+                            counter(bt, "code_lines_dropped"),
+                            counter(bt, "translation_units_64bit")};
     guest_destroy(bt);
     guest_destroy(sim);
+    return counts;
 }
 
 /* add $i, %rax; jmp 1f; 1: rol $3, %rax; ret */
@@ -65,7 +72,13 @@ static void put_functions(struct guest *g)
     }
 }
 
-extern const u8 start_calls[], end_calls[], start_thrash[], end_thrash[];
+#define CODE_OF(name) extern const u8 start_##name[], end_##name[]
+CODE_OF(calls);
+CODE_OF(thrash);
+CODE_OF(beside);
+CODE_OF(leaves);
+CODE_OF(ahead);
+CODE_OF(undefined);
 __asm__(
     ".pushsection .rodata\n"
     "start_calls: xor %eax, %eax; mov $3, %r13d\n"
@@ -80,21 +93,82 @@ __asm__(
     ".p2align 6\n"
     ".long 0\n"
     "end_thrash:\n"
+    /* Data beside code, in other lines of its page. */
+    ".p2align 12; start_beside: mov $20000, %r12d; xor %eax, %eax\n"
+    "1: mov %r12d, 3f(%rip); add %r12, 8+3f(%rip); lock incl 16+3f(%rip); call 2f;\n"
+    "add %rcx, %rax; dec %r12d; jnz 1b; hlt\n"
+    ".p2align 6; 2: mov 3f(%rip), %ecx; ret\n"
+    ".p2align 6; 3: .quad 0, 0, 0\n"
+    "end_beside:\n"
+    /* A page with code that becomes one with data only, by a store to each of its words. */
+    ".p2align 12; start_leaves: call 2f; mov $200, %r12d\n"
+    "1: lea 2f(%rip), %rdi; mov $100, %ecx; mov %r12d, %eax\n"
+    "3: mov %eax, (%rdi); add $4, %rdi; dec %ecx; jnz 3b; dec %r12d; jnz 1b; hlt\n"
+    ".p2align 12; 2: mov $5, %ecx; ret; .skip 400, 0x90\n"
+    "end_leaves:\n"
+    /* Flags that are dead for what stands ahead, in another line, until that is written. The
+     * function is as long as a TU. */
+    ".p2align 12; start_ahead: mov $400, %r13d; mov $1, %r12; ror $1, %r12\n"
+    "lea 2f(%rip), %rdi\n"
+    "1: mov $0xc085, %eax; test $1, %r13b; mov $0x9066, %edx; cmovz %edx, %eax\n"
+    "mov %ax, (%rdi); mov %r12, %rbp; call 3f; dec %r13d; jnz 1b; hlt; .p2align 6\n"
+    "3: add %rbp, %rbp; mov (%rbx), %rax; .rept 46; lea 1(%rsi), %rsi; .endr; .p2align 6, "
+    "0x90\n"
+    "2: test %eax, %eax; setc %cl; movzx %cl, %ecx; add %rcx, %r14; ret\n"
+    "end_ahead:\n"
+    /* No instruction until a byte in the next line makes it one, which the handler of #UD does:
+     * 0F 04 becomes BSWAP. */
+    ".p2align 12; start_undefined: lea 1f(%rip), %rdi; mov $30, %r12d; xor %r13d, %r13d\n"
+    "2: mov $0xc8, %ecx; mov $4, %eax; test $3, %r12b; cmovz %eax, %ecx; mov %cl, 1(%rdi)\n"
+    "call 3f; add %rax, %r14; dec %r12d; jnz 2b; hlt\n"
+    ".p2align 7; inc %r13d; cmp $100, %r13d; ja 4f; movb $0xc8, 1(%rdi); iretq; 4: hlt\n"
+    ".p2align 6; 3: inc %ecx; .skip 61, 0x90; 1: .byte 0x0f, 0x04; ret\n"
+    "end_undefined:\n"
     ".popsection\n");
 _Static_assert(N == 60000 && SPACING == 48 && ROUNDS == 3 && FUNCTIONS == 0x500000,
                "the numbers in start_calls");
 
+/* jmp to 128 bytes behind CODE, instead of the fixture's handler of #UD. */
+static void set_handler(struct guest *g)
+{
+    const u64 at = 0xb000 + VEC_UD * 16;
+    u8 code[5] = {0xe9};
+    s32 rel = (s32)(CODE + 128 - (at + sizeof(code)));
+    memcpy(code + 1, &rel, sizeof(rel));
+    guest_write(g, at, code, sizeof(code));
+}
+
 static void test_evicts(void **state)
 {
-    u64 evictions;
-    run_both(start_calls, (size_t)(end_calls - start_calls), put_functions, &evictions);
-    assert_true(evictions > N);
+    assert_true(run_both(start_calls, end_calls, put_functions).evictions > N);
 }
 
 static void test_written_and_run_in_turns(void **state)
 {
-    u64 evictions;
-    run_both(start_thrash, (size_t)(end_thrash - start_thrash), NULL, &evictions);
+    run_both(start_thrash, end_thrash, NULL);
+}
+
+static void test_data_beside_code(void **state)
+{
+    struct counts counts = run_both(start_beside, end_beside, NULL);
+    assert_in_range(counts.pages, 1, 100);
+    assert_in_range(counts.units, 3, 1000);
+}
+
+static void test_code_becomes_data(void **state)
+{
+    struct counts counts = run_both(start_leaves, end_leaves, NULL);
+    assert_in_range(counts.pages + counts.lines, 1, 40);
+}
+
+static void test_code_ahead_is_written(void **state)
+{
+    run_both(start_ahead, end_ahead, NULL);
+}
+
+static void test_becomes_an_instruction(void **state)
+{
+    run_both(start_undefined, end_undefined, set_handler);
 }
 
 int main(void)
@@ -102,6 +176,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_evicts),
         cmocka_unit_test(test_written_and_run_in_turns),
+        cmocka_unit_test(test_data_beside_code),
+        cmocka_unit_test(test_code_becomes_data),
+        cmocka_unit_test(test_code_ahead_is_written),
+        cmocka_unit_test(test_becomes_an_instruction),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -171,7 +171,7 @@ static void place_job(struct bt_runner *b, const struct job *job)
         struct gfn frame = gfn((CODE >> PAGE_SHIFT) + k);
         memcpy(ram(b, CODE + k * PAGE_SIZE), code + k * PAGE_SIZE, PAGE_SIZE);
         if (pmap_set_flags(b->board.pmap, frame, 0, PMAP_CODE) & PMAP_CODE)
-            b->vcpu->engine->code_written(b->vcpu, frame);
+            b->vcpu->engine->code_written(b->vcpu, frame, UINT64_MAX);
     }
     for (unsigned k = 0; k < WINDOW_PAGES; k++)
         memcpy(ram(b, WINDOW + k * PAGE_SIZE), job->in.memory + k * PAGE_SIZE, PAGE_SIZE);

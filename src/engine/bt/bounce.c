@@ -4,7 +4,10 @@
  * there; an adapted store (adapt.c) puts its value there, and C code stores it. Which other
  * processors may see it in parts, as the architecture says of such operands.
  */
+#include "engine/access.h"
 #include "engine/bt/bt.h"
+#include "memory/pmap.h"
+#include "memory/tlb.h"
 #include "x86/mem.h"
 
 void *bounce_host(struct bt *bt, u64 la, bool write)
@@ -24,6 +27,15 @@ void *bounce_host(struct bt *bt, u64 la, bool write)
 static void copy(void *to, const void *from, u64 n)
 {
     __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+}
+
+/* An aligned operand up to 8 bytes becomes visible as a whole. */
+static void store(void *to, const void *from, unsigned size)
+{
+    if (size <= 8 && !(size & (size - 1)))
+        host_store(to, size, host_load(from, size));
+    else
+        copy(to, from, size);
 }
 
 /* Where the operand at `la` lies on its two pages; false: not both are RAM that it may use. */
@@ -65,6 +77,32 @@ bool bounce_store(struct bt *bt, const struct site *site, u64 la)
     u64 first = page_left(la);
     copy(part[0], bt->hot->bounce, first);
     copy(part[1], bt->hot->bounce + first, site->size - first);
+    bt->stats.bounced_stores++;
+    return true;
+}
+
+bool bounce_store_beside_code(struct bt *bt, const struct site *site, u64 la)
+{
+    const u64 wanted = PMAP_PRESENT | PMAP_CODE | PMAP_DIRTY;
+    struct x86_cpu *c = bt_cpu(bt);
+    struct pmap *pmap = bt->vcpu->board->pmap;
+    struct walk_result page;
+    u32 error;
+    if (bt_logged(bt) || !bt_canonical(la) ||
+        !tlb_walk(c, pmap, gva(la), tlb_access(c, c->tlb_index, ACCESS_WRITE), &page, &error))
+        return false;
+    struct gfn frame = gpa_to_gfn(page.gpa);
+    unsigned offset = (unsigned)(la & ~PAGE_MASK);
+    u64 lines = pmap_lines(offset, site->size);
+    if ((pmap_flags(pmap, frame) & (wanted | PMAP_ROM)) != wanted ||
+        !access_beside_code(bt->vcpu, frame, lines, false))
+        return false;
+    store((u8 *)pmap_page(pmap, frame) + offset, bt->hot->bounce, site->size);
+    if (!access_beside_code(bt->vcpu, frame, lines, true)) {
+        bt->untold.frame = frame;
+        bt->untold.lines = lines;
+        return false;
+    }
     bt->stats.bounced_stores++;
     return true;
 }

@@ -105,12 +105,12 @@ static enum engine_exit bt_enter(struct vcpu *vcpu)
     return bt->exit;
 }
 
-static void bt_code_written(struct vcpu *vcpu, struct gfn frame)
+static void bt_code_written(struct vcpu *vcpu, struct gfn frame, u64 lines)
 {
     const u8 *page = pmap_page(vcpu->board->pmap, frame);
     if (page)
-        cache_drop_page(bt_of(vcpu), page);
-    sim_code_written(vcpu, frame);
+        cache_drop_lines(bt_of(vcpu), page, lines);
+    sim_code_written(vcpu, frame, lines);
 }
 
 /* The instructions that are simulated most, each a row (law 2). */
@@ -157,6 +157,8 @@ static unsigned bt_counters(struct vcpu *vcpu, struct engine_counter *counters, 
         {"cache_flushes", bt->stats.flushes},
         {"cache_evictions", bt->stats.evictions},
         {"code_pages_dropped", bt->stats.page_drops},
+        {"code_lines_dropped", bt->stats.line_drops},
+        {"code_units_dropped", bt->stats.tus_dropped},
         {"callouts_link", bt->stats.link_misses},
         {"callouts_cell", bt->stats.cell_misses},
         {"callouts_indirect", bt->stats.indirect_misses},

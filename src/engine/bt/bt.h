@@ -98,6 +98,7 @@ struct tu {
     u16 guest_size;     /* bytes */
     u16 insns;
     u16 flags_in; /* arithmetic flags it needs */
+    u64 lines;    /* of its page, that it depends on (pmap_lines) */
     bool dead;
     u32 next, page_next; /* chains of the two hash tables */
     u32 incoming;        /* links that jump here */
@@ -288,12 +289,17 @@ struct bt {
     u32 code_limit[CODE_LIMITS], n_code_limits;
 
     struct adapted adapted[ADAPTED]; /* by a hash of `code` */
+    struct {
+        struct gfn frame;
+        u64 lines; /* 0: there is nothing to be told */
+    } untold;
 
     struct {
         u64 tus[3]; /* of 16-, 32-, 64-bit code */
         u64 insns, guest_bytes, host_bytes;
         u64 cycles; /* of the host's TSC in translate(), with what else ran meanwhile */
-        u64 flushes, evictions, page_drops, link_misses, cell_misses, indirect_misses, steps;
+        u64 flushes, evictions, page_drops, line_drops, tus_dropped, link_misses, cell_misses,
+            indirect_misses, steps;
         u64 fills, slow_accesses, bounced_loads, bounced_stores, adapted, unadapted;
         u64 careful, callouts, quick_callouts, stops, host_faults;
         u64 reasons[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* callouts by instruction */
@@ -413,12 +419,13 @@ struct tu *cache_find(struct bt *bt, const u8 *code, u64 rip, u32 mode);
 void cache_add(struct bt *bt, struct tu *tu);
 /* The TU dies: it will not be entered again. */
 void cache_drop(struct bt *bt, struct tu *tu);
-/* All TUs from the page at `hva` die. */
-void cache_drop_page(struct bt *bt, const u8 *hva);
+/* The TUs die that depend on those lines of the page at `hva`. */
+void cache_drop_lines(struct bt *bt, const u8 *hva, u64 lines);
 
 /* -- translate.c: NULL: nothing translatable in this page from here (the instruction crosses
  * the page), or no room left (*full). */
-struct tu *translate(struct bt *bt, const u8 *code, u64 rip, u32 mode, bool *full);
+struct tu *translate(struct bt *bt, struct gfn frame, const u8 *code, u64 rip, u32 mode,
+                     bool *full);
 
 /* -- link.c */
 void link_set(struct bt *bt, struct link *link, struct tu *to);
@@ -493,6 +500,9 @@ void *bounce_host(struct bt *bt, u64 la, bool write);
 const void *bounce_load(struct bt *bt, const struct site *site, u64 la);
 /* hot->bounce to the two pages of an adapted store; false: nothing was stored. */
 bool bounce_store(struct bt *bt, const struct site *site, u64 la);
+/* The same to one watched page, beside the code in it; false: bt->untold says whether it was
+ * stored all the same, and of which lines the engines must be told. */
+bool bounce_store_beside_code(struct bt *bt, const struct site *site, u64 la);
 /* hot->bounce as the operand at `la` is to lie in it. */
 static inline u8 *bounce_at(struct bt *bt, u64 la)
 {

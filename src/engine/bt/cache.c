@@ -175,21 +175,24 @@ void cache_drop(struct bt *bt, struct tu *tu)
     tu->dead = true;
 }
 
-void cache_drop_page(struct bt *bt, const u8 *hva)
+void cache_drop_lines(struct bt *bt, const u8 *hva, u64 lines)
 {
     bool any = false;
     u32 *link = &bt->page_chain[page_slot(hva)];
     while (*link) {
         struct tu *tu = &bt->tus[*link];
-        if (((u64)tu->code & PAGE_MASK) != (u64)hva) {
+        if (((u64)tu->code & PAGE_MASK) != (u64)hva || !(tu->lines & lines)) {
             link = &tu->page_next;
             continue;
         }
         cache_drop(bt, tu);
+        bt->stats.tus_dropped++;
         any = true;
     }
-    if (any)
+    if (any && lines == UINT64_MAX)
         bt->stats.page_drops++;
+    else if (any)
+        bt->stats.line_drops++;
 }
 
 static void evict(struct bt *bt, u32 generation)

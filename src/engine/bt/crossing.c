@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#include "memory/pmap.h"
+
 #define CMP_REG_MEM 0x3b
 
 static struct x86_tlb *tlb_of(const struct translation *t)
@@ -26,6 +28,7 @@ bool crossing_decode(struct translation *t, struct guest_insn *g)
         mode_is_64bit(mode) || rip + GUEST_BYTES <= t->bt->code_limit[MODE_LIMIT_OF(mode)];
     if (left >= GUEST_BYTES || !inside || tlb->exec[tlb_slot(second)] != second)
         return false;
+    t->tu->lines |= pmap_lines(PAGE_SIZE - left, left);
     u8 bytes[GUEST_BYTES];
     memcpy(bytes, t->page + PAGE_SIZE - left, left);
     memcpy(bytes + left, (const void *)tlb->page[tlb_slot(second)], GUEST_BYTES - left);

@@ -195,10 +195,10 @@ static struct tu *make_tu(struct bt *bt, u32 mode, u64 place)
         return tu;
     access_watch_code(bt->vcpu, frame);
     bool full;
-    tu = translate(bt, code, place, mode, &full);
+    tu = translate(bt, frame, code, place, mode, &full);
     if (full) {
         cache_make_room(bt);
-        tu = translate(bt, code, place, mode, &full);
+        tu = translate(bt, frame, code, place, mode, &full);
         ensure(!full);
     }
     if (tu)
@@ -477,7 +477,7 @@ static const void *load_slowly(struct bt *bt, const struct site *site, u64 la)
     return go(bt, bounce_enter(bt, site, la));
 }
 
-/* An adapted store, whose value is in hot->bounce. */
+/* An adapted store, whose value is in hot->bounce, or was stored and must be told of. */
 static const void *store_slowly(struct bt *bt, const struct site *at, u64 la)
 {
     struct x86_cpu *c = bt_cpu(bt);
@@ -491,7 +491,13 @@ static const void *store_slowly(struct bt *bt, const struct site *at, u64 la)
         x86_deliver_fault(c);
         return dispatch(bt);
     }
-    c->ops->write(c, gva(la), bt->hot->bounce, site.size, AS_CPL);
+    if (bt->untold.lines) {
+        vectors_home(bt);
+        access_tell_written(bt->vcpu, bt->untold.frame, bt->untold.lines);
+        bt->untold.lines = 0;
+    } else {
+        c->ops->write(c, gva(la), bt->hot->bounce, site.size, AS_CPL);
+    }
     c->rip += site.length;
     if (c->code_size != 8)
         c->rip = (u32)c->rip;
@@ -504,7 +510,7 @@ const void *dispatch_store(struct bt *bt, u64 number, u64 la)
     const struct site *site = &bt->sites[number];
     bt->stats.slow_accesses++;
     adapt_slow(bt, site);
-    if (bt_logged(bt) || !on_one_page(site, la))
+    if (!bt->untold.lines && (bt_logged(bt) || !on_one_page(site, la)))
         return simulate(bt, site);
     return store_slowly(bt, site, la);
 }

@@ -92,7 +92,7 @@ const void *quick_store(struct bt *bt, u64 number, u64 la)
     if (page_left(la) < site->size)
         return bounce_store(bt, site, la) ? bt_exec(bt, site->resume) : NULL;
     if (!bt_fill(bt, gva(la), ACCESS_WRITE))
-        return NULL;
+        return bounce_store_beside_code(bt, site, la) ? bt_exec(bt, site->resume) : NULL;
     bt->stats.fills++;
     adapt_filled(bt, site);
     return bt_exec(bt, site->retry);

@@ -14,6 +14,8 @@
 #include <x86intrin.h>
 
 #include "base/ensure.h"
+#include "engine/access.h"
+#include "memory/pmap.h"
 
 /* Host code of one TU at most; checked once, before it is made. */
 #define TU_ROOM (24 * KiB)
@@ -62,7 +64,7 @@ void flags_restore(struct translation *t, u16 needed)
 
 /* The instruction at `rip` of the TU's page; false: it does not end in it, or not within the
  * limit of CS. */
-static bool decode_at(const struct translation *t, u64 rip, struct guest_insn *g)
+static bool decode_at(struct translation *t, u64 rip, struct guest_insn *g)
 {
     u32 mode = t->tu->mode;
     unsigned offset = (unsigned)(linear_of(t, rip) & ~PAGE_MASK);
@@ -73,8 +75,12 @@ static bool decode_at(const struct translation *t, u64 rip, struct guest_insn *g
         u64 inside = t->bt->code_limit[MODE_LIMIT_OF(mode)] - rip + 1;
         left = inside < left ? inside : left;
     }
-    return guest_decode(&t->bt->decoder, mode_code_size(mode), t->page + offset, (unsigned)left,
-                        rip, g);
+    if (!guest_decode(&t->bt->decoder, mode_code_size(mode), t->page + offset, (unsigned)left,
+                      rip, g))
+        return false;
+    /* What is no instruction counts as one byte: the simulator looks at it each time. */
+    t->tu->lines |= pmap_lines(offset, g->length);
+    return true;
 }
 
 /* The TU at `rip`, which lies in this page, if there is one. */
@@ -87,7 +93,7 @@ static const struct tu *tu_at(const struct translation *t, u64 rip)
 
 /* Flags needed at `rip`, as far as a look at the same page tells. The page is watched, so its
  * TUs die when what was seen changes. */
-static u16 live_at(const struct translation *t, u64 rip)
+static u16 live_at(struct translation *t, u64 rip)
 {
     u16 need = 0, open = FLAGS_STATUS;
     for (unsigned i = 0; i < AHEAD && open; i++) {
@@ -95,8 +101,10 @@ static u16 live_at(const struct translation *t, u64 rip)
         if (!same_page(t, rip))
             break;
         const struct tu *tu = tu_at(t, rip);
-        if (tu)
+        if (tu) {
+            t->tu->lines |= tu->lines;
             return need | (open & tu->flags_in);
+        }
         if (!decode_at(t, rip, &g))
             break;
         need |= g.flags_read & open;
@@ -111,7 +119,7 @@ static u16 live_at(const struct translation *t, u64 rip)
     return need | open;
 }
 
-static u16 live_at_end(const struct translation *t)
+static u16 live_at_end(struct translation *t)
 {
     const struct guest_insn *last = &t->insn[t->n - 1];
     u64 next = guest_next(last);
@@ -566,7 +574,6 @@ static bool keeps_cached(const struct guest_insn *g)
 
 static void put_code(struct translation *t)
 {
-    find_live(t);
     coalesce(t);
     t->held = t->cached = 0;
     t->tu->flags_in = t->live[0];
@@ -592,7 +599,33 @@ static void put_code(struct translation *t)
     put_cold(t);
 }
 
-struct tu *translate(struct bt *bt, const u8 *code, u64 rip, u32 mode, bool *full)
+/* The run, and what is needed of it: decided by bytes that are noted as code, and were not
+ * written before that by another processor. */
+static void find_code(struct translation *t, struct gfn frame, u8 page[PAGE_SIZE])
+{
+    const u8 *now = (const u8 *)((u64)t->tu->code & PAGE_MASK);
+    bool same;
+    do {
+        /* One look at memory that other processors may be writing. */
+        memcpy(page, now, PAGE_SIZE);
+        t->n = t->branches = t->tu->guest_size = 0;
+        t->crosses = false;
+        t->tu->lines = 0;
+        find_run(t);
+        if (!t->n)
+            return;
+        find_live(t);
+        access_note_code(t->bt->vcpu, frame, t->tu->lines);
+        same = true;
+        for (u64 left = t->tu->lines; left && same; left &= left - 1) {
+            unsigned at = (unsigned)__builtin_ctzll(left) * PMAP_LINE;
+            same = !memcmp(page + at, now + at, PMAP_LINE);
+        }
+    } while (!same);
+}
+
+struct tu *translate(struct bt *bt, struct gfn frame, const u8 *code, u64 rip, u32 mode,
+                     bool *full)
 {
     struct translation t;
     u8 page[PAGE_SIZE];
@@ -600,12 +633,10 @@ struct tu *translate(struct bt *bt, const u8 *code, u64 rip, u32 mode, bool *ful
     *full = !has_room(bt);
     if (*full)
         return NULL;
-    /* One look at memory that other processors may be writing. */
-    memcpy(page, (const void *)((u64)code & PAGE_MASK), PAGE_SIZE);
     t.bt = bt;
     t.page = page;
-    t.n = t.n_cold = t.branches = 0;
-    t.ended = t.crosses = t.polled = false;
+    t.n_cold = 0;
+    t.ended = t.polled = false;
     t.tu_number = bt->n_tus;
     t.tu = &bt->tus[t.tu_number];
     *t.tu = (struct tu){.rip = rip, .code = code, .mode = mode, .start = bt->used};
@@ -614,7 +645,7 @@ struct tu *translate(struct bt *bt, const u8 *code, u64 rip, u32 mode, bool *ful
         .end = bt->memory.write + bt->used + TU_ROOM,
         .to_exec = bt->memory.exec - bt->memory.write,
     };
-    find_run(&t);
+    find_code(&t, frame, page);
     if (!t.n)
         return NULL;
     put_code(&t);

@@ -153,7 +153,7 @@ enum stay notes_stay(const struct x86_cpu *c);
 /* Should it, now? */
 bool notes_wanted(struct direct *direct, const struct x86_cpu *c);
 /* engine->code_written, engine->code_watched */
-void notes_code_written(struct vcpu *vcpu, struct gfn frame);
+void notes_code_written(struct vcpu *vcpu, struct gfn frame, u64 lines);
 void notes_code_watched(struct vcpu *vcpu, struct gfn frame);
 /* The record of the present CR3, new if need be; the least used goes, but never its cell: NULL
  * when every record has one. */

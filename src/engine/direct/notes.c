@@ -129,10 +129,10 @@ static void note_frame(struct direct *d, struct gfn frame, int rights)
     notes->frame[notes->n_frames++].rights = (u8)rights;
 }
 
-void notes_code_written(struct vcpu *vcpu, struct gfn frame)
+void notes_code_written(struct vcpu *vcpu, struct gfn frame, u64 lines)
 {
     struct direct *d = direct_of(&vcpu->cpu);
-    bt_engine.code_written(vcpu, frame);
+    bt_engine.code_written(vcpu, frame, lines);
     if (!d->world.findings[frame.v])
         return;
     d->world.findings[frame.v] = 0;

@@ -320,7 +320,7 @@ static u16 code_refused(const struct shadow *shadow, struct shadow_world *w, str
     const u8 *page = pmap_page(w->pmap, frame);
     u16 found = w->findings[frame.v];
     if (!found) {
-        access_watch_code(w->vcpu, frame); /* first: whoever writes from here on tells us */
+        access_watch_page(w->vcpu, frame); /* first: whoever writes from here on tells us */
         found = w->findings[frame.v] = scan_page(page);
     }
     return (found | find_across(shadow, w, va, page)) & refused_findings(shadow, w, va);

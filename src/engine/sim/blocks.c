@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "memory/pmap.h"
+
 #define BLOCK_BYTES(n) (sizeof(struct block) + (n) * sizeof(struct x86_insn))
 
 bool blocks_create(struct blocks *blocks, struct error *err)
@@ -50,12 +52,17 @@ void blocks_commit(struct blocks *blocks, struct block *block)
     blocks->decoded++;
 }
 
-void blocks_drop_page(struct blocks *blocks, const u8 *hva)
+static u64 lines_of(const struct block *block)
+{
+    return pmap_lines((unsigned)(block->key & ~PAGE_MASK), block->size);
+}
+
+void blocks_drop(struct blocks *blocks, const u8 *hva, u64 lines)
 {
     struct block **link = page_list(blocks, (u64)hva);
     while (*link) {
         struct block *block = *link;
-        if (page_of_key(block->key) == (u64)hva) {
+        if (page_of_key(block->key) == (u64)hva && (lines_of(block) & lines)) {
             *link = block->next;
             block->key = 0;
         } else {

@@ -18,6 +18,7 @@ struct block {
     u64 key;            /* hva of the first byte, low bit trick: see block_key; 0: dropped */
     struct block *next; /* in its page's list */
     u32 n;
+    u32 size; /* bytes of code */
     struct x86_insn insns[];
 };
 
@@ -60,7 +61,8 @@ struct block *blocks_reserve(struct blocks *blocks);
 /* Makes the reserved block, now filled, findable. */
 void blocks_commit(struct blocks *blocks, struct block *block);
 
-/* Forgets the blocks of the page at `hva` (its first byte). */
-void blocks_drop_page(struct blocks *blocks, const u8 *hva);
+/* Forgets the blocks that touch those lines (pmap_lines) of the page at `hva` (its first
+ * byte). */
+void blocks_drop(struct blocks *blocks, const u8 *hva, u64 lines);
 /* Forgets all. */
 void blocks_reset(struct blocks *blocks);

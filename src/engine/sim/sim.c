@@ -174,9 +174,32 @@ static void log_block(struct x86_cpu *c, const struct block *block, const u8 *co
     }
 }
 
-/* Fills a block from the rest of the page. Returns NULL when not even the first instruction
- * ends in it. */
-static struct block *decode_block(struct x86_cpu *c, const u8 *code, u64 key)
+/* Decodes up to `left` bytes into the block; false: the store of decoded instructions is full
+ * before the first. */
+static bool fill_block(struct x86_cpu *c, struct block *block, const u8 *bytes, unsigned left)
+{
+    block->n = block->size = 0;
+    while (left && block->n < MAX_BLOCK) {
+        struct x86_insn *i = &block->insns[block->n];
+        enum x86_decode_result result =
+            x86_decode(c, bytes + block->size, left < 15 ? left : 15, c->code_size, i);
+        if (result == DECODE_FULL)
+            return block->n;
+        if (result == DECODE_SHORT)
+            break;
+        block->n++;
+        /* What is no instruction is so because of bytes behind, too. */
+        block->size += i->mnemonic ? i->length : left < 15 ? left : 15;
+        left -= i->length;
+        if (i->flags & INSN_ENDS)
+            break;
+    }
+    return true;
+}
+
+/* A block from the rest of the page. Returns NULL when not even the first instruction ends in
+ * it. */
+static struct block *decode_block(struct x86_cpu *c, struct gfn frame, const u8 *code, u64 key)
 {
     struct sim *sim = sim_of(c);
     struct block *block = blocks_reserve(&sim->blocks);
@@ -188,32 +211,23 @@ static struct block *decode_block(struct x86_cpu *c, const u8 *code, u64 key)
     u64 limit = x86_64bit(c) ? left : c->seg[SEG_CS].limit - c->rip + 1;
     if (limit < left)
         left = (unsigned)limit;
-    const u8 *start = code;
-    block->key = key;
-    block->n = 0;
-    while (left && block->n < MAX_BLOCK) {
-        struct x86_insn *i = &block->insns[block->n];
-        enum x86_decode_result result =
-            x86_decode(c, code, left < 15 ? left : 15, c->code_size, i);
-        if (result == DECODE_FULL) {
-            if (block->n)
-                break;
+    u8 bytes[PAGE_SIZE];
+    do {
+        memcpy(bytes, code, left);
+        block->key = key;
+        if (!fill_block(c, block, bytes, left)) {
             drop_all(sim);
-            return decode_block(c, code, key);
+            return decode_block(c, frame, code, key);
         }
-        if (result == DECODE_SHORT)
-            break;
-        block->n++;
-        code += i->length;
-        left -= i->length;
-        if (i->flags & INSN_ENDS)
-            break;
-    }
-    if (!block->n)
-        return NULL;
+        if (!block->n)
+            return NULL;
+        access_note_code(container_of(c, struct vcpu, cpu), frame,
+                         pmap_lines((unsigned)((u64)code & ~PAGE_MASK), block->size));
+        /* Another processor may have written before that. */
+    } while (memcmp(bytes, code, block->size) != 0);
     blocks_commit(&sim->blocks, block);
     if (log_on(c->log, LOG_IN_ASM))
-        log_block(c, block, start);
+        log_block(c, block, code);
     return block;
 }
 
@@ -234,7 +248,7 @@ static struct found find_slow(struct x86_cpu *c, struct gva la)
     struct block *block = blocks_find(&vcpu->sim->blocks, key);
     if (!block) {
         access_watch_code(vcpu, frame);
-        block = decode_block(c, code, key);
+        block = decode_block(c, frame, code, key);
     }
     if (block)
         return (struct found){.block = block};
@@ -465,11 +479,11 @@ static void sim_detach(struct vcpu *vcpu)
     sim_destroy(vcpu);
 }
 
-void sim_code_written(struct vcpu *vcpu, struct gfn frame)
+void sim_code_written(struct vcpu *vcpu, struct gfn frame, u64 lines)
 {
     const u8 *page = pmap_page(vcpu->board->pmap, frame);
     if (page)
-        blocks_drop_page(&vcpu->sim->blocks, page);
+        blocks_drop(&vcpu->sim->blocks, page, lines);
     /* The block in progress may be one of them: stop it after the present instruction. */
     x86_attend(&vcpu->cpu);
 }

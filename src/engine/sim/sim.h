@@ -57,4 +57,4 @@ void sim_run(struct vcpu *vcpu);
 bool sim_ready(struct vcpu *vcpu);
 
 /* engine->code_written */
-void sim_code_written(struct vcpu *vcpu, struct gfn frame);
+void sim_code_written(struct vcpu *vcpu, struct gfn frame, u64 lines);
