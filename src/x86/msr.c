@@ -301,16 +301,24 @@ static bool write_special(struct x86_cpu *c, u32 index, u64 value)
 
 /* -- RDMSR and WRMSR ----------------------------------------------------------------------- */
 
+/* The local APIC's, which interrupts make the most frequent ones: no look into the tables. */
+static bool is_apic(u32 index)
+{
+    return (index >> 8) == MSR_X2APIC >> 8 || index == MSR_TSC_DEADLINE;
+}
+
 static bool rdmsr(struct x86_cpu *c, u32 index, u64 *value)
 {
+    if (is_apic(index))
+        return c->ops->rdmsr(c, index, value);
+    if (is_special(index))
+        return read_special(c, index, value);
     const struct msr_field *f = find_field(c, index);
-    const struct msr_constant *k = find_constant(c, index);
+    const struct msr_constant *k = f ? NULL : find_constant(c, index);
     if (f)
         *value = *field_of(c, f, index);
     else if (k)
         *value = k->value;
-    else if (is_special(index))
-        return read_special(c, index, value);
     else
         return c->ops->rdmsr(c, index, value);
     return true;
@@ -318,12 +326,14 @@ static bool rdmsr(struct x86_cpu *c, u32 index, u64 *value)
 
 static bool wrmsr(struct x86_cpu *c, u32 index, u64 value)
 {
-    const struct msr_field *f = find_field(c, index);
-    const struct msr_constant *k = find_constant(c, index);
-    if (k)
-        return !k->read_only;
+    if (is_apic(index))
+        return c->ops->wrmsr(c, index, value);
     if (is_special(index))
         return write_special(c, index, value);
+    const struct msr_field *f = find_field(c, index);
+    const struct msr_constant *k = f ? NULL : find_constant(c, index);
+    if (k)
+        return !k->read_only;
     if (!f)
         return c->ops->wrmsr(c, index, value);
     if (!f->good(c, index, value))

@@ -118,6 +118,18 @@ struct piece {
              "mov %fs:8, %ebp; mov %gs:16, %ebp; hlt")                                         \
     X(stores, "mov %eax, (%ebx); movb %ah, 24(%ebx); movw $7, 16(%esi); movl $-5, 4(%ebx);"    \
               "mov %ebp, %fs:0x10; mov %dh, %fs:0x17; hlt")                                    \
+    X(flag_words,                                                                              \
+      "stc; pushf; cli; popf; setc %al; push $0x8d7; popf; pushf; pop %edx; push $2; "         \
+      "popf; seto %bl; push $0x3202; popf; pushf; push $0x203002; popf; pushf; pushw "         \
+      "$0xad7; popfw; pushf; pushfw; popw %di; hlt")                                           \
+    X(flag_word_fault, "stc; mov $0x400000, %esp; pushf; hlt")                                 \
+    X(segment_loads,                                                                           \
+      "cmp %ecx, %edx; mov $0x10, %eax; mov %eax, %fs; mov %eax, %es; push $0x10; "            \
+      "pop %gs; pushw $0x10; popw %es; mov %gs:0x200010, %ecx; mov %es:0x200020, "             \
+      "%edx; push $0; pop %fs; mov %eax, %ds; mov %eax, %ds; pushf; mov 0x200014, "            \
+      "%ebp; push $8; pop %fs; mov $0x13, %eax; mov %eax, %es; hlt")                           \
+    X(segment_beyond, "stc; mov $0x38, %eax; mov %eax, %fs; hlt")                              \
+    X(segment_null, "xor %eax, %eax; mov %eax, %es; stc; mov %es:(%ebx), %ecx; hlt")           \
     X(fault_fs, "stc; mov %ebp, %fs:0x16; hlt")                                                \
     X(fault_gs_write, "mov %gs:0x10, %eax; movl $3, %gs:0x10; hlt")                            \
     X(modify, "add %eax, (%ebx); adc %ecx, 8(%ebx); sbb %edx, (%esi); incl 4(%ebx);"           \

@@ -330,6 +330,38 @@ struct snippet {
           0x202) "vmovups (%rbx), %ymm1; mov $0x204000, %edi; mov $7, %eax; xor %edx, %edx; "  \
                  "xsavec64 (%rdi); xrstor64 (%rdi); xsaves64 (%rdi); "                         \
                  "hlt")                                                                        \
+    X(flags_narrow,                                                                            \
+      "stc; pushfw; cli; popfw; setc %al; pushw $0x8d7; popfw; pushfq; pop %rdx; "             \
+      "pushw $0x202; popfw; pushfq; cli; pushw $0x3002; popfw; pushfq; pushw "                 \
+      "$0x4402; popfw; pushfq; hlt")                                                           \
+    X(user_flags,                                                                              \
+      USER_DATA TO_USER(0x202) "push $0x8d7; popfq; pushfq; push $0x3ad7; popfq; "             \
+                               "pushfq; pushfw; popfw; pushw $2; popfw; pushfq; push "         \
+                               "$0x40002; popfq; pushfq; hlt")                                 \
+    X(flags_fault, "stc; mov $0x400ffc, %esp; popfq; hlt")                                     \
+    X(segment_loads,                                                                           \
+      "cmp %rcx, %rdx; mov $0x10, %r10d; mov %r10d, %fs; mov $0x23, %eax; mov "                \
+      "%eax, %ds; mov $8, %r11d; mov %r11d, %es; push %gs; pop %gs; push $0; pop "             \
+      "%fs; mov $3, %eax; mov %eax, %gs; pushfq; mov 8(%rbx), %rcx; mov $0x13, "               \
+      "%eax; mov %eax, %ds; hlt")                                                              \
+    X(segment_beyond, "stc; mov $0x38, %eax; mov %eax, %fs; hlt")                              \
+    X(segment_local, "stc; push $0x14; pop %gs; hlt")                                          \
+    X(segment_untouched, "mov $0x9010, %eax; andb $0xfe, 5(%rax); mov $0x10, %ecx; mov %ecx, " \
+                         "%ds; mov (%rax), %rdx; andb $0x7f, 5(%rax); mov %ecx, %es; hlt")     \
+    X(segment_pop_fault, "stc; mov $0x400ffc, %esp; pop %fs; hlt")                             \
+    X(user_segments,                                                                           \
+      USER_DATA TO_USER(0x202) "mov $0x23, %eax; mov %eax, %fs; mov $0x2b, %ecx; "             \
+                               "mov %ecx, %gs; mov $0x10, %eax; mov %eax, %ds; hlt")           \
+    X(control_writes,                                                                          \
+      "cmp %rcx, %rdx; mov $0x1234567890ab, %r11; mov %r11, %cr2; mov %cr2, %rax; "            \
+      "mov %rax, %cr2; mov %cr3, %rcx; mov (%rbx), %rdx; mov %rcx, %cr3; mov "                 \
+      "(%rbx), %rdx; invlpg (%rbx); mov 8(%rbx), %rdi; mov %cr4, %rcx; mov %rcx, "             \
+      "%cr4; mov %cr0, %rcx; mov %rcx, %cr0; pushfq; bts $60, %rcx; mov %rcx, "                \
+      "%cr3; hlt")                                                                             \
+    X(msrs,                                                                                    \
+      "mov $0xc0000100, %ecx; mov $0x201000, %eax; xor %edx, %edx; cmp %rcx, %rdx; wrmsr; "    \
+      "mov %fs:8, %rdi; rdmsr; mov %eax, %ebp; mov $0xc0000102, %ecx; wrmsr; rdmsr; swapgs; "  \
+      "mov %gs:8, %r12; swapgs; pushfq; mov $0xc0000101, %ecx; mov $0x8000, %edx; wrmsr; hlt") \
     X(vectors_over_io, /* C code runs, and the simulator's, with all vector state in use */    \
       "movl $0x7f80, (%rbx); ldmxcsr (%rbx); vmovups (%rbx), %ymm1; vmovups 32(%rsi), %ymm12;" \
       "fninit; fldpi; fld1; out %al, $0x80; vpaddd %ymm1, %ymm12, %ymm3; fadd %st(1), %st;"    \

@@ -15,7 +15,12 @@
 
 #define PIECES(X)                                                                              \
     X(interrupt_flag, "cli; sti; nop; pushfq; popfq; cli")                                     \
-    X(control, "mov %cr0, %rax; mov %cr2, %rax; mov %cr3, %rax; mov %cr4, %rax")               \
+    X(flag_words, "pushfw; popfw; push $0x46; popfq")                                          \
+    X(segments,                                                                                \
+      "mov $0x10, %eax; mov %eax, %ds; mov %eax, %es; mov %eax, %fs; mov %eax, %gs; "          \
+      "push %fs; pop %fs; xor %eax, %eax; mov %eax, %fs")                                      \
+    X(control,                                                                                 \
+      "mov %rax, %cr2; mov %cr0, %rax; mov %cr2, %rax; mov %cr3, %rax; mov %cr4, %rax")        \
     X(selectors, "mov %cs, %eax; mov %ss, %r10d; mov %ds, %rcx; mov %fs, %r11")                \
     X(bases, "swapgs; rdfsbase %rax; wrfsbase %rax; rdgsbase %r10; wrgsbase %r10")             \
     X(time, "rdtsc; rdtscp")                                                                   \

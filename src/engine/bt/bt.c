@@ -113,24 +113,33 @@ static void bt_code_written(struct vcpu *vcpu, struct gfn frame, u64 lines)
     sim_code_written(vcpu, frame, lines);
 }
 
-/* The instructions that are simulated most, each a row (law 2). */
+/* Does instruction `a` come before `b` in the list of reasons? */
+static bool is_more(const struct bt *bt, unsigned a, unsigned b)
+{
+    u64 n = bt->stats.reasons[a], m = bt->stats.reasons[b];
+    return n > m || (n == m && a < b);
+}
+
+/* The instructions that were callouts, those with most first, each a row (law 2). */
 static unsigned count_reasons(const struct bt *bt, struct engine_counter *counters,
                               unsigned max)
 {
-    u64 below = UINT64_MAX;
-    for (unsigned n = 0; n < max; n++) {
-        unsigned best = 0;
-        for (unsigned m = 0; m < ARRAY_LEN(bt->stats.reasons); m++) {
-            if (bt->stats.reasons[m] > bt->stats.reasons[best] && bt->stats.reasons[m] < below)
+    const unsigned none = ARRAY_LEN(bt->stats.reasons);
+    unsigned n = 0;
+    for (unsigned last = none; n < max; n++) {
+        unsigned best = none;
+        for (unsigned m = 0; m < none; m++) {
+            if (bt->stats.reasons[m] && (last == none || is_more(bt, last, m)) &&
+                (best == none || is_more(bt, m, best)))
                 best = m;
         }
-        below = bt->stats.reasons[best];
-        if (!best || !below)
-            return n;
-        counters[n] =
-            (struct engine_counter){ZydisMnemonicGetString((ZydisMnemonic)best), below};
+        if (best == none)
+            break;
+        last = best;
+        counters[n] = (struct engine_counter){ZydisMnemonicGetString((ZydisMnemonic)best),
+                                              bt->stats.reasons[best]};
     }
-    return max;
+    return n;
 }
 
 void bt_set_watch(struct vcpu *vcpu, struct bt_watch *watch)

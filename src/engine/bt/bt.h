@@ -146,12 +146,12 @@ struct site {
     u8 guard;          /* from `host` to the field of the jump that a failed check takes */
     u8 passed;         /* ACCESS: from `host` to what a good check of a load goes to; or 0 */
     u8 string;         /* CALLOUT: enum string_kind, a repeated one with elements of `size` */
-    u8 seg, adsize;    /* of its source; of its addresses */
+    u8 seg, adsize;    /* of its source, or what it loads; of its addresses */
     u32 decoded;       /* CALLOUT: in bt->decoded; 0: the simulator decodes it */
     bool swapped : 1;  /* RAX and RDX are in hot->spill */
     bool vectors;      /* CALLOUT: touches vector state, which must be home */
     u16 mnemonic;      /* ZydisMnemonic: the reason in the statistics */
-    s32 stack;         /* SITE_EXIT: by how much RSP was moved */
+    s32 stack;         /* SITE_EXIT: by how much RSP was moved; CALLOUT: is to be */
 };
 /* ACCESS: a check that failed or a copy that faulted; CALLOUT: an instruction that is always
  * simulated; CROSSING: one on two pages, the second of which is not known to be as it was. */
@@ -237,7 +237,8 @@ struct stubs {
     /* These do what they can and leave the rest to `simulate`; r11 = site, flags saved. */
     const void *store; /* r10 = linear address; the value is in hot->bounce */
     const void *string;
-    const void *verw; /* r10 = selector */
+    const void *verw;    /* r10 = selector */
+    const void *segment; /* r10 = selector, for the register that the site names */
     const void *iretq;
 };
 
@@ -472,6 +473,7 @@ const void *quick_access(struct bt *bt, u64 site, u64 la);
 const void *quick_store(struct bt *bt, u64 site, u64 la);
 const void *quick_string(struct bt *bt, u64 site);
 const void *quick_verw(struct bt *bt, u64 site, u64 selector);
+const void *quick_segment(struct bt *bt, u64 site, u64 selector);
 const void *quick_iretq(struct bt *bt, u64 site);
 
 /* Sends the guest's vector state to cpu.fpu, if it is in the registers, and gives C code its

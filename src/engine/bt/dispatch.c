@@ -385,13 +385,24 @@ const void *dispatch_indirect(struct bt *bt, u64 unused, u64 target)
     return go(bt, tu->entry);
 }
 
+/* Does the page that the TU is from stand where it was? Not after the guest has mapped another
+ * one there, nor after it has dropped the translation to look again. */
+static bool still_mapped(const struct x86_cpu *c, const struct tu *tu)
+{
+    const struct x86_tlb *tlb = &c->tlb[tu->mode & MODE_SET_MASK];
+    u64 la = place_linear(tu->mode, tu->rip);
+    unsigned slot = tlb_slot(la);
+    return tlb->exec[slot] == (la & PAGE_MASK) &&
+           tlb->page[slot] == ((u64)tu->code & PAGE_MASK);
+}
+
 /* On behind the site's instruction, which C code has run since `epoch`, if nothing came up. */
 static const void *go_on(struct bt *bt, const struct site *site, u64 epoch)
 {
     const struct x86_cpu *c = bt_cpu(bt);
     const struct tu *tu = &bt->tus[site->tu];
     bool stays = site->resume && !site->outdated && c->rip == site->rip + site->length &&
-                 !attention(bt) && bt->epoch == epoch && !tu->dead &&
+                 attended(bt) && bt->epoch == epoch && !tu->dead && still_mapped(c, tu) &&
                  bt_mode(c) == mode_of_guest(tu->mode);
     return stays ? go(bt, site->resume) : dispatch(bt);
 }

@@ -174,19 +174,29 @@ static bool host_differs(const ZydisDecodedInstruction *z)
     }
 }
 
-/* Of the system group: those that leave RIP, mode and translations alone, or change of the mode
- * only what a look at it tells. */
-static bool stays_in_mode(u16 mnemonic)
+/* Of the system group: those behind which control goes on in sequence. What they have changed
+ * of the mode and of translations is looked at then (dispatch.c). */
+static bool goes_on(u16 mnemonic)
 {
     switch (mnemonic) {
     case ZYDIS_MNEMONIC_ARPL:
+    case ZYDIS_MNEMONIC_CLTS:
+    case ZYDIS_MNEMONIC_CPUID:
+    case ZYDIS_MNEMONIC_IN:
+    case ZYDIS_MNEMONIC_INVLPG:
+    case ZYDIS_MNEMONIC_INVPCID:
     case ZYDIS_MNEMONIC_LAR:
     case ZYDIS_MNEMONIC_LDS:
     case ZYDIS_MNEMONIC_LES:
     case ZYDIS_MNEMONIC_LFS:
+    case ZYDIS_MNEMONIC_LGDT:
     case ZYDIS_MNEMONIC_LGS:
+    case ZYDIS_MNEMONIC_LIDT:
     case ZYDIS_MNEMONIC_LSL:
     case ZYDIS_MNEMONIC_LSS:
+    case ZYDIS_MNEMONIC_OUT:
+    case ZYDIS_MNEMONIC_RDMSR:
+    case ZYDIS_MNEMONIC_RDPID:
     case ZYDIS_MNEMONIC_SGDT:
     case ZYDIS_MNEMONIC_SIDT:
     case ZYDIS_MNEMONIC_SLDT:
@@ -194,6 +204,9 @@ static bool stays_in_mode(u16 mnemonic)
     case ZYDIS_MNEMONIC_STR:
     case ZYDIS_MNEMONIC_VERR:
     case ZYDIS_MNEMONIC_VERW:
+    case ZYDIS_MNEMONIC_WBINVD:
+    case ZYDIS_MNEMONIC_WRMSR:
+    case ZYDIS_MNEMONIC_XGETBV:
         return true;
     default:
         return false;
@@ -217,7 +230,7 @@ static u8 classify(const struct guest_decoder *d, const ZydisDecodedInstruction 
         x86_decoder_bad_prefetch(d->model, z))
         return GUEST_SYSTEM; /* #UD */
     if (rule->group == GROUP_SYSTEM)
-        return stays_in_mode((u16)z->mnemonic) ? GUEST_SIMULATE : GUEST_SYSTEM;
+        return goes_on((u16)z->mnemonic) ? GUEST_SIMULATE : GUEST_SYSTEM;
     if (z->meta.category == ZYDIS_CATEGORY_COND_BR &&
         special_kind((u16)z->mnemonic) == GUEST_COPY)
         return GUEST_JUMP_IF;
@@ -499,7 +512,7 @@ static u8 kind_of_move(const ZydisDecodedInstruction *z, const ZydisDecodedOpera
                 return GUEST_SIMULATE;
             return i ? GUEST_FROM_SEGMENT : GUEST_TO_SEGMENT;
         default:
-            return GUEST_SYSTEM;
+            return GUEST_SIMULATE; /* a control or debug register */
         }
     }
     return GUEST_COPY;

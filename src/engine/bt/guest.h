@@ -17,7 +17,7 @@ enum guest_kind {
     GUEST_INLINE,   /* sensitive, done on virtual state (translate_system.c) */
     GUEST_BIT,      /* BT and its kind with a register offset into memory */
     GUEST_SIMULATE, /* a callout to the simulator; RIP goes on to the next instruction */
-    GUEST_SYSTEM,   /* the same, but RIP, mode or translations may change: ends the TU */
+    GUEST_SYSTEM,   /* the same, but RIP may go elsewhere: ends the TU */
     GUEST_PUSH,     /* of a register, an immediate or memory */
     GUEST_POP,      /* into a register */
     GUEST_LEAVE,

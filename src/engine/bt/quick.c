@@ -141,6 +141,40 @@ const void *quick_verw(struct bt *bt, u64 number, u64 selector)
     return done(bt, &bt->sites[number]);
 }
 
+/* May the present code load a data segment register with it, without touching it? */
+static bool may_load(const struct x86_cpu *c, u16 sel, u64 low)
+{
+    const u32 set = SEG_P | SEG_ACCESSED;
+    unsigned dpl = descriptor_dpl(low);
+    bool conforming = descriptor_is_code(low) && descriptor_is_conforming(low);
+    return descriptor_is_readable(low) && (descriptor_attr(low) & set) == set &&
+           (conforming || (selector_rpl(sel) <= dpl && c->cpl <= dpl));
+}
+
+/* A load of ES, DS, FS or GS in protected mode, unless it changes what the mode tells. */
+const void *quick_segment(struct bt *bt, u64 number, u64 selector)
+{
+    const struct site *site = &bt->sites[number];
+    struct x86_cpu *c = bt_cpu(bt);
+    u16 sel = (u16)selector;
+    u64 low;
+    struct x86_seg before = c->seg[site->seg], after = x86_seg_null(sel, 0);
+    if (!selector_is_null(sel)) {
+        if (!read_descriptor(c, sel, &low) || !may_load(c, sel, low))
+            return NULL;
+        after = x86_seg_from(sel, low);
+    }
+    c->seg[site->seg] = after;
+    x86_derive_segment(c, site->seg);
+    if (bt_mode(c) != mode_of_guest(bt->tus[site->tu].mode)) {
+        c->seg[site->seg] = before;
+        x86_derive_segment(c, site->seg);
+        return NULL;
+    }
+    x86_set_sp(c, x86_sp(c) + (u64)(s64)site->stack);
+    return done(bt, site);
+}
+
 /* -- IRETQ --------------------------------------------------------------------------------- */
 
 /* The frame of 64-bit mode, in its order in memory. */
@@ -185,19 +219,13 @@ static bool drops_segments(const struct x86_cpu *c)
     return drops;
 }
 
-static void load_segment(struct x86_seg *seg, u16 sel, u64 low)
-{
-    *seg = (struct x86_seg){sel, descriptor_attr(low), descriptor_limit(low),
-                            descriptor_base(low)};
-}
-
 /* The state after the frame, whose descriptors are those; returns the new set. */
 static unsigned commit_frame(struct bt *bt, const struct frame *f, u64 cs, u64 ss)
 {
     struct x86_cpu *c = bt_cpu(bt);
     u64 flags = f->flags & ALL_FLAGS & ~FLAG_RF;
-    load_segment(&c->seg[SEG_CS], (u16)f->cs, cs);
-    load_segment(&c->seg[SEG_SS], (u16)f->ss, ss);
+    c->seg[SEG_CS] = x86_seg_from((u16)f->cs, cs);
+    c->seg[SEG_SS] = x86_seg_from((u16)f->ss, ss);
     c->cpl = (u8)selector_rpl((u16)f->cs);
     if (c->cpl)
         c->tlb_index = TLB_USER;

@@ -226,6 +226,7 @@ bool stubs_make(struct bt *bt)
     s->exit_indirect = make_callout(bt, &e, back, quick_indirect, dispatch_indirect, true);
     s->string = make_callout(bt, &e, back, quick_string, dispatch_simulate, true);
     s->verw = make_callout(bt, &e, back, quick_verw, dispatch_simulate, true);
+    s->segment = make_callout(bt, &e, back, quick_segment, dispatch_simulate, true);
     s->iretq = make_callout(bt, &e, back, quick_iretq, dispatch_simulate, true);
     ensure(!e.full);
     bt->stubs_end = bt_offset(bt, emit_here(&e));

@@ -437,6 +437,27 @@ static void set_flags(struct guest_insn *g, u16 read, u16 kill)
     g->flags_write = g->flags_kill = kill;
 }
 
+static void system_flags(struct guest_insn *g)
+{
+    switch (g->mnemonic) {
+    case ZYDIS_MNEMONIC_POPF:
+    case ZYDIS_MNEMONIC_POPFD:
+    case ZYDIS_MNEMONIC_POPFQ:
+        set_flags(g, FLAGS_STATUS, FLAGS_STATUS); /* a fault pushes them */
+        break;
+    case ZYDIS_MNEMONIC_VERW:
+        set_flags(g, FLAGS_STATUS, FLAG_ZF);
+        break;
+    case ZYDIS_MNEMONIC_PUSHF:
+    case ZYDIS_MNEMONIC_PUSHFD:
+    case ZYDIS_MNEMONIC_PUSHFQ:
+        set_flags(g, FLAGS_STATUS, 0);
+        break;
+    default:
+        set_flags(g, g->memory ? FLAGS_STATUS : 0, 0);
+    }
+}
+
 static void make_inline(struct translation *t, struct guest_insn *g)
 {
     if (g->kind != GUEST_SYSTEM && g->kind != GUEST_SIMULATE)
@@ -447,13 +468,7 @@ static void make_inline(struct translation *t, struct guest_insn *g)
         set_flags(g, keeps ? 0 : FLAGS_STATUS, keeps ? 0 : FLAGS_STATUS);
     } else if (system_in_line(t->bt, g, t->tu->mode)) {
         g->kind = GUEST_INLINE;
-        if (g->mnemonic == ZYDIS_MNEMONIC_POPFQ)
-            set_flags(g, 0, FLAGS_STATUS);
-        else if (g->mnemonic == ZYDIS_MNEMONIC_VERW)
-            set_flags(g, FLAGS_STATUS, FLAG_ZF);
-        else
-            set_flags(g, g->memory || g->mnemonic == ZYDIS_MNEMONIC_PUSHFQ ? FLAGS_STATUS : 0,
-                      0);
+        system_flags(g);
     }
 }
 

@@ -1,6 +1,6 @@
 /*
- * Segment registers: reading one, and loading one in real and virtual-8086 mode, where the
- * selector is the base. Loads in protected mode are the simulator's.
+ * Segment registers: reading one, and loading one. In real and virtual-8086 mode the selector
+ * is the base; in protected mode a quick callout reads the descriptor (quick.c).
  */
 #include "engine/bt/translate.h"
 
@@ -51,29 +51,48 @@ static void load_segment(struct translation *t, const struct site *site, unsigne
     emit_store(e, bt_mem(t->bt, &to->base), R10);
 }
 
-void translate_to_segment(struct translation *t)
+/* r10 := the selector that MOV or POP loads. */
+static void load_selector(struct translation *t, bool pop)
 {
     const struct guest_insn *g = translation_insn(t);
-    if (!is_easy(t, g->segment)) {
+    unsigned from = (g->bytes[g->modrm] & 7) | (g->rex & 1 ? 8 : 0);
+    if (pop)
+        emit_load_zero(&t->e, 2, R10, check_stack(t, RSP, 0, g->opsize, false));
+    else if (from == R10 || from == R11)
+        emit_load_zero(&t->e, 2, R10, gpr_home(t, from));
+    else
+        emit_move_zero(&t->e, 2, R10, from);
+}
+
+static void load(struct translation *t, bool pop)
+{
+    const struct guest_insn *g = translation_insn(t);
+    bool quick = (t->tu->mode & MODE_PROTECTED) && g->segment != SEG_SS;
+    if (!is_easy(t, g->segment) && !quick) {
         translate_simulate(t);
         return;
     }
     flags_clobber(t);
-    const struct site *site = callout_site(t);
-    emit_move_zero(&t->e, 2, R10, g->bytes[g->modrm] & 7);
+    struct site *site = callout_site(t);
+    load_selector(t, pop);
+    if (quick) {
+        site->seg = g->segment;
+        site->stack = pop ? g->opsize : 0;
+        emit_const(&t->e, R11, (u64)(site - t->bt->sites));
+        emit_jump(&t->e, t->bt->stubs.segment);
+        return;
+    }
     load_segment(t, site, g->segment);
+    if (pop)
+        move_stack(t, g->opsize);
+}
+
+void translate_to_segment(struct translation *t)
+{
+    load(t, false);
 }
 
 void translate_pop_segment(struct translation *t)
 {
-    const struct guest_insn *g = translation_insn(t);
-    if (!is_easy(t, g->segment)) {
-        translate_simulate(t);
-        return;
-    }
-    flags_clobber(t);
-    const struct site *site = callout_site(t);
-    emit_load_zero(&t->e, 2, R10, check_stack(t, RSP, 0, g->opsize, false));
-    load_segment(t, site, g->segment);
-    move_stack(t, g->opsize);
+    load(t, true);
 }

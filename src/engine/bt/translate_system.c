@@ -87,29 +87,33 @@ static void sti(struct translation *t)
     group1_mem(t, G1_OR, &bt_cpu(t->bt)->rflags, FLAG_IF);
 }
 
-static void pushfq(struct translation *t)
+/* PUSHF, PUSHFD, PUSHFQ */
+static void push_flags(struct translation *t)
 {
     struct emit *e = &t->e;
+    unsigned size = translation_insn(t)->opsize;
     struct host_mem spill = bt_mem(t->bt, &t->bt->hot->spill[0]);
     flags_clobber(t);
     system_rflags(t, R10, R11);
     emit_store(e, spill, R10);
-    struct host_mem at = free_r11(t, check_stack(t, RSP, -8, 8, true));
+    struct host_mem at = free_r11(t, check_stack(t, RSP, -(s32)size, size, true));
     emit_load(e, R11, spill);
-    emit_store(e, at, R11);
-    emit_lea(e, 8, RSP, mem_at(RSP, -8));
+    emit_store_sized(e, size, at, R11);
+    move_stack(t, -(s32)size);
 }
 
 /* Only the arithmetic flags and IF may change here. */
-static void popfq(struct translation *t)
+static void pop_flags(struct translation *t)
 {
     struct emit *e = &t->e;
     struct x86_cpu *c = bt_cpu(t->bt);
+    unsigned size = translation_insn(t)->opsize;
     bool kernel = !(t->tu->mode & MODE_CPL(3));
     u64 rare = FLAG_TF | FLAG_DF | FLAG_NT | FLAG_AC | FLAG_ID | FLAG_IOPL;
+    rare &= bits_low(8 * size);
     flags_clobber(t);
     const struct site *site = callout_site(t);
-    emit_load(e, R10, check_stack(t, RSP, 0, 8, false));
+    emit_load_zero(e, size, R10, check_stack(t, RSP, 0, size, false));
     emit_move(e, R11, R10);
     emit_xor(e, R11, bt_mem(t->bt, &c->rflags));
     emit_test_imm(e, R11, (u32)(kernel ? rare : rare | FLAG_IF));
@@ -130,7 +134,7 @@ static void popfq(struct translation *t)
     emit_shift(e, 4, SHIFT_LEFT, R10, 8);
     or_reg(t, 4, R10, R11);
     emit_store32(e, bt_mem(t->bt, &t->bt->hot->flags), R10);
-    emit_lea(e, 8, RSP, mem_at(RSP, 8));
+    move_stack(t, (s32)size);
 }
 
 /* -- Others
@@ -208,6 +212,20 @@ static void read_control(struct translation *t)
     put_home(t, to);
 }
 
+/* Is it MOV CR2, r? */
+static bool writes_cr2(const struct guest_insn *g)
+{
+    return g->bytes[g->opcode] == 0x0f && g->bytes[g->opcode + 1] == 0x22 && reg_field(g) == 2;
+}
+
+static void write_cr2(struct translation *t)
+{
+    unsigned from = rm_register(translation_insn(t));
+    if (from == R10 || from == R11)
+        emit_load(&t->e, R10, gpr_home(t, from));
+    emit_store(&t->e, bt_mem(t->bt, &bt_cpu(t->bt)->cr2), host_register(from));
+}
+
 /* -- FS and GS base ------------------------------------------------------------------------ */
 
 static const struct site *need_fsgsbase(struct translation *t)
@@ -280,8 +298,6 @@ static bool long_in_line(const struct x86_model *model, const struct guest_insn 
     switch (g->mnemonic) {
     case ZYDIS_MNEMONIC_SWAPGS:
         return kernel;
-    case ZYDIS_MNEMONIC_PUSHFQ:
-    case ZYDIS_MNEMONIC_POPFQ:
     case ZYDIS_MNEMONIC_VERW:
         return true;
     case ZYDIS_MNEMONIC_RDFSBASE:
@@ -290,7 +306,7 @@ static bool long_in_line(const struct x86_model *model, const struct guest_insn 
     case ZYDIS_MNEMONIC_WRGSBASE:
         return x86_has(model, FEAT_FSGSBASE);
     case ZYDIS_MNEMONIC_MOV:
-        return kernel && reads_control(g);
+        return kernel && (reads_control(g) || writes_cr2(g));
     default:
         return false;
     }
@@ -304,6 +320,14 @@ bool system_in_line(const struct bt *bt, const struct guest_insn *g, u32 mode)
     case ZYDIS_MNEMONIC_CLI:
     case ZYDIS_MNEMONIC_STI:
         return kernel;
+    case ZYDIS_MNEMONIC_PUSHF:
+    case ZYDIS_MNEMONIC_PUSHFD:
+    case ZYDIS_MNEMONIC_PUSHFQ:
+    case ZYDIS_MNEMONIC_POPF:
+    case ZYDIS_MNEMONIC_POPFD:
+    case ZYDIS_MNEMONIC_POPFQ:
+        /* Virtual-8086 mode asks IOPL. */
+        return kernel || (mode & MODE_PROTECTED);
     case ZYDIS_MNEMONIC_RDTSC:
         return kernel || (mode & MODE_TSC);
     case ZYDIS_MNEMONIC_RDTSCP:
@@ -330,8 +354,10 @@ void translate_system(struct translation *t)
     case ZYDIS_MNEMONIC_RDTSCP:
         rdtsc(t);
         break;
+    case ZYDIS_MNEMONIC_PUSHF:
+    case ZYDIS_MNEMONIC_PUSHFD:
     case ZYDIS_MNEMONIC_PUSHFQ:
-        pushfq(t);
+        push_flags(t);
         break;
     case ZYDIS_MNEMONIC_VERW:
         verw(t);
@@ -349,10 +375,15 @@ void translate_system(struct translation *t)
         write_base(t, SEG_GS);
         break;
     case ZYDIS_MNEMONIC_MOV:
-        read_control(t);
+        if (writes_cr2(translation_insn(t)))
+            write_cr2(t);
+        else
+            read_control(t);
         break;
+    case ZYDIS_MNEMONIC_POPF:
+    case ZYDIS_MNEMONIC_POPFD:
     case ZYDIS_MNEMONIC_POPFQ:
-        popfq(t);
+        pop_flags(t);
         break;
     default:
         translate_xstate(t);
