@@ -9,11 +9,14 @@ serial line: what must appear, and what is typed then. ENGINE is one of Doppel's
 """
 import os
 import re
+import shutil
 import sys
+import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import guests  # noqa: E402
 import machine  # noqa: E402
+import screens  # noqa: E402
 
 END = "end"  # instead of a pattern: the machine must have ended, with status 0
 
@@ -27,6 +30,18 @@ SYSTEMS = {
         "dialogue": [(r"^\(XEN\) Brought up {cpus} CPUs", None), (r"\*\*\* Building a PV Dom0", None),
                      (r"^/ # ", "cat /sys/hypervisor/type; nproc; echo sum $((6 * 7))\n"),
                      (r"^xen\n{cpus}\nsum 42\n", "poweroff\n"),
+                     (r"^\(XEN\) Entering ACPI S5 state", None), (END, None)],
+    },
+    # The same from a CD: SeaBIOS, GRUB and multiboot2.
+    "xen-grub": {
+        "files": ["xen/xen-4.17-amd64", "generic/vmlinuz", "generic/initrd"],
+        "cd": "set timeout=0\nmenuentry xen {\n insmod multiboot2\n"
+              " multiboot2 /boot/xen-4.17-amd64 console=com1 com1=115200\n"
+              " module2 /boot/vmlinuz console=hvc0\n module2 /boot/initrd\n}\n",
+        "words": ["-m", "1G", "-cdrom", "{cd}", "-boot", "d", "-vga", "none"],
+        "dialogue": [(r"^\(XEN\) Command line: console=com1", None),
+                     (r"^/ # ", "cat /sys/hypervisor/type; echo sum $((6 * 7))\n"),
+                     (r"^xen\nsum 42\n", "poweroff\n"),
                      (r"^\(XEN\) Entering ACPI S5 state", None), (END, None)],
     },
     "mach": {
@@ -92,6 +107,17 @@ def main():
     guests.need(*files)
     words = ["-smp", str(args.cpus), "-no-reboot"] if args.system != "uboot" else []
     words += [re.sub(r"\{(\d)\}", lambda m: files[int(m[1])], word) for word in system["words"]]
+    if "cd" in system and not shutil.which("grub-mkrescue"):
+        print("SKIP: no grub-mkrescue")
+        return SKIPPED
+    with tempfile.TemporaryDirectory() as directory:
+        if "cd" in system:
+            image = screens.make_cd(directory, system["cd"], *files)
+            words = [word.replace("{cd}", image) for word in words]
+        return run(args, words, system)
+
+
+def run(args, words, system):
     with machine.Machine(args.engine, args.doppel, words, vga="-vga" in words) as guest:
         wrong = talk(guest, system["dialogue"], args.cpus, args.timeout)
         if wrong:
