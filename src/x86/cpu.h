@@ -86,7 +86,7 @@ enum x86_tlb_index {
     TLB_KERNEL_AC, /* CPL 0..2 with EFLAGS.AC (or no CR4.SMAP): user pages allowed */
     TLB_SETS,
 };
-#define TLB_SIZE    1024
+#define TLB_SIZE    4096
 #define TLB_REGIONS 16384
 
 struct x86_tlb {

@@ -21,7 +21,7 @@
 
 #include "base/ensure.h"
 
-#define TLB_BITS    10
+#define TLB_BITS    12
 #define ADD_REG_MEM 0x03
 #define CMP_REG_MEM 0x3b
 
