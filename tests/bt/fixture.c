@@ -160,6 +160,18 @@ enum engine_exit guest_run(struct guest *g)
     return exit;
 }
 
+u64 guest_counter(const struct guest *g, const char *name)
+{
+    struct engine_counter counters[64];
+    unsigned n = g->engine->counters(g->vcpu, counters, ARRAY_LEN(counters));
+    ensure(n <= ARRAY_LEN(counters));
+    for (unsigned i = 0; i < n; i++)
+        if (!strcmp(counters[i].name, name))
+            return counters[i].value;
+    fprintf(stderr, "no counter %s\n", name);
+    abort();
+}
+
 /* -- Comparing -------------------------------------------------------------------------------
  */
 

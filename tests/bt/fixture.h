@@ -45,6 +45,9 @@ u8 *guest_page(struct guest *g, u64 gpa);
 /* Runs from RIP until HLT, shutdown or a stop. */
 enum engine_exit guest_run(struct guest *g);
 
+/* One of the engine's counters; a name that it does not have ends the test. */
+u64 guest_counter(const struct guest *g, const char *name);
+
 /* The first difference of registers, vector state and RAM in words; NULL: equal. Flags in
  * `ignored` are not compared. */
 const char *guest_compare(const struct guest *a, const struct guest *b, u64 ignored);

@@ -137,17 +137,6 @@ static const struct piece pieces[] = {
 
 /* -- Running ------------------------------------------------------------------------------- */
 
-static u64 counter(struct guest *g, const char *name)
-{
-    struct engine_counter counters[64];
-    unsigned n = g->engine->counters(g->vcpu, counters, ARRAY_LEN(counters));
-    for (unsigned i = 0; i < n && i < ARRAY_LEN(counters); i++)
-        if (!strcmp(counters[i].name, name))
-            return counters[i].value;
-    fail_msg("no counter %s", name);
-    return 0;
-}
-
 static struct guest *run(const struct engine *engine, const struct piece *p,
                          struct device *device)
 {
@@ -178,11 +167,11 @@ static void check_end(const struct guest *g, const struct piece *p)
 static void check_counters(struct guest *bt, const struct piece *p)
 {
     if (p->expects & ADAPTS)
-        assert_in_range(counter(bt, "sites_adapted"), 1, 24);
+        assert_in_range(guest_counter(bt, "sites_adapted"), 1, 24);
     if (p->expects & BOUNCES)
-        assert_in_range(counter(bt, "bounced_loads"), 250, 100000);
+        assert_in_range(guest_counter(bt, "bounced_loads"), 250, 100000);
     if (p->expects & GOES_BACK)
-        assert_in_range(counter(bt, "sites_unadapted"), 1, 8);
+        assert_in_range(guest_counter(bt, "sites_unadapted"), 1, 8);
 }
 
 static void test_same_as_simulator(void **state)

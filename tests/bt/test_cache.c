@@ -18,17 +18,6 @@
 #define N         60000 /* across 700 pages */
 #define ROUNDS    3
 
-static u64 counter(struct guest *g, const char *name)
-{
-    struct engine_counter counters[64];
-    unsigned n = g->engine->counters(g->vcpu, counters, ARRAY_LEN(counters));
-    for (unsigned i = 0; i < n && i < ARRAY_LEN(counters); i++)
-        if (!strcmp(counters[i].name, name))
-            return counters[i].value;
-    fail_msg("no counter %s", name);
-    return 0;
-}
-
 static struct guest *start(const struct engine *engine, const void *code, size_t size)
 {
     struct guest *g = guest_create_with(engine, 1, ENGINE_CACHE(1));
@@ -53,9 +42,9 @@ static struct counts run_both(const u8 *code, const u8 *end, void (*prepare)(str
     const char *difference = guest_compare(sim, bt, 0);
     if (difference)
         fail_msg("%s", difference);
-    struct counts counts = {counter(bt, "cache_evictions"), counter(bt, "code_pages_dropped"),
-                            counter(bt, "code_lines_dropped"),
-                            counter(bt, "translation_units_64bit")};
+    struct counts counts = {
+        guest_counter(bt, "cache_evictions"), guest_counter(bt, "code_pages_dropped"),
+        guest_counter(bt, "code_lines_dropped"), guest_counter(bt, "translation_units_64bit")};
     guest_destroy(bt);
     guest_destroy(sim);
     return counts;

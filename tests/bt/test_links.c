@@ -26,18 +26,6 @@ __asm__(".pushsection .rodata\n"
         "end_rounds:\n"
         ".popsection\n");
 
-static u64 counter(const struct guest *g, const char *name)
-{
-    struct engine_counter counters[64];
-    unsigned n = bt_engine.counters(g->vcpu, counters, ARRAY_LEN(counters));
-    for (unsigned i = 0; i < n; i++) {
-        if (!strcmp(counters[i].name, name))
-            return counters[i].value;
-    }
-    fail_msg("no counter %s", name);
-    return 0;
-}
-
 static void run_rounds(u32 attention)
 {
     struct guest *g = guest_create(&bt_engine, 1);
@@ -49,7 +37,7 @@ static void run_rounds(u32 attention)
     assert_int_equal(g->vcpu->cpu.gpr[RCX], 0);
     static const char *const names[] = {"callouts_link", "callouts_cell", "callouts_indirect"};
     for (unsigned i = 0; i < ARRAY_LEN(names); i++)
-        assert_true(counter(g, names[i]) < ROUNDS / 10);
+        assert_true(guest_counter(g, names[i]) < ROUNDS / 10);
     guest_destroy(g);
 }
 
