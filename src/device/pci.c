@@ -173,6 +173,14 @@ static bool pci_bar_decodes(const struct pci_device *pci, unsigned n, u64 addr)
     }
 }
 
+static void pci_bar_moved(struct pci_device *pci, unsigned n, bool answers)
+{
+    struct pci_bar *bar = &pci->bar[n];
+    bar->mapped = answers;
+    if (pci->ops && pci->ops->bar_moved)
+        pci->ops->bar_moved(pci->opaque, n, bar->region.base, answers);
+}
+
 /* Makes the bus agree with command register and BARs. */
 void pci_map_bars(struct pci_device *pci)
 {
@@ -185,12 +193,12 @@ void pci_map_bars(struct pci_device *pci)
         bool decodes = pci_bar_decodes(pci, n, addr);
         if (bar->mapped && (!decodes || bar->region.base != addr)) {
             bus_remove(board, &bar->region);
-            bar->mapped = false;
+            pci_bar_moved(pci, n, false);
         }
         if (decodes && !bar->mapped) {
             bar->region.base = addr;
             bus_add(board, &bar->region);
-            bar->mapped = true;
+            pci_bar_moved(pci, n, true);
         }
     }
 }
@@ -198,9 +206,10 @@ void pci_map_bars(struct pci_device *pci)
 static void pci_unmap_bars(struct pci_device *pci)
 {
     for (unsigned n = 0; n <= PCI_ROM_BAR; n++) {
-        if (pci->bar[n].mapped)
-            bus_remove(pci_host_board(pci->host), &pci->bar[n].region);
-        pci->bar[n].mapped = false;
+        if (!pci->bar[n].mapped)
+            continue;
+        bus_remove(pci_host_board(pci->host), &pci->bar[n].region);
+        pci_bar_moved(pci, n, false);
     }
 }
 

@@ -85,6 +85,8 @@ struct pci_ops {
     void (*config_written)(void *opaque, unsigned offset, unsigned size);
     /* config[] was loaded. May be NULL. */
     void (*config_loaded)(void *opaque);
+    /* BAR `n` begins or ends to answer at `addr`. May be NULL. */
+    void (*bar_moved)(void *opaque, unsigned n, u64 addr, bool answers);
 };
 
 struct pci_msix {

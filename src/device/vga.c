@@ -3,9 +3,13 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/ensure.h"
 #include "device/vga_state.h"
+#include "memory/pmap.h"
+#include "memory/tlb.h"
+#include "platform/vcpu.h"
 
 #define CR11_PROTECT BIT(7) /* of CR0..CR7 */
 #define SR1_8_DOTS   BIT(0)
@@ -404,9 +408,13 @@ static const struct bus_ops bar2_ops = {bar2_read, bar2_write};
 static void vga_reset(void *device)
 {
     struct vga *vga = device;
+    if (vga->shared)
+        pmap_clear_device(vga->board->pmap, vga->file_offset, VGA_RAM);
+    else
+        memset(vga->ram, 0, vga->used);
     /* From the miscellaneous register to the last one; what comes before is not state. */
-    memset(vga->ram, 0, vga->used);
-    memset(&vga->misc, 0, offsetof(struct vga, ram) - offsetof(struct vga, misc));
+    memset(&vga->misc, 0, offsetof(struct vga, shared) - offsetof(struct vga, misc));
+    vga->used = vga->shown ? VGA_RAM : 0;
     vga->misc = MISC_COLOUR | MISC_RAM;
     vga->pel_mask = 0xff;
     vga->vbe[VBE_ID] = VBE_ID_LAST;
@@ -433,7 +441,7 @@ static void vga_destroy(void *device)
     bus_remove(vga->board, &vga->vbe_ports);
     bus_remove(vga->board, &vga->window);
     pci_unplug(&vga->pci);
-    free(vga);
+    munmap(vga, sizeof(*vga));
 }
 
 static const struct field vga_fields[] = {
@@ -473,6 +481,31 @@ static void add_region(struct vga *vga, struct bus_region *region, const struct 
     bus_add(vga->board, region);
 }
 
+static void flush_tlb(struct vcpu *vcpu, struct vcpu_work *work)
+{
+    tlb_drop(&vcpu->cpu);
+}
+
+/* While BAR 0 answers, the guest has the frame buffer as memory; beneath it lies the bus
+ * region, for where that cannot be. */
+static void bar_moved(void *opaque, unsigned bar, u64 addr, bool answers)
+{
+    struct vga *vga = opaque;
+    struct pmap *pmap = vga->board->pmap;
+    if (bar != 0 || !vga->shared)
+        return;
+    if (answers) {
+        vga->shown = pmap_show_device(pmap, gpa(addr), VGA_RAM, vga->file_offset);
+        vga->used = vga->shown ? VGA_RAM : vga->used;
+    } else if (vga->shown) {
+        pmap_hide_device(pmap, gpa(addr), VGA_RAM);
+        vcpu_post_all(vga->board, flush_tlb, NULL);
+        vga->shown = false;
+    }
+}
+
+static const struct pci_ops vga_pci_ops = {.bar_moved = bar_moved};
+
 struct vga *vga_create(struct board *board, struct pci_host *host, const void *rom,
                        u32 rom_size, struct screen *screen)
 {
@@ -482,10 +515,13 @@ struct vga *vga_create(struct board *board, struct pci_host *host, const void *r
                                        .subsystem = 0x1100,
                                        .class = 0x030000,
                                        .revision = 2};
-    struct vga *vga = calloc(1, sizeof(*vga));
-    ensure(vga);
+    struct vga *vga = mmap(NULL, sizeof(*vga), PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    ensure(vga != MAP_FAILED);
     vga->board = board;
-    pci_init(&vga->pci, "vga", &ids, NULL, vga);
+    vga->shared =
+        board->pmap && pmap_device_memory(board->pmap, vga->ram, VGA_RAM, &vga->file_offset);
+    pci_init(&vga->pci, "vga", &ids, &vga_pci_ops, vga);
     pci_add_bar(&vga->pci, 0, PCI_BAR_MEM32, VGA_RAM, &vga_frame_buffer_ops, vga, 8);
     pci_add_bar(&vga->pci, 2, PCI_BAR_MEM32, BAR2_SIZE, &bar2_ops, vga, 8);
     if (rom)

@@ -57,9 +57,14 @@ struct vga {
     u16 vbe_index;
     u16 vbe[VBE_REGISTERS];
 
+    /* The memory is the guest's own while BAR 0 answers: it needs no exit then, and nobody sees
+     * its writes. `shared`: there is such memory, at `file_offset` of the pmap's file. */
+    bool shared, shown;
+    u64 file_offset;
+
     /* Byte `a` of plane p is ram[4 * a + p]. Nothing was ever written from `used` on. */
     u32 used;
-    u8 ram[VGA_RAM];
+    u8 ram[VGA_RAM] __attribute__((aligned(PAGE_SIZE)));
 };
 
 static inline bool vga_vbe_on(const struct vga *vga)

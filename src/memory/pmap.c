@@ -16,6 +16,8 @@
 
 #define NO_RUN 0
 
+#define DEVICE_PAGES (PMAP_DEVICE_MEMORY / PAGE_SIZE)
+
 struct pmap {
     pthread_mutex_t lock; /* allocation: next_mfn, runs, allocated */
     u64 below, above;     /* bytes of RAM */
@@ -27,6 +29,7 @@ struct pmap {
     u8 *base;               /* the memory file; hva of mfn = base + mfn * 4096 */
     u64 n_machine;          /* pages in the file */
     u64 next_mfn;
+    u64 device_mfn; /* of the pages for devices, which are the file's last: the next free */
     u64 allocated;
     int fd;
 };
@@ -86,7 +89,8 @@ struct pmap *pmap_create(u64 bytes, struct error *err)
     pmap->above = bytes - pmap->below;
     pmap->n_frames = (4 * GiB + pmap->above) / PAGE_SIZE;
     /* Each RAM range may leave one partial run, and so may each ROM. */
-    pmap->n_machine = align_up(bytes / PAGE_SIZE, RUN_PAGES) + 2 * RUN_PAGES + ROM_PAGES;
+    pmap->device_mfn = align_up(bytes / PAGE_SIZE, RUN_PAGES) + 2 * RUN_PAGES + ROM_PAGES;
+    pmap->n_machine = pmap->device_mfn + DEVICE_PAGES;
     if (!pmap_map(pmap, err)) {
         pmap_destroy(pmap);
         return NULL;
@@ -155,7 +159,7 @@ static u64 take_mfn_locked(struct pmap *pmap, u64 f)
 {
     u64 *run = &pmap->runs[f / RUN_PAGES];
     if (*run == NO_RUN) {
-        ensure(pmap->next_mfn + RUN_PAGES <= pmap->n_machine);
+        ensure(pmap->next_mfn + RUN_PAGES <= pmap->n_machine - DEVICE_PAGES);
         *run = pmap->next_mfn + 1;
         pmap->next_mfn += RUN_PAGES;
     }
@@ -205,7 +209,7 @@ void pmap_release(struct pmap *pmap, struct gfn first, u64 count)
     pthread_mutex_lock(&pmap->lock);
     for (u64 f = first.v; f < first.v + count; f++) {
         u64 entry = atomic_load(&pmap->entries[f]);
-        if (!(entry & PMAP_PRESENT) || (entry & PMAP_ROM))
+        if (!(entry & PMAP_PRESENT) || (entry & (PMAP_ROM | PMAP_FIXED)))
             continue;
         atomic_fetch_and(&pmap->entries[f], ~(PMAP_PRESENT | PAGE_MASK));
         atomic_fetch_or(&pmap->entries[f], PMAP_DIRTY);
@@ -237,7 +241,8 @@ bool pmap_set_rom(struct pmap *pmap, struct gpa addr, u64 len, bool rom)
     for (u64 f = addr.v / PAGE_SIZE; f < (addr.v + len) / PAGE_SIZE; f++) {
         bool was_ram = pmap_flags(pmap, gfn(f)) & PMAP_RAM;
         u64 run = pmap->runs[f / RUN_PAGES];
-        if (!was_ram && run == NO_RUN && pmap->next_mfn + RUN_PAGES > pmap->n_machine)
+        if (!was_ram && run == NO_RUN &&
+            pmap->next_mfn + RUN_PAGES > pmap->n_machine - DEVICE_PAGES)
             return false;
         pmap_set_flags(pmap, gfn(f), rom ? PMAP_RAM | PMAP_ROM : PMAP_RAM, rom ? 0 : PMAP_ROM);
     }
@@ -251,6 +256,44 @@ void pmap_set_hole(struct pmap *pmap, struct gpa addr, u64 len)
         ensure(!(pmap_flags(pmap, gfn(f)) & PMAP_PRESENT));
         pmap_set_flags(pmap, gfn(f), 0, PMAP_RAM);
     }
+}
+
+bool pmap_device_memory(struct pmap *pmap, void *at, u64 len, u64 *offset)
+{
+    ensure(!(((u64)at | len) & ~PAGE_MASK));
+    if (len / PAGE_SIZE > pmap->n_machine - pmap->device_mfn)
+        return false;
+    *offset = pmap->device_mfn * PAGE_SIZE;
+    if (mmap(at, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, pmap->fd,
+             (off_t)*offset) == MAP_FAILED)
+        return false;
+    pmap->device_mfn += len / PAGE_SIZE;
+    return true;
+}
+
+bool pmap_show_device(struct pmap *pmap, struct gpa addr, u64 len, u64 offset)
+{
+    u64 first = addr.v / PAGE_SIZE, count = len / PAGE_SIZE;
+    if (first + count > pmap->n_frames)
+        return false;
+    for (u64 f = first; f < first + count; f++)
+        if (atomic_load(&pmap->entries[f]))
+            return false;
+    for (u64 i = 0; i < count; i++)
+        atomic_store(&pmap->entries[first + i], (offset + i * PAGE_SIZE) | PMAP_PRESENT |
+                                                    PMAP_RAM | PMAP_DIRTY | PMAP_FIXED);
+    return true;
+}
+
+void pmap_hide_device(struct pmap *pmap, struct gpa addr, u64 len)
+{
+    for (u64 f = addr.v / PAGE_SIZE; f < (addr.v + len) / PAGE_SIZE; f++)
+        atomic_store(&pmap->entries[f], 0);
+}
+
+void pmap_clear_device(struct pmap *pmap, u64 offset, u64 len)
+{
+    punch(pmap, offset / PAGE_SIZE, len / PAGE_SIZE);
 }
 
 u64 pmap_allocated(const struct pmap *pmap)

@@ -26,6 +26,7 @@
 #define PMAP_CODE                                                                              \
     BIT(3) /* decoded or translated code comes from it: writes take the slow path */
 #define PMAP_DIRTY BIT(4) /* written since the dirty log was last read */
+#define PMAP_FIXED BIT(5) /* a device's memory: its machine page is never given back */
 
 /*
  * What the engines of all vCPUs know of a page under PMAP_CODE: from which of its 64 lines of
@@ -98,6 +99,21 @@ void pmap_set_hole(struct pmap *pmap, struct gpa addr, u64 len);
  * flush them. Under PMAP_CODE the caller sees to what was decoded (platform/ram.h does both).
  */
 void pmap_release(struct pmap *pmap, struct gfn first, u64 count);
+
+/*
+ * Memory of a device's own that guests reach without the device (a frame buffer): `len` bytes,
+ * page-aligned, of the memory file, mapped over what is at `at`. *offset: where in the file
+ * they begin. False, and nothing has changed: there are not that many, PMAP_DEVICE_MEMORY in
+ * all.
+ */
+#define PMAP_DEVICE_MEMORY (16 * MiB)
+bool pmap_device_memory(struct pmap *pmap, void *at, u64 len, u64 *offset);
+/* Shows it at `addr`, where there is no RAM; false: frames beyond the table, or RAM. Hides it;
+ * with shadow entries flushed after. */
+bool pmap_show_device(struct pmap *pmap, struct gpa addr, u64 len, u64 offset);
+void pmap_hide_device(struct pmap *pmap, struct gpa addr, u64 len);
+/* Makes it read as zeroes, and costs nothing until it is touched. */
+void pmap_clear_device(struct pmap *pmap, u64 offset, u64 len);
 
 /* Bytes of machine pages handed out (statistics). */
 u64 pmap_allocated(const struct pmap *pmap);

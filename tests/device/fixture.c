@@ -265,6 +265,7 @@ void full_board_init(struct full_board *full, struct fixture *f)
     struct block *const floppies[FDC_DRIVES] = {&full->floppy.block};
     fdc_create(board, isa_dma_create(board), gsi_line(&full->gsi, 6), floppies);
     fake_disk_init(&full->flash, 64 * KiB);
+    memset(full->flash.data, 0xff, 64 * KiB);
     struct error err;
     ensure(pflash_create(board, &full->flash.block, 4 * GiB, &err));
     reset_control_create(board);
@@ -461,14 +462,14 @@ static void poke_flash(struct fixture *f, u32 where, u64 value)
                   byte & 1 ? commands[byte % sizeof(commands)] : byte);
         bus_read(&f->board, BUS_MMIO, addr, 1u << i % 4);
     }
-    /* Nobody runs these vCPUs, and their work would pile up. */
-    for (unsigned i = 0; i < f->board.n_vcpus; i++)
-        vcpu_run_work(f->vcpus[i]);
 }
 
 void full_board_poke(struct full_board *full, struct fixture *f, u32 what, u32 where, u64 value)
 {
     unsigned size = 1u << (what >> 5 & 3);
+    /* Nobody runs these vCPUs, and their work would pile up. */
+    for (unsigned i = 0; i < f->board.n_vcpus; i++)
+        vcpu_run_work(f->vcpus[i]);
     switch (what % 8) {
     case 0:
     case 1:

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "device/vga.h"
+#include "memory/pmap.h"
 #include "host/picture.h"
 
 #define WINDOW 0xa0000u
@@ -545,6 +546,40 @@ static void test_pictures(void **state)
     assert_false(picture_save(&small, PICTURE_PPM, "/nowhere/x", &err));
 }
 
+/* The frame buffer is memory where BAR 0 answers, and goes with it. */
+static void test_frame_buffer_is_memory(void **state)
+{
+    struct vga_test *t = *state;
+    struct board *board = &t->f->board;
+    const u32 word = 0x12345678;
+    u32 bar;
+    for (u32 slot = 1;; slot++) {
+        out32(t->f, 0xcf8, 0x80000000 | slot << 11);
+        if (in32(t->f, 0xcfc) == 0x11111234)
+            break;
+        assert_true(slot < PCI_SLOTS);
+    }
+    u32 config = 0x80000000 | (in32(t->f, 0xcf8) & 0xf800);
+    out32(t->f, 0xcf8, config | 0x10);
+    bar = in32(t->f, 0xcfc) & ~15u;
+    assert_non_null(pmap_page(board->pmap, gpa_to_gfn(gpa(bar))));
+    assert_true(ram_write(board, gpa(bar + 0x123450), &word, 4));
+    assert_int_equal(bus_read(board, BUS_MMIO, bar + 0x123450, 4), word);
+    out32(t->f, 0xcfc, bar + 16 * MiB);
+    assert_null(pmap_page(board->pmap, gpa_to_gfn(gpa(bar))));
+    u32 found = 0;
+    assert_true(ram_read(board, gpa(bar + 16 * MiB + 0x123450), &found, 4));
+    assert_int_equal(found, word);
+    /* A balloon cannot have it. */
+    pmap_release(board->pmap, gpa_to_gfn(gpa(bar + 16 * MiB)), 4096);
+    assert_true(ram_read(board, gpa(bar + 16 * MiB + 0x123450), &found, 4));
+    assert_int_equal(found, word);
+    board_lock(board);
+    devices_reset(board);
+    board_unlock(board);
+    assert_null(pmap_page(board->pmap, gpa_to_gfn(gpa(bar + 16 * MiB))));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -562,6 +597,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_vbe, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rom, setup, teardown),
         cmocka_unit_test(test_pictures),
+        cmocka_unit_test_setup_teardown(test_frame_buffer_is_memory, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
