@@ -136,7 +136,6 @@ static void fill_script(struct order *to, u64 base, bool narrow)
 static void fill_mapper(struct mapper *mapper, u64 base)
 {
     const struct order orders[] = {
-        {SYS_prctl, {PR_SET_PDEATHSIG, SIGKILL}},
         {SYS_seccomp,
          {SECCOMP_SET_MODE_FILTER, 0, base + SETUP_OFFSET + offsetof(struct setup, mapper)}},
     };

@@ -10,6 +10,7 @@
 #define FUTEX_NR  202
 #define CLONE_NR  56
 #define WRITE_NR  1
+#define PRCTL_NR  157
 #define SIGRET_NR 15
 #define TLS_NR    243 /* of the 32-bit table */
 
@@ -158,6 +159,12 @@ cell_stub_handler:
 
 /* -- The mapper: registers only, no stack. R12 is the last sequence seen. */
 .Lmapper:
+    mov     $1, %edi                            /* PR_SET_PDEATHSIG, before it waits for us */
+    mov     $9, %esi                            /* SIGKILL */
+    mov     $PRCTL_NR, %eax
+    lea     .Lbound(%rip), %r15
+    jmp     cell_stub_gadget
+.Lbound:
     xor     %r12d, %r12d
 .Lorders:
     lea     ORDERS(%rip), %rbp
