@@ -286,6 +286,19 @@ struct snippet {
       "lea 64(%rbx), %r8; mov %rbx, %rax; mov 8(%r8), %rcx; mov 8(%rax), %rdx; .byte 0xf3, "   \
       "0x41, 0x90; mov 16(%r8), %rdi; mov 16(%rax), %rbp; mov %rcx, 24(%r8); .byte 0xf3, "     \
       "0x49, 0x90; mov %rdx, 32(%r8); hlt")                                                    \
+    X(repeated_compares,                                                                       \
+      "cld; mov $0x202000, %edi; mov $0x205000, %esi; mov $0x1800, %ecx; mov $0x41, %eax; "    \
+      "rep stosb; mov $0x205003, %edi; mov $0x1800, %ecx; rep stosb; movb $0x42, 0x2034a5;"    \
+      "mov $0x202001, %edi; mov $0x1700, %ecx; repe scasb; pushfq; push %rcx; mov $0x42, "     \
+      "%al; mov $0x202001, %edi; mov $0x3000, %ecx; repne scasb; pushfq; push %rdi; "          \
+      "mov $0x202001, %edi; mov $0x205003, %esi; mov $0xc00, %ecx; repe cmpsw; pushfq; "       \
+      "push %rcx; push %rsi; mov $0x202000, %edi; mov $0x400, %ecx; mov $0x205003, %esi; "     \
+      "repe cmpsl; pushfq; push %rdi; xor %ecx, %ecx; stc; repe cmpsb; pushfq; mov $5, %ecx; " \
+      "repne cmpsq; pushfq; push %rcx; mov $0x40, %ecx; mov $0x203000, %edi; repe scasq; "     \
+      "pushfq; seto %r8b; push %rdi; mov $0x202ff9, %edi; mov $100, %ecx; repe scasl; "        \
+      "pushfq; addr32 repne scasw; push %rcx; hlt")                                            \
+    X(fault_scan, "mov $0x3ff100, %edi; mov $-1, %rcx; mov $0x55, %eax; cmp %ecx, %eax; "      \
+                  "repne scasl; hlt")                                                          \
     X(freed_addresses,                                                                         \
       "lea 8(%rbx), %r10; mov $3, %r11d; lea (%r10,%r11,8), %rax; mov "                        \
       "(%r10,%r11,8), %rcx; mov (%r10), %rdx; mov $2, %r10d; lea 16(%rsi), "                   \

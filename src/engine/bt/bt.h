@@ -10,7 +10,7 @@
  *   link.c       TU to TU: patched jumps, cells, the indirect target cache
  *   dispatch.c   callouts: what happens outside translations
  *   quick.c      the frequent callouts' fast ways
- *   string.c     MOVS and STOS page by page
+ *   string.c     repeated MOVS, STOS, CMPS and SCAS page by page
  *   bounce.c     accesses that no single host address can stand for
  *   adapt.c      sites that leave the fast path often, and are retranslated for it
  *   crossing.c   instructions on two pages
@@ -157,7 +157,15 @@ struct site {
  * simulated; CROSSING: one on two pages, the second of which is not known to be as it was. */
 enum site_kind { SITE_ACCESS, SITE_CALLOUT, SITE_CROSSING, SITE_POLL, SITE_EXIT };
 
-enum string_kind { STRING_NONE, STRING_MOVS, STRING_STOS };
+enum string_kind {
+    STRING_NONE,
+    STRING_MOVS,
+    STRING_STOS,
+    STRING_CMPS_E, /* while equal */
+    STRING_CMPS_NE,
+    STRING_SCAS_E,
+    STRING_SCAS_NE
+};
 
 /* What is known of a guest instruction whose checks fail often (adapt.c). */
 struct adapted {

@@ -1,7 +1,7 @@
 /*
- * Repeated MOVS and STOS page by page: while both ends are in the software TLB, or can be
- * entered there, the host's own instruction moves the elements. What remains (devices, watched
- * pages, elements across pages, faults) is the simulator's, from the state reached.
+ * Repeated MOVS, STOS, CMPS and SCAS page by page: while both ends are in the software TLB, or
+ * can be entered there, the host's own instruction does the elements. What remains (devices,
+ * watched pages, elements across pages, faults) is the simulator's, from the state reached.
  */
 #include "engine/bt/bt.h"
 #include "x86/mem.h"
@@ -40,6 +40,38 @@ static void store(void *to, u64 value, u64 n, unsigned size)
     }
 }
 
+/* The host's CMPS or SCAS on up to n elements; answers how many it took, and sets *flags as
+ * bt->hot has them. */
+#define COMPARING(name, instruction)                                                           \
+    static u64 name(const void *to, const void *from, u64 a, u64 n, u64 *flags)                \
+    {                                                                                          \
+        u64 left = n;                                                                          \
+        __asm__ volatile(instruction "\n\tlahf\n\tseto %%al"                                   \
+                         : "+D"(to), "+S"(from), "+c"(left), "+a"(a)                           \
+                         :                                                                     \
+                         : "memory", "cc");                                                    \
+        *flags = a & 0xffff;                                                                   \
+        return n - left;                                                                       \
+    }
+#define COMPARING_SIZES(name, instruction)                                                     \
+    COMPARING(name##1, instruction "b")                                                        \
+    COMPARING(name##2, instruction "w")                                                        \
+    COMPARING(name##4, instruction "l")                                                        \
+    COMPARING(name##8, instruction "q")
+COMPARING_SIZES(cmps_e, "repe cmps")
+COMPARING_SIZES(cmps_ne, "repne cmps")
+COMPARING_SIZES(scas_e, "repe scas")
+COMPARING_SIZES(scas_ne, "repne scas")
+
+/* By kind and size. */
+static u64 (*const comparings[][4])(const void *to, const void *from, u64 a, u64 n,
+                                    u64 *flags) = {
+    [STRING_CMPS_E] = {cmps_e1, cmps_e2, cmps_e4, cmps_e8},
+    [STRING_CMPS_NE] = {cmps_ne1, cmps_ne2, cmps_ne4, cmps_ne8},
+    [STRING_SCAS_E] = {scas_e1, scas_e2, scas_e4, scas_e8},
+    [STRING_SCAS_NE] = {scas_ne1, scas_ne2, scas_ne4, scas_ne8},
+};
+
 /* One of the two operands of a string instruction. */
 struct side {
     enum x86_seg_reg seg;
@@ -77,31 +109,63 @@ static void advance(struct x86_cpu *c, const struct site *site, enum x86_gpr reg
     x86_gpr_write(c, reg, site->adsize, at);
 }
 
+static bool reads_source(const struct site *site)
+{
+    return site->string == STRING_MOVS || site->string == STRING_CMPS_E ||
+           site->string == STRING_CMPS_NE;
+}
+
+static bool compares(const struct site *site)
+{
+    return site->string >= STRING_CMPS_E;
+}
+
+/* Does ZF, in the form of bt->hot, end the repetition? */
+static bool is_ended(const struct site *site, u64 flags)
+{
+    bool equal = flags & (FLAG_ZF << 8);
+    return equal != (site->string == STRING_CMPS_E || site->string == STRING_SCAS_E);
+}
+
+/* Up to n elements, n > 0; answers how many, *ended: a comparison ended the repetition. */
+static u64 do_elements(struct bt *bt, const struct site *site, void *to, const void *from,
+                       u64 n, bool *ended)
+{
+    u64 a = bt_cpu(bt)->gpr[RAX];
+    if (site->string == STRING_MOVS) {
+        move(to, from, n, site->size);
+    } else if (site->string == STRING_STOS) {
+        store(to, a, n, site->size);
+    } else {
+        unsigned size = (unsigned)__builtin_ctz(site->size);
+        n = comparings[site->string][size](to, from, a, n, &bt->hot->flags);
+        *ended = is_ended(site, bt->hot->flags);
+    }
+    return n;
+}
+
 bool string_run(struct bt *bt, const struct site *site)
 {
     struct x86_cpu *c = bt_cpu(bt);
-    bool moves = site->string == STRING_MOVS;
     u64 left = x86_gpr_read(c, RCX, site->adsize);
-    while (left) {
+    bool ended = false;
+    while (left && !ended) {
         void *to, *from = NULL;
-        u64 n = span(bt, site, (struct side){SEG_ES, RDI, true}, &to);
-        if (n && moves) {
+        u64 n = span(bt, site, (struct side){SEG_ES, RDI, !compares(site)}, &to);
+        if (n && reads_source(site)) {
             u64 room = span(bt, site, (struct side){site->seg, RSI, false}, &from);
             n = room < n ? room : n;
         }
         n = left < n ? left : n;
         if (!n)
             return false;
-        if (moves)
-            move(to, from, n, site->size);
-        else
-            store(to, c->gpr[RAX], n, site->size);
+        n = do_elements(bt, site, to, from, n, &ended);
         advance(c, site, RDI, n);
-        if (moves)
+        if (reads_source(site))
             advance(c, site, RSI, n);
         left -= n;
         x86_gpr_write(c, RCX, site->adsize, left);
-        if (left && atomic_load_explicit(&c->attention, memory_order_relaxed))
+        if (left && !ended && atomic_load_explicit(&c->attention, memory_order_relaxed))
             return false;
     }
     return true;

@@ -1,7 +1,7 @@
 /*
  * String instructions. Without a repeat prefix, as C libraries and kernels for i386 use them by
  * the million, they are loads, stores and comparisons through RSI and RDI: done in line,
- * upwards, as DF is clear in every translation. Repeated ones are callouts, MOVS and STOS with
+ * upwards, as DF is clear in every translation. Repeated ones are callouts, most with
  * a way of their own (string.c).
  */
 #include "engine/bt/translate.h"
@@ -15,6 +15,17 @@ enum string_opcode {
     OP_SCAS = 0xae
 };
 
+/* Of REPE and REPNE the last one counts. */
+static bool repeats_while_equal(const struct guest_insn *g)
+{
+    bool equal = false;
+    for (unsigned i = 0; i < g->prefixes; i++) {
+        if (g->bytes[i] == 0xf2 || g->bytes[i] == 0xf3)
+            equal = g->bytes[i] == 0xf3;
+    }
+    return equal;
+}
+
 void string_site(struct site *site, const struct guest_insn *g)
 {
     u8 op = g->bytes[g->opcode] & 0xfe;
@@ -22,7 +33,21 @@ void string_site(struct site *site, const struct guest_insn *g)
      * 64-bit code: the simulator knows. */
     if (g->code_size == 8 && g->adsize == 4)
         return;
-    site->string = op == OP_MOVS ? STRING_MOVS : op == OP_STOS ? STRING_STOS : STRING_NONE;
+    bool equal = repeats_while_equal(g);
+    switch (op) {
+    case OP_MOVS:
+        site->string = STRING_MOVS;
+        break;
+    case OP_STOS:
+        site->string = STRING_STOS;
+        break;
+    case OP_CMPS:
+        site->string = equal ? STRING_CMPS_E : STRING_CMPS_NE;
+        break;
+    case OP_SCAS:
+        site->string = equal ? STRING_SCAS_E : STRING_SCAS_NE;
+        break;
+    }
     site->size = g->mem_size;
     site->seg = g->seg;
     site->adsize = g->adsize;
