@@ -179,6 +179,25 @@ def measure_parallel(guests, kernel, initrd, runs):
         print(f"{guest.name}: {PARALLEL} with 2 processors: {cell(gains)} x the throughput of 1")
 
 
+def measure(contenders, native, kernel, initrd, names, arguments):
+    """The rounds, each {contender: {workload: (seconds, checksum)}}; Ctrl-C ends with those done."""
+    rounds = []
+    try:
+        for number in range(arguments.runs):
+            results = {"native": native()}
+            for guest in contenders:
+                spared = guest.name == "sim" and not arguments.only
+                mine = [n for n in names if n in SIM_WORKLOADS] if spared else names
+                # Once is enough for what takes a minute and is told by its order of magnitude.
+                results[guest.name] = {} if spared and number else guest.run(kernel, initrd, mine)
+            rounds.append(results)
+            print(f"bench: round {number + 1} of {arguments.runs} done", file=sys.stderr)
+    except KeyboardInterrupt:
+        if not rounds:
+            sys.exit("bench: interrupted before its first round was done")
+    return rounds
+
+
 def check_sums(rounds, names):
     """Every contender must have computed the same."""
     for workload in names:
@@ -220,21 +239,13 @@ def main():
                             arguments.times if engine == "direct" else 1)
                       for engine in arguments.engines.split(",") if engine]
         contenders.append(Guest("tcg", ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max"]))
-        rounds = []
-        for number in range(arguments.runs):
-            results = {"native": run_native(workloads, busybox, names, arguments.times)}
-            for guest in contenders:
-                spared = guest.name == "sim" and not arguments.only
-                mine = [n for n in names if n in SIM_WORKLOADS] if spared else names
-                # Once is enough for what takes a minute and is told by its order of magnitude.
-                results[guest.name] = {} if spared and number else guest.run(kernel, initrd, mine)
-            rounds.append(results)
-            print(f"bench: round {number + 1} of {arguments.runs} done", file=sys.stderr)
+        rounds = measure(contenders, lambda: run_native(workloads, busybox, names, arguments.times),
+                         kernel, initrd, names, arguments)
         names = ["boot"] + names
         print_table(rounds, list(rounds[0]), names)
         print_geometric_means(rounds, list(rounds[0]))
         print_ways(rounds, [name for name in names if name in SIM_WORKLOADS])
-        if parallel:
+        if parallel and len(rounds) == arguments.runs:
             quick = [guest for guest in contenders if guest.name != "sim" or arguments.only]
             measure_parallel(quick, kernel, initrd, arguments.runs)
         return 0 if check_sums(rounds, names) else 1
