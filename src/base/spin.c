@@ -2,17 +2,11 @@
 #include "base/spin.h"
 
 #include <sched.h>
-#include <time.h>
+
+#include "base/monotonic.h"
 
 #define SHORTEST_NS 10000u
 #define LONGEST_NS  100000u
-
-static u64 now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (u64)now.tv_sec * 1000000000 + (u64)now.tv_nsec;
-}
 
 void spin_init(struct spin *spin)
 {
@@ -23,14 +17,14 @@ void spin_init(struct spin *spin)
 
 bool spin_look(struct spin *spin, bool (*seen)(const void *opaque), const void *opaque)
 {
-    u64 now = spin->began = now_ns();
+    u64 now = spin->began = monotonic_ns();
     u64 end = now + spin->ns;
     bool found = seen(opaque);
     while (!found && now < end) {
         for (unsigned i = 0; i < 8; i++)
             __builtin_ia32_pause();
         found = seen(opaque);
-        now = now_ns();
+        now = monotonic_ns();
     }
     if (now > end + LONGEST_NS)
         spin->ns = 0;
@@ -39,7 +33,7 @@ bool spin_look(struct spin *spin, bool (*seen)(const void *opaque), const void *
 
 void spin_slept(struct spin *spin)
 {
-    if (spin->lone || now_ns() - spin->began > LONGEST_NS)
+    if (spin->lone || monotonic_ns() - spin->began > LONGEST_NS)
         spin->ns = 0;
     else if (spin->ns < SHORTEST_NS)
         spin->ns = SHORTEST_NS;

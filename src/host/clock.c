@@ -3,18 +3,13 @@
 
 #include <time.h>
 
-static s64 monotonic(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (s64)now.tv_sec * 1000000000 + now.tv_nsec;
-}
+#include "base/monotonic.h"
 
 static u64 host_now(void *opaque)
 {
     struct host_clock *host = opaque;
     u64 frozen = atomic_load(&host->frozen);
-    return frozen ? frozen - 1 : (u64)(monotonic() + atomic_load(&host->offset));
+    return frozen ? frozen - 1 : monotonic_ns() + (u64)atomic_load(&host->offset);
 }
 
 /* No time in 200 years is later. */
@@ -66,7 +61,7 @@ void host_clock_start(struct host_clock *host)
     u64 frozen = atomic_load(&host->frozen);
     if (!frozen)
         return;
-    atomic_store(&host->offset, (s64)(frozen - 1) - monotonic());
+    atomic_store(&host->offset, (s64)(frozen - 1 - monotonic_ns()));
     atomic_store(&host->frozen, 0);
     host->alarm = LAST;
     host_rearm(host);

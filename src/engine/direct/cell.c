@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/ensure.h"
+#include "base/monotonic.h"
 #include "engine/direct/filter.h"
 
 #define KICK_SIGNAL SIGUSR1
@@ -49,13 +50,6 @@ struct setup {
 #define SETUP_OFFSET (PAGE_SIZE - sizeof(struct setup))
 
 static const int caught[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, KICK_SIGNAL};
-
-static u64 now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (u64)t.tv_sec * 1000000000ull + (u64)t.tv_nsec;
-}
 
 static long futex(_Atomic u32 *word, int what, u32 value, const struct timespec *timeout)
 {
@@ -171,7 +165,7 @@ static bool is_dead(const struct cell *cell)
 
 static bool too_late(const struct cell *cell, u64 until)
 {
-    u64 time = now(), kicked = atomic_load(&cell->kicked);
+    u64 time = monotonic_ns(), kicked = atomic_load(&cell->kicked);
     return time > until || (kicked && time > kicked + cell->deadline);
 }
 
@@ -221,7 +215,7 @@ enum cell_end cell_run(struct cell *cell, struct x86_cpu *c, struct stop *stop)
     cell->parked = false;
     /* A kick that came after the last stop is still pending there, and will stop it again. */
     if (atomic_load(&cell->kicked))
-        atomic_store(&cell->kicked, now());
+        atomic_store(&cell->kicked, monotonic_ns());
     put_tls(cell);
     frame_write(&cell->place, c);
     give_turn(cell);
@@ -236,7 +230,7 @@ enum cell_end cell_run(struct cell *cell, struct x86_cpu *c, struct stop *stop)
 void cell_kick(struct cell *cell)
 {
     u64 none = 0;
-    atomic_compare_exchange_strong(&cell->kicked, &none, now());
+    atomic_compare_exchange_strong(&cell->kicked, &none, monotonic_ns());
     syscall(SYS_tgkill, cell->pid, cell->pid, KICK_SIGNAL);
 }
 
@@ -273,7 +267,7 @@ static bool watch(struct cell *cell, struct error *err)
 static bool start(struct cell *cell, struct error *err)
 {
     unsigned orders = cell->mapper.n;
-    if (!wait_turn(cell, now() + START_DEADLINE))
+    if (!wait_turn(cell, monotonic_ns() + START_DEADLINE))
         return error_set(err, "a cell cannot set itself up (Syscall User Dispatch, seccomp)");
     /* No guest code has run yet: the kernel's word. */
     cell->mapper.pid = (pid_t)cell->control->mapper;

@@ -10,6 +10,7 @@
 
 #include "base/bits.h"
 #include "base/ensure.h"
+#include "base/monotonic.h"
 #include "base/spin.h"
 #include "host/thread.h"
 #include "platform/board.h"
@@ -168,13 +169,6 @@ static void deliver(struct block_back *back)
 
 /* -- Threads ------------------------------------------------------------------------------- */
 
-static u64 now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (u64)now.tv_sec * 1000000000 + (u64)now.tv_nsec;
-}
-
 static void *worker(void *opaque);
 
 static void start_thread(struct block_back *back)
@@ -210,7 +204,7 @@ static void put_to_work(struct block_back *back, struct block_request *request)
     queue_put(&back->waiting, request);
     if (back->waiting.length <= back->looking)
         return;
-    bool soon = back->looking || (back->quick && now_ns() - back->taken < STUCK_NS);
+    bool soon = back->looking || (back->quick && monotonic_ns() - back->taken < STUCK_NS);
     if (!is_quick(back, request) || !soon)
         wake_thread(back);
 }
@@ -221,14 +215,14 @@ static void carry_out(struct block_back *back, struct block_request *request)
     bool quick = is_quick(back, request);
     back->running++;
     back->quick += quick;
-    back->taken = now_ns();
+    back->taken = monotonic_ns();
     /* Those behind it were to wait for this thread. */
     if (!quick && back->waiting.first && !back->looking)
         wake_thread(back);
     pthread_mutex_unlock(&back->lock);
-    u64 began = now_ns();
+    u64 began = monotonic_ns();
     request->error = image_do(back->image, request);
-    u64 took = now_ns() - began;
+    u64 took = monotonic_ns() - began;
     pthread_mutex_lock(&back->lock);
     if (request->op == BLOCK_WRITE)
         back->write_ns += took / 8 - back->write_ns / 8;
