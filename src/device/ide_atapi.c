@@ -5,6 +5,7 @@
 #include <endian.h>
 #include <string.h>
 
+#include "base/big_endian.h"
 #include "base/ensure.h"
 #include "device/ide_state.h"
 
@@ -29,28 +30,6 @@ enum { NO_SENSE = 0, NOT_READY = 2, ILLEGAL_REQUEST = 5, UNIT_ATTENTION = 6 };
 /* What may be said of a command before it is looked at. */
 #define NEEDS_DISC     BIT(0)
 #define PASS_ATTENTION BIT(1) /* works with a unit attention waiting, which stays */
-
-static u16 get16(const u8 *at)
-{
-    return (u16)(at[0] << 8 | at[1]);
-}
-
-static u32 get32(const u8 *at)
-{
-    return (u32)get16(at) << 16 | get16(at + 2);
-}
-
-static void put16(u8 *at, u32 value)
-{
-    at[0] = (u8)(value >> 8);
-    at[1] = (u8)value;
-}
-
-static void put32(u8 *at, u32 value)
-{
-    put16(at, value >> 16);
-    put16(at + 2, value);
-}
 
 static bool has_disc(const struct ide_drive *drive)
 {
@@ -201,7 +180,7 @@ static void mode_sense(struct ide_drive *drive, const u8 *packet, u32 header, u3
         data[capabilities + 6] |= 2;
     u8 medium = !has_disc(drive) ? 0x70 : 0x01;
     if (header == 8)
-        put16(data, len - 2);
+        be_put16(data, len - 2);
     else
         data[0] = (u8)(len - 1);
     data[header == 8 ? 2 : 1] = medium;
@@ -215,7 +194,7 @@ static void mode_sense_6(struct ide_drive *drive, const u8 *packet)
 
 static void mode_sense_10(struct ide_drive *drive, const u8 *packet)
 {
-    mode_sense(drive, packet, 8, get16(packet + 7));
+    mode_sense(drive, packet, 8, be_get16(packet + 7));
 }
 
 /* -- The disc --------------------------------------------------------------------------------
@@ -229,8 +208,8 @@ static void nothing(struct ide_drive *drive, const u8 *packet)
 static void read_capacity(struct ide_drive *drive, const u8 *packet)
 {
     u8 *data = answer(drive, 8);
-    put32(data, blocks(drive) ? blocks(drive) - 1 : 0);
-    put32(data + 4, SECTOR);
+    be_put32(data, blocks(drive) ? blocks(drive) - 1 : 0);
+    be_put32(data + 4, SECTOR);
     reply(drive, 8, 8);
 }
 
@@ -248,28 +227,28 @@ static void read_blocks(struct ide_drive *drive, u32 lba, u32 count)
 
 static void read_10(struct ide_drive *drive, const u8 *packet)
 {
-    read_blocks(drive, get32(packet + 2), get16(packet + 7));
+    read_blocks(drive, be_get32(packet + 2), be_get16(packet + 7));
 }
 
 static void read_12(struct ide_drive *drive, const u8 *packet)
 {
-    read_blocks(drive, get32(packet + 2), get32(packet + 6));
+    read_blocks(drive, be_get32(packet + 2), be_get32(packet + 6));
 }
 
 /* Of READ CD only what is as READ: the user data of data blocks. */
 static void read_cd(struct ide_drive *drive, const u8 *packet)
 {
-    u32 count = (u32)packet[6] << 16 | get16(packet + 7);
+    u32 count = (u32)packet[6] << 16 | be_get16(packet + 7);
     u8 type = packet[1] >> 2 & 7, fields = packet[9] & 0xf8;
     if (type > 2 || (fields && fields != 0x10))
         illegal_field(drive);
     else
-        read_blocks(drive, get32(packet + 2), fields ? count : 0);
+        read_blocks(drive, be_get32(packet + 2), fields ? count : 0);
 }
 
 static void seek(struct ide_drive *drive, const u8 *packet)
 {
-    if (get32(packet + 2) >= blocks(drive))
+    if (be_get32(packet + 2) >= blocks(drive))
         ide_atapi_fail(drive, ILLEGAL_REQUEST, 0x21, 0);
     else
         ide_finish(drive);
@@ -279,7 +258,7 @@ static void seek(struct ide_drive *drive, const u8 *packet)
 static void put_place(u8 *at, u32 lba, bool msf)
 {
     if (!msf) {
-        put32(at, lba);
+        be_put32(at, lba);
         return;
     }
     lba += MSF_OFFSET;
@@ -345,25 +324,25 @@ static void read_toc(struct ide_drive *drive, const u8 *packet)
         illegal_field(drive);
         return;
     }
-    put16(data, len - 2);
-    reply(drive, len, get16(packet + 7));
+    be_put16(data, len - 2);
+    reply(drive, len, be_get16(packet + 7));
 }
 
 static void read_disc_information(struct ide_drive *drive, const u8 *packet)
 {
     u8 *data = answer(drive, 34);
-    put16(data, 32);
+    be_put16(data, 32);
     data[2] = 0x0e; /* a finished disc, its last session complete */
     data[3] = data[4] = data[5] = data[6] = 1;
     data[7] = 0x20; /* unrestricted use */
-    reply(drive, 34, get16(packet + 7));
+    reply(drive, 34, be_get16(packet + 7));
 }
 
 static void read_subchannel(struct ide_drive *drive, const u8 *packet)
 {
     u8 *data = answer(drive, 4);
     data[1] = 0x15; /* no audio status */
-    reply(drive, 4, get16(packet + 7));
+    reply(drive, 4, be_get16(packet + 7));
 }
 
 /* -- Tray and state --------------------------------------------------------------------------
@@ -465,17 +444,17 @@ static void get_event_status(struct ide_drive *drive, const u8 *packet)
     }
     data[3] = 0x10; /* classes that there are */
     if (!(packet[4] & 0x10)) {
-        put16(data, 2);
+        be_put16(data, 2);
         data[2] = 0x80; /* none of those asked for */
-        reply(drive, 4, get16(packet + 7));
+        reply(drive, 4, be_get16(packet + 7));
         return;
     }
-    put16(data, 6);
+    be_put16(data, 6);
     data[2] = 4;
     data[4] = drive->event;
     drive->event = EVENT_NONE;
     data[5] = (u8)((has_disc(drive) ? 2 : 0) | drive->tray_open);
-    reply(drive, 8, get16(packet + 7));
+    reply(drive, 8, be_get16(packet + 7));
 }
 
 static void get_configuration(struct ide_drive *drive, const u8 *packet)
@@ -486,19 +465,19 @@ static void get_configuration(struct ide_drive *drive, const u8 *packet)
         0x00, 0x03, 0x03, 0x04, 0x29, 0x00, 0x00, 0x00, /* removable: tray, eject, lock */
     };
     u8 *data = answer(drive, 64);
-    u16 first = get16(packet + 2);
+    u16 first = be_get16(packet + 2);
     u32 len = 8;
     for (u32 at = 0; at < sizeof(features); at += 4 + features[at + 3]) {
-        u16 code = get16(features + at);
+        u16 code = be_get16(features + at);
         bool wanted = packet[1] & 2 ? code == first : code >= first;
         if (!wanted)
             continue;
         memcpy(data + len, features + at, 4 + features[at + 3]);
         len += 4 + features[at + 3];
     }
-    put32(data, len - 4);
-    put16(data + 6, has_disc(drive) ? 8 : 0); /* the current profile */
-    reply(drive, len, get16(packet + 7));
+    be_put32(data, len - 4);
+    be_put16(data + 6, has_disc(drive) ? 8 : 0); /* the current profile */
+    reply(drive, len, be_get16(packet + 7));
 }
 
 static void mechanism_status(struct ide_drive *drive, const u8 *packet)
@@ -506,7 +485,7 @@ static void mechanism_status(struct ide_drive *drive, const u8 *packet)
     u8 *data = answer(drive, 8);
     data[1] = drive->tray_open ? 0x10 : 0;
     data[5] = 1;
-    reply(drive, 8, get16(packet + 8));
+    reply(drive, 8, be_get16(packet + 8));
 }
 
 /* -- Dispatch --------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/big_endian.h"
 #include "base/bits.h"
 #include "base/ensure.h"
 
@@ -51,21 +52,10 @@ void fragments_destroy(struct fragments *fragments)
     free(fragments);
 }
 
-static u16 get16(const u8 *at)
-{
-    return (u16)(at[0] << 8 | at[1]);
-}
-
-static void put16(u8 *at, size_t value)
-{
-    at[0] = (u8)(value >> 8);
-    at[1] = (u8)value;
-}
-
 bool fragments_is_one(const u8 *frame, size_t len)
 {
-    return len >= ETHERNET + HEADER && get16(frame + 12) == 0x0800 &&
-           get16(frame + ETHERNET + IP_OFF) & (MORE_FRAGMENTS | OFFSET_MASK);
+    return len >= ETHERNET + HEADER && be_get16(frame + 12) == 0x0800 &&
+           be_get16(frame + ETHERNET + IP_OFF) & (MORE_FRAGMENTS | OFFSET_MASK);
 }
 
 /* The ones' complement sum of a header; 0 where the checksum in it is right. */
@@ -73,7 +63,7 @@ static u16 header_sum(const u8 *ip, size_t header)
 {
     u32 sum = 0;
     for (size_t i = 0; i < header; i += 2)
-        sum += get16(ip + i);
+        sum += be_get16(ip + i);
     sum = (sum & 0xffff) + (sum >> 16);
     return (u16) ~(sum + (sum >> 16));
 }
@@ -147,10 +137,10 @@ static const u8 *put_together(struct fragments *fragments, struct datagram *data
         return NULL;
     memcpy(frame, datagram->head, ETHERNET + datagram->header);
     memcpy(ip + datagram->header, datagram->data, datagram->len);
-    put16(ip + IP_LEN, datagram->header + datagram->len);
-    put16(ip + IP_OFF, 0);
-    put16(ip + IP_SUM, 0);
-    put16(ip + IP_SUM, header_sum(ip, datagram->header));
+    be_put16(ip + IP_LEN, datagram->header + datagram->len);
+    be_put16(ip + IP_OFF, 0);
+    be_put16(ip + IP_SUM, 0);
+    be_put16(ip + IP_SUM, header_sum(ip, datagram->header));
     *len = ETHERNET + datagram->header + datagram->len;
     return frame;
 }
@@ -158,8 +148,8 @@ static const u8 *put_together(struct fragments *fragments, struct datagram *data
 const u8 *fragments_take(struct fragments *fragments, const u8 *frame, size_t *len, u64 now)
 {
     const u8 *ip = frame + ETHERNET;
-    size_t header = (ip[0] & 15) * 4u, total = get16(ip + IP_LEN);
-    u16 off = get16(ip + IP_OFF);
+    size_t header = (ip[0] & 15) * 4u, total = be_get16(ip + IP_LEN);
+    u16 off = be_get16(ip + IP_OFF);
     if (ip[0] >> 4 != 4 || header < HEADER || total < header || total > *len - ETHERNET ||
         header_sum(ip, header))
         return NULL;
