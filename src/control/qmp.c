@@ -25,6 +25,12 @@ void qmp_fail(struct qmp_error *error, const char *class, const char *format, ..
     error->class = class;
 }
 
+json_t *qmp_fail_why(struct qmp_error *error, const struct error *why)
+{
+    qmp_fail(error, QMP_GENERIC, "%s", why->text);
+    return NULL;
+}
+
 /* -- Out ----------------------------------------------------------------------------------- */
 
 static void send_json(struct qmp *qmp, const json_t *json)

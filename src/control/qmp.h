@@ -13,6 +13,7 @@
 
 #include <jansson.h>
 
+#include "base/error.h"
 #include "control/json_stream.h"
 
 struct control;
@@ -48,6 +49,8 @@ struct qmp_error {
 void qmp_fail(struct qmp_error *error, const char *class, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 #define QMP_GENERIC "GenericError"
+/* A command's answer when it failed for `why`: NULL. */
+json_t *qmp_fail_why(struct qmp_error *error, const struct error *why);
 
 /* A parameter; the dispatcher has checked that it is there, and of this type. */
 struct qmp_param {

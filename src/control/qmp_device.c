@@ -7,12 +7,6 @@
 #include "control/qmp.h"
 #include "host/block/back.h"
 
-static json_t *fail(struct qmp_error *error, const struct error *why)
-{
-    qmp_fail(error, QMP_GENERIC, "%s", why->text);
-    return NULL;
-}
-
 /* -- Disks ----------------------------------------------------------------------------------
  */
 
@@ -96,24 +90,25 @@ static const char *drive_name(const json_t *args, struct qmp_error *error)
     return device ? device : id;
 }
 
-static json_t *eject(struct control *control, const json_t *args, struct qmp_error *error)
+static json_t *open_drive(struct control *control, const json_t *args, struct qmp_error *error,
+                          bool (*action)(struct control *, const char *, bool, struct error *))
 {
     const char *name = drive_name(args, error);
     bool force = json_is_true(json_object_get(args, "force"));
     struct error why;
     if (!name)
         return NULL;
-    return action_eject(control, name, force, &why) ? json_object() : fail(error, &why);
+    return action(control, name, force, &why) ? json_object() : qmp_fail_why(error, &why);
+}
+
+static json_t *eject(struct control *control, const json_t *args, struct qmp_error *error)
+{
+    return open_drive(control, args, error, action_eject);
 }
 
 static json_t *open_tray(struct control *control, const json_t *args, struct qmp_error *error)
 {
-    const char *name = drive_name(args, error);
-    bool force = json_is_true(json_object_get(args, "force"));
-    struct error why;
-    if (!name)
-        return NULL;
-    return action_open_tray(control, name, force, &why) ? json_object() : fail(error, &why);
+    return open_drive(control, args, error, action_open_tray);
 }
 
 static json_t *close_tray(struct control *control, const json_t *args, struct qmp_error *error)
@@ -122,7 +117,7 @@ static json_t *close_tray(struct control *control, const json_t *args, struct qm
     struct error why;
     if (!name)
         return NULL;
-    return action_close_tray(control, name, &why) ? json_object() : fail(error, &why);
+    return action_close_tray(control, name, &why) ? json_object() : qmp_fail_why(error, &why);
 }
 
 static json_t *remove_medium(struct control *control, const json_t *args,
@@ -130,7 +125,7 @@ static json_t *remove_medium(struct control *control, const json_t *args,
 {
     struct error why;
     bool good = action_remove_medium(control, qmp_string(args, "id", ""), &why);
-    return good ? json_object() : fail(error, &why);
+    return good ? json_object() : qmp_fail_why(error, &why);
 }
 
 static json_t *change_medium(struct control *control, const json_t *args,
@@ -145,7 +140,7 @@ static json_t *change_medium(struct control *control, const json_t *args,
     if (!name)
         return NULL;
     return action_change_medium(control, name, &medium, &why) ? json_object()
-                                                              : fail(error, &why);
+                                                              : qmp_fail_why(error, &why);
 }
 
 /* -- Lines ----------------------------------------------------------------------------------
@@ -182,7 +177,7 @@ static json_t *balloon(struct control *control, const json_t *args, struct qmp_e
     struct error why = {{0}};
     if (action_set_balloon(control, qmp_integer(args, "value", 0), &why))
         return json_object();
-    return why.text[0] ? fail(error, &why) : no_balloon(error);
+    return why.text[0] ? qmp_fail_why(error, &why) : no_balloon(error);
 }
 
 static json_t *query_balloon(struct control *control, const json_t *args,
@@ -228,7 +223,7 @@ static json_t *send_key(struct control *control, const json_t *args, struct qmp_
         if (!one_key(json_array_get(list, i), &keys[i], error))
             return NULL;
     bool good = action_send_keys(control, keys, (unsigned)n, hold > 0 ? (u64)hold : 0, &why);
-    return good ? json_object() : fail(error, &why);
+    return good ? json_object() : qmp_fail_why(error, &why);
 }
 
 static json_t *screendump(struct control *control, const json_t *args, struct qmp_error *error)
@@ -236,7 +231,7 @@ static json_t *screendump(struct control *control, const json_t *args, struct qm
     struct error why;
     bool good = action_screendump(control, qmp_string(args, "filename", ""),
                                   qmp_string(args, "format", "ppm"), &why);
-    return good ? json_object() : fail(error, &why);
+    return good ? json_object() : qmp_fail_why(error, &why);
 }
 
 static const struct qmp_command commands[] = {

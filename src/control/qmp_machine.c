@@ -7,12 +7,6 @@
 #include "control/hmp.h"
 #include "control/qmp.h"
 
-static json_t *fail(struct qmp_error *error, const struct error *why)
-{
-    qmp_fail(error, QMP_GENERIC, "%s", why->text);
-    return NULL;
-}
-
 /* -- Who and what ---------------------------------------------------------------------------
  */
 
@@ -151,7 +145,7 @@ static json_t *pmemsave(struct control *control, const json_t *args, struct qmp_
     bool good = action_save_physical(control, (u64)qmp_integer(args, "val", 0),
                                      (u64)qmp_integer(args, "size", 0),
                                      qmp_string(args, "filename", ""), &why);
-    return good ? json_object() : fail(error, &why);
+    return good ? json_object() : qmp_fail_why(error, &why);
 }
 
 /* The processor that a command names. */
@@ -175,7 +169,7 @@ static json_t *memsave(struct control *control, const json_t *args, struct qmp_e
     bool good = action_save_virtual(control, cpu, (u64)qmp_integer(args, "val", 0),
                                     (u64)qmp_integer(args, "size", 0),
                                     qmp_string(args, "filename", ""), &why);
-    return good ? json_object() : fail(error, &why);
+    return good ? json_object() : qmp_fail_why(error, &why);
 }
 
 /* -- The text monitor -----------------------------------------------------------------------
