@@ -34,5 +34,5 @@ struct acpi_config {
 size_t acpi_build(const struct acpi_config *config, u32 base, u8 *buf);
 
 /* The byte that makes `size` bytes with it sum up to 0, their own checksum byte being 0: in all
- * tables of ACPI and of the MP specification. */
+ * tables of ACPI, of the MP specification and of SMBIOS. */
 u8 acpi_checksum(const u8 *data, size_t size);

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "machine/acpi.h"
+
 #define HANDLE_CHASSIS 0x300
 #define HANDLE_MEMORY  0x1000
 #define NO_ERRORS      0xfffe
@@ -284,14 +286,6 @@ static void put_last(struct builder *b)
     end(b);
 }
 
-static u8 sum(const u8 *bytes, size_t size)
-{
-    u8 total = 0;
-    for (size_t i = 0; i < size; i++)
-        total = (u8)(total + bytes[i]);
-    return total;
-}
-
 /* The 32-bit entry point (5.2.1). */
 static void put_anchor(const struct builder *b, u32 base, u8 *anchor)
 {
@@ -305,8 +299,8 @@ static void put_anchor(const struct builder *b, u32 base, u8 *anchor)
     memcpy(entry + 0x18, &address, 4);
     memcpy(entry + 0x1c, &count, 2);
     entry[0x1e] = 0x28;
-    entry[0x15] = (u8)-sum(entry + 0x10, 15);
-    entry[0x04] = (u8)-sum(entry, sizeof(entry));
+    entry[0x15] = acpi_checksum(entry + 0x10, 15);
+    entry[0x04] = acpi_checksum(entry, sizeof(entry));
     memcpy(anchor, entry, sizeof(entry));
 }
 
