@@ -192,15 +192,6 @@ static void note_accesses(struct scan *s, unsigned i)
  * ------------------------------------------------------------------
  */
 
-static unsigned rm_of(const struct guest_insn *g)
-{
-    return (g->bytes[g->modrm] & 7) | (g->rex & 1 ? 8 : 0);
-}
-static unsigned reg_of(const struct guest_insn *g)
-{
-    return (g->bytes[g->modrm] >> 3 & 7) | (g->rex & 4 ? 8 : 0);
-}
-
 /* ADD, SUB, INC and DEC of a whole register by a constant. */
 static bool adds_constant(const struct guest_insn *g, s64 *added)
 {
@@ -233,14 +224,14 @@ static void follow_copy(struct scan *s, const struct guest_insn *g)
     if (g->vex || g->unit || !g->modrm || g->opsize != s->width || g->memory) {
         renew_set(s, g->regs_written);
     } else if (op == 0x8d && g->adsize == s->width && g->base < 16 && g->index >= 16) {
-        s->reg[reg_of(g)] =
+        s->reg[guest_reg(g)] =
             (struct value){s->reg[g->base].number, s->reg[g->base].added + g->disp};
     } else if (op == 0x89) {
-        s->reg[rm_of(g)] = s->reg[reg_of(g)];
+        s->reg[guest_rm(g)] = s->reg[guest_reg(g)];
     } else if (op == 0x8b) {
-        s->reg[reg_of(g)] = s->reg[rm_of(g)];
+        s->reg[guest_reg(g)] = s->reg[guest_rm(g)];
     } else if (adds_constant(g, &added)) {
-        s->reg[rm_of(g)].added += added;
+        s->reg[guest_rm(g)].added += added;
     } else {
         renew_set(s, g->regs_written);
     }

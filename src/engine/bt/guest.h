@@ -102,6 +102,17 @@ static inline u64 guest_next(const struct guest_insn *g)
     return g->code_size == 8 ? next : (u32)next;
 }
 
+/* The registers that ModRM names: its reg field, and its r/m field where that is a register. */
+static inline unsigned guest_reg(const struct guest_insn *g)
+{
+    return (g->bytes[g->modrm] >> 3 & 7) | (g->rex & 4 ? 8 : 0);
+}
+
+static inline unsigned guest_rm(const struct guest_insn *g)
+{
+    return (g->bytes[g->modrm] & 7) | (g->rex & 1 ? 8 : 0);
+}
+
 static inline bool guest_ends(const struct guest_insn *g)
 {
     return g->kind == GUEST_SYSTEM || g->kind >= GUEST_JUMP;

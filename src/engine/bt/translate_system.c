@@ -172,16 +172,6 @@ static void rdtsc(struct translation *t)
 /* -- Register moves ------------------------------------------------------------------------ */
 
 /* The GPR in ModRM.rm. */
-static unsigned rm_register(const struct guest_insn *g)
-{
-    return (g->bytes[g->modrm] & 7) | (g->rex & 1 ? 8 : 0);
-}
-
-static unsigned reg_field(const struct guest_insn *g)
-{
-    return (g->bytes[g->modrm] >> 3 & 7) | (g->rex & 4 ? 8 : 0);
-}
-
 /* The GPR that is `reg` for the host, r10 where it has its home in memory. */
 static unsigned host_register(unsigned reg)
 {
@@ -199,7 +189,7 @@ static bool reads_control(const struct guest_insn *g)
 {
     const u16 known = BIT(0) | BIT(2) | BIT(3) | BIT(4);
     return g->bytes[g->opcode] == 0x0f && g->bytes[g->opcode + 1] == 0x20 &&
-           (known >> reg_field(g) & 1);
+           (known >> guest_reg(g) & 1);
 }
 
 static void read_control(struct translation *t)
@@ -207,20 +197,20 @@ static void read_control(struct translation *t)
     struct x86_cpu *c = bt_cpu(t->bt);
     const u64 *const registers[] = {&c->cr0, NULL, &c->cr2, &c->cr3, &c->cr4};
     const struct guest_insn *g = translation_insn(t);
-    unsigned to = rm_register(g);
-    emit_load(&t->e, host_register(to), bt_mem(t->bt, registers[reg_field(g)]));
+    unsigned to = guest_rm(g);
+    emit_load(&t->e, host_register(to), bt_mem(t->bt, registers[guest_reg(g)]));
     put_home(t, to);
 }
 
 /* Is it MOV CR2, r? */
 static bool writes_cr2(const struct guest_insn *g)
 {
-    return g->bytes[g->opcode] == 0x0f && g->bytes[g->opcode + 1] == 0x22 && reg_field(g) == 2;
+    return g->bytes[g->opcode] == 0x0f && g->bytes[g->opcode + 1] == 0x22 && guest_reg(g) == 2;
 }
 
 static void write_cr2(struct translation *t)
 {
-    unsigned from = rm_register(translation_insn(t));
+    unsigned from = guest_rm(translation_insn(t));
     if (from == R10 || from == R11)
         emit_load(&t->e, R10, gpr_home(t, from));
     emit_store(&t->e, bt_mem(t->bt, &bt_cpu(t->bt)->cr2), host_register(from));
@@ -240,7 +230,7 @@ static const struct site *need_fsgsbase(struct translation *t)
 static void read_base(struct translation *t, enum x86_seg_reg seg)
 {
     const struct guest_insn *g = translation_insn(t);
-    unsigned to = rm_register(g);
+    unsigned to = guest_rm(g);
     need_fsgsbase(t);
     emit_rm(&t->e, g->opsize, 0x8b, host_register(to),
             bt_mem(t->bt, &bt_cpu(t->bt)->seg[seg].base));
@@ -252,7 +242,7 @@ static void write_base(struct translation *t, enum x86_seg_reg seg)
     const struct guest_insn *g = translation_insn(t);
     struct x86_cpu *c = bt_cpu(t->bt);
     struct emit *e = &t->e;
-    unsigned from = rm_register(g);
+    unsigned from = guest_rm(g);
     const struct site *site = need_fsgsbase(t);
     if (from == R10 || from == R11)
         emit_load(e, R10, gpr_home(t, from));
@@ -281,10 +271,10 @@ static void verw(struct translation *t)
     if (g->memory) {
         check_operand(t, g, 2, false);
         emit_rm(e, 4, 0x0fb7, R10, mem_sum(R10, R11, 0));
-    } else if (rm_register(g) == R10 || rm_register(g) == R11) {
-        emit_load(e, R10, gpr_home(t, rm_register(g)));
+    } else if (guest_rm(g) == R10 || guest_rm(g) == R11) {
+        emit_load(e, R10, gpr_home(t, guest_rm(g)));
     } else {
-        emit_move(e, R10, rm_register(g));
+        emit_move(e, R10, guest_rm(g));
     }
     emit_const(e, R11, (u64)(callout_site(t) - t->bt->sites));
     emit_jump(e, t->bt->stubs.verw);
