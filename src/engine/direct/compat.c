@@ -15,10 +15,46 @@ enum { GDT_CODE32 = HOST_CS32 >> 3, GDT_DATA = HOST_DS >> 3, GDT_CODE64 = HOST_C
 #define USER_DATA    (USER_SEGMENT | SEG_WRITE | SEG_DB)
 #define ATTRIBUTES   0xe0ffu /* but for AVL, which is free */
 
-static bool is_flat(u64 descriptor, u32 attr)
+static bool is_flat(u32 attr, u32 limit, u32 wanted)
 {
-    return (descriptor_attr(descriptor) & ATTRIBUTES) == attr &&
-           descriptor_limit(descriptor) == 0xffffffff;
+    return (attr & ATTRIBUTES) == wanted && limit == 0xffffffff;
+}
+
+static bool describes_flat(u64 descriptor, u32 wanted)
+{
+    return is_flat(descriptor_attr(descriptor), descriptor_limit(descriptor), wanted);
+}
+
+static bool is_flat_data(const struct x86_seg *s)
+{
+    return is_flat(s->attr, s->limit, USER_DATA);
+}
+
+static bool is_host_data(const struct x86_seg *s)
+{
+    return s->sel == HOST_DS && !s->base && is_flat_data(s);
+}
+
+/* FS and GS may also be in a thread-local place. */
+static bool is_thread_data(const struct x86_seg *s)
+{
+    unsigned place = (s->sel >> 3) - TLS_FIRST;
+    return place < TLS_MAX && (s->sel & 7) == 3 && s->base < NARROW_END && is_flat_data(s);
+}
+
+bool compat_has_segments(const struct x86_seg *seg)
+{
+    const struct x86_seg *cs = &seg[SEG_CS];
+    if (cs->sel != HOST_CS32 || cs->base || cs->limit != 0xffffffff ||
+        !is_host_data(&seg[SEG_SS]))
+        return false;
+    for (enum x86_seg_reg s = SEG_ES; s <= SEG_GS; s++) {
+        bool thread = s == SEG_FS || s == SEG_GS;
+        if (s != SEG_CS && seg[s].sel > 3 && !is_host_data(&seg[s]) &&
+            !(thread && is_thread_data(&seg[s])))
+            return false;
+    }
+    return true;
 }
 
 /* The table's first entries. On one page, as with any kernel that cares for its speed. */
@@ -46,14 +82,14 @@ bool compat_read_tls(struct x86_cpu *c, struct pmap *pmap, struct tls *tls)
 {
     u64 table[GDT_ENTRIES];
     if (!read_table(c, pmap, table) ||
-        !is_flat(table[GDT_CODE32], USER_SEGMENT | SEG_CODE | SEG_READ | SEG_DB) ||
-        !is_flat(table[GDT_CODE64], USER_SEGMENT | SEG_CODE | SEG_READ | SEG_L) ||
-        !is_flat(table[GDT_DATA], USER_DATA))
+        !describes_flat(table[GDT_CODE32], USER_SEGMENT | SEG_CODE | SEG_READ | SEG_DB) ||
+        !describes_flat(table[GDT_CODE64], USER_SEGMENT | SEG_CODE | SEG_READ | SEG_L) ||
+        !describes_flat(table[GDT_DATA], USER_DATA))
         return false;
     for (unsigned i = 0; i < TLS_MAX; i++) {
         u64 entry = table[TLS_FIRST + i];
         tls[i] = (struct tls){.entry = TLS_FIRST + i, .flags = TLS_EMPTY};
-        if (!is_flat(entry, USER_DATA))
+        if (!describes_flat(entry, USER_DATA))
             continue;
         tls[i].base = (u32)descriptor_base(entry);
         tls[i].limit = 0xfffff;

@@ -22,6 +22,9 @@
  */
 bool compat_read_tls(struct x86_cpu *c, struct pmap *pmap, struct tls *tls);
 
+/* Are the six segment registers, of 32-bit code, such as a narrow cell can have? */
+bool compat_has_segments(const struct x86_seg *seg);
+
 /* The segment registers as a cell reports them: what user code loaded by itself gets what the
  * guest's own table says. Derives the mode. */
 void compat_take(struct x86_cpu *c, const struct stop *stop);

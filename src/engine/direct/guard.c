@@ -14,9 +14,14 @@
 #define WANTED 8
 #define NEVER  (~0u)
 
+static struct visit *visit_of(struct guards *g, u64 page)
+{
+    return &g->visits[page >> PAGE_SHIFT & (GUARD_VISITS - 1)];
+}
+
 bool guards_wanted(struct guards *g, u64 page)
 {
-    struct visit *visit = &g->visits[page >> PAGE_SHIFT & (GUARD_VISITS - 1)];
+    struct visit *visit = visit_of(g, page);
     if (g->refused)
         return false;
     for (unsigned i = 0; i < GUARDS; i++) {
@@ -31,7 +36,7 @@ bool guards_wanted(struct guards *g, u64 page)
 
 void guards_never(struct guards *g, u64 page)
 {
-    struct visit *visit = &g->visits[page >> PAGE_SHIFT & (GUARD_VISITS - 1)];
+    struct visit *visit = visit_of(g, page);
     if (visit->page == page)
         visit->n = NEVER;
 }
@@ -96,7 +101,7 @@ bool guards_place(struct guards *g, pid_t pid, u64 page, const u16 *offsets, uns
         guard->age = g->clock;
     }
     ensure(!n);
-    g->visits[page >> PAGE_SHIFT & (GUARD_VISITS - 1)].n = 0;
+    visit_of(g, page)->n = 0;
     return true;
 }
 

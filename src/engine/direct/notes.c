@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
+#include "engine/direct/compat.h"
 #include "engine/direct/direct.h"
 #include "memory/walk.h"
 #include "x86/model.h"
@@ -223,40 +224,6 @@ const char *const stay_names[N_STAYS] = {
     [STAY_HOST] = "stays_host",
 };
 
-static bool is_flat_data(const struct x86_seg *s)
-{
-    const u32 attr = SEG_P | SEG_S | SEG_G | SEG_DB | SEG_WRITE | SEG_ACCESSED | 3u << 5;
-    return (s->attr & 0xe0ff) == attr && s->limit == 0xffffffff;
-}
-
-static bool is_host_data(const struct x86_seg *s)
-{
-    return s->sel == HOST_DS && !s->base && is_flat_data(s);
-}
-
-/* FS and GS may also be in a thread-local place. */
-static bool is_thread_data(const struct x86_seg *s)
-{
-    unsigned place = (s->sel >> 3) - TLS_FIRST;
-    return place < TLS_MAX && (s->sel & 7) == 3 && s->base < NARROW_END && is_flat_data(s);
-}
-
-/* Segment registers of 32-bit code as a narrow cell can have them, see compat.h. */
-static bool is_compatible(const struct x86_seg *seg)
-{
-    const struct x86_seg *cs = &seg[SEG_CS];
-    if (cs->sel != HOST_CS32 || cs->base || cs->limit != 0xffffffff ||
-        !is_host_data(&seg[SEG_SS]))
-        return false;
-    for (enum x86_seg_reg s = SEG_ES; s <= SEG_GS; s++) {
-        bool thread = s == SEG_FS || s == SEG_GS;
-        if (s != SEG_CS && seg[s].sel > 3 && !is_host_data(&seg[s]) &&
-            !(thread && is_thread_data(&seg[s])))
-            return false;
-    }
-    return true;
-}
-
 static bool are_selectors_64(const struct x86_seg *seg)
 {
     return seg[SEG_CS].sel == HOST_CS && seg[SEG_SS].sel == HOST_DS && !seg[SEG_DS].sel &&
@@ -273,7 +240,7 @@ enum stay notes_stay(const struct x86_cpu *c)
     const struct x86_seg *seg = c->seg;
     if (c->code_size == 2 || !(c->efer & EFER_LMA))
         return STAY_MODE;
-    if (!(c->code_size == 8 ? are_selectors_64(seg) : is_compatible(seg)))
+    if (!(c->code_size == 8 ? are_selectors_64(seg) : compat_has_segments(seg)))
         return STAY_SELECTORS;
     if ((c->cr0 & cr0) != cr0 || c->cr0 & (CR0_TS | CR0_EM))
         return STAY_CONTROL;
