@@ -12,6 +12,7 @@ import os
 import queue
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -37,8 +38,13 @@ class Server:
 
     def start(self):
         self.process = subprocess.Popen(["qemu-nbd", "-f", "raw", "-t", "-e", "4", "-k", self.socket, self.image])
-        while not os.path.exists(self.socket):
-            self.process.poll()
+        while not self.answers():
+            time.sleep(0.01)
+
+    def answers(self):
+        """The socket's name is there before anybody listens: who connects in between is refused."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            return sock.connect_ex(self.socket) == 0
 
     def kill(self):
         self.process.kill()
