@@ -1,8 +1,10 @@
 """Starting Linux guests in tests and measurements: what they need, command lines, RAM disks."""
 import argparse
+import contextlib
 import os
 import shutil
 import subprocess
+import threading
 import time
 
 
@@ -100,3 +102,19 @@ def boot(words, timeout, stdin=subprocess.DEVNULL):
             status = None
     return Result(status, output.decode(errors="replace").replace("\r", ""),
                   errors.decode(errors="replace"), time.monotonic() - start)
+
+
+@contextlib.contextmanager
+def started(words, line, timeout):
+    """A guest that has printed `line`, for a while: its process; None where it never did."""
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL) as process:
+        timer = threading.Timer(timeout, process.kill)
+        timer.start()
+        try:
+            found = any(printed.strip() == line for printed in process.stdout)
+            timer.cancel()
+            yield process if found else None
+        finally:
+            timer.cancel()
+            process.kill()

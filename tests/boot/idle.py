@@ -6,7 +6,6 @@ usage: tests/boot/idle.py ENGINE GUEST [--cpus N] [--seconds S] [--doppel PATH] 
 Processor time is counted, so a busy host does not matter. Skipped (77) when the guest is not there.
 """
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -36,17 +35,14 @@ def main():
                                     {"script": (SCRIPT, True)})
         words = guests.command(args.engine, args.doppel, kernel, initrd,
                                "console=ttyS0 quiet", "256M", args.cpus, ["-nic", "user"])
-        with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
-            try:
-                for line in process.stdout:
-                    if line.startswith(b"ready"):
-                        break
-                time.sleep(3)  # what is left of the boot
-                before = processor_seconds(process.pid)
-                time.sleep(args.seconds)
-                used = 100 * (processor_seconds(process.pid) - before) / args.seconds
-            finally:
-                process.kill()
+        with guests.started(words, b"ready", TIMEOUT) as process:
+            if not process:
+                print("not ok - the script did not start")
+                return 1
+            time.sleep(3)  # what is left of the boot
+            before = processor_seconds(process.pid)
+            time.sleep(args.seconds)
+            used = 100 * (processor_seconds(process.pid) - before) / args.seconds
     print("%s - idle, %d processors, engine %s: %.2f%% of a core, %.0f%% allowed" % (
         "ok" if used < LIMIT else "not ok", args.cpus, args.engine, used, LIMIT))
     return 0 if used < LIMIT else 1

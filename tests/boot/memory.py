@@ -9,10 +9,8 @@ what it consists of. Status 1: more than the limit. Skipped (77) when the guest 
 import collections
 import os
 import re
-import subprocess
 import sys
 import tempfile
-import threading
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import guests  # noqa: E402
@@ -36,22 +34,6 @@ def resident(pid):
     return sizes
 
 
-def run_to_prompt(words):
-    """The sizes when the script has started; None when it never does."""
-    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL) as process:
-        timer = threading.Timer(START_TIMEOUT, process.kill)
-        timer.start()
-        try:
-            for line in process.stdout:
-                if line.strip() == b"ready":
-                    return resident(process.pid)
-            return None
-        finally:
-            timer.cancel()
-            process.kill()
-
-
 def main():
     parser = guests.parser(__doc__)
     parser.add_argument("guest")
@@ -62,8 +44,9 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         initrd = guests.make_initrd(base, os.path.join(directory, "initrd"),
                                     {"script": (SCRIPT, True)})
-        sizes = run_to_prompt(guests.command(args.engine, args.doppel, kernel, initrd,
-                                             "console=ttyS0", "512M", args.cpus))
+        words = guests.command(args.engine, args.doppel, kernel, initrd, "console=ttyS0", "512M", args.cpus)
+        with guests.started(words, b"ready", START_TIMEOUT) as process:
+            sizes = resident(process.pid) if process else None
     if sizes is None:
         print("not ok - the script did not start")
         return 1
