@@ -311,7 +311,7 @@ static bool use_drive(struct run_options *o, struct plug_config *plug, const cha
         plug->disk = i;
         return true;
     }
-    return error_set(err, "-device: no -drive with id=%.60s before it", value);
+    return error_set(err, "-device: no -drive with id=%.60s", value);
 }
 
 bool drives_blk_property(struct run_options *o, struct plug_config *plug,

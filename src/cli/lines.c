@@ -37,7 +37,7 @@ bool lines_use(struct run_options *o, const char *option, const char *id, unsign
     for (*line = 0; *line < plugs->n_lines; ++*line)
         if (plugs->lines[*line].id[0] && !strcmp(plugs->lines[*line].id, id))
             return take(&plugs->lines[*line], option, err);
-    return error_set(err, "%s: no -chardev with id=%.60s before it", option, id);
+    return error_set(err, "%s: no -chardev with id=%.60s", option, id);
 }
 
 /* -- Sockets --------------------------------------------------------------------------------

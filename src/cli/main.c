@@ -17,7 +17,7 @@
 static const struct verb {
     const char *name;
     const char *help;
-    int (*main)(int argc, char **argv, struct tty *tty);
+    int (*main)(char **argv, struct tty *tty);
 } verbs[] = {
     {"run", "start a virtual machine", verb_run},
 };
@@ -75,10 +75,10 @@ int main(int argc, char **argv)
     signal(SIGABRT, on_abort);
     trap_on_crash(restore_terminal);
     if (word[0] == '-')
-        return verb_run(argc - 1, argv + 1, &terminal);
+        return verb_run(argv + 1, &terminal);
     for (unsigned i = 0; i < ARRAY_LEN(verbs); i++)
         if (!strcmp(word, verbs[i].name))
-            return verbs[i].main(argc - 2, argv + 2, &terminal);
+            return verbs[i].main(argv + 2, &terminal);
     if (*word)
         fprintf(stderr, "doppel: no verb '%s'; doppel --help lists them\n", word);
     else

@@ -607,34 +607,54 @@ static bool unknown_option(const char *word, const char *name, struct error *err
     return error_set(err, "unknown option '%s'; doppel run --help lists them", word);
 }
 
-bool options_parse(struct run_options *options, int argc, char **argv, struct error *err)
+/* Those that name what others define (-drive, -netdev, -fsdev, -chardev), wherever it stands.
+ */
+static bool refers(const struct option *option)
 {
-    for (int i = 0; i < argc; i++) {
-        const char *word = argv[i];
-        const char *name = word + 1 + (word[0] == '-' && word[1] == '-');
-        char cut[32] = "";
-        const char *value = NULL;
-        if (word[0] != '-' || !*name)
-            return error_set(err, "'%s' is not an option; give a kernel with -kernel", word);
-        /* --option=value, as other tools have it. */
-        const char *equals = name - word == 2 ? strchr(name, '=') : NULL;
-        if (equals && (size_t)(equals - name) < sizeof(cut)) {
-            memcpy(cut, name, (size_t)(equals - name));
-            name = cut;
-            value = equals + 1;
+    static const char *const names[] = {"device", "serial", "monitor", "qmp", "mon", NULL};
+    return words_among(option->name, names);
+}
+
+/* One option: moves *argv behind it. The value is NULL where the option has none. */
+static bool next_option(char ***argv, const struct option **option, const char **value,
+                        struct error *err)
+{
+    const char *word = *(*argv)++;
+    const char *name = word + 1 + (word[0] == '-' && word[1] == '-');
+    char cut[32] = "";
+    *value = NULL;
+    if (word[0] != '-' || !*name)
+        return error_set(err, "'%s' is not an option; give a kernel with -kernel", word);
+    /* --option=value, as other tools have it. */
+    const char *equals = name - word == 2 ? strchr(name, '=') : NULL;
+    if (equals && (size_t)(equals - name) < sizeof(cut)) {
+        memcpy(cut, name, (size_t)(equals - name));
+        name = cut;
+        *value = equals + 1;
+    }
+    *option = find_option(name);
+    if (!*option)
+        return unknown_option(word, name, err);
+    if (!(*option)->argument && *value)
+        return error_set(err, "-%s takes no argument", name);
+    if ((*option)->argument && !*value && !**argv)
+        return error_set(err, "-%s needs an argument: %s", name, (*option)->argument);
+    if ((*option)->argument && !*value)
+        *value = *(*argv)++;
+    return true;
+}
+
+bool options_parse(struct run_options *options, char **argv, struct error *err)
+{
+    for (unsigned pass = 0; pass < 2; pass++) {
+        for (char **at = argv; *at;) {
+            const struct option *option;
+            const char *value;
+            if (!next_option(&at, &option, &value, err))
+                return false;
+            if (refers(option) == pass && !option->set(options, value, err))
+                return false;
         }
-        const struct option *option = find_option(name);
-        if (!option)
-            return unknown_option(word, name, err);
-        if (!option->argument && value)
-            return error_set(err, "-%s takes no argument", name);
-        if (option->argument && !value) {
-            if (++i >= argc)
-                return error_set(err, "-%s needs an argument: %s", name, option->argument);
-            value = argv[i];
-        }
-        if (!option->set(options, value, err))
-            return false;
     }
     return true;
 }

@@ -36,8 +36,9 @@ struct run_options {
 
 void options_init(struct run_options *options);
 
-/* `argv` without program and verb. False: *err names the option and the remedy. */
-bool options_parse(struct run_options *options, int argc, char **argv, struct error *err);
+/* `argv` without program and verb, NULL at its end. False: *err names the option and the
+ * remedy. */
+bool options_parse(struct run_options *options, char **argv, struct error *err);
 
 /* Fills in what follows from several options; false: they do not go together. */
 bool options_finish(struct run_options *options, struct error *err);

@@ -79,7 +79,7 @@ static bool net_netdev(struct run_options *o, struct plug_config *plug, const ch
         plug->net = i;
         return true;
     }
-    return error_set(err, "-device: no -netdev with id=%.60s before it", value);
+    return error_set(err, "-device: no -netdev with id=%.60s", value);
 }
 
 static bool net_property(struct run_options *o, struct plug_config *plug,

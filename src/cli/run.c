@@ -274,14 +274,14 @@ static bool print_help(const struct run_options *options)
     return options->help || options->log_help || options->accel_help;
 }
 
-int verb_run(int argc, char **argv, struct tty *tty)
+int verb_run(char **argv, struct tty *tty)
 {
     struct error err = {{0}};
     struct session session = {.tty = tty};
     struct run_options *options = &session.options;
     options_init(options);
     options->control.version = DOPPEL_VERSION;
-    if (!options_parse(options, argc, argv, &err))
+    if (!options_parse(options, argv, &err))
         return fail(EXIT_OPTION, &err);
     if (print_help(options))
         return EXIT_OK;

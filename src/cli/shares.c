@@ -119,8 +119,7 @@ bool shares_property(struct run_options *o, struct plug_config *plug, const stru
         plug->share = i;
         return true;
     }
-    return error_set(err, "-device virtio-9p-pci: no free -fsdev with id=%.60s before it",
-                     word->value);
+    return error_set(err, "-device virtio-9p-pci: no free -fsdev with id=%.60s", word->value);
 }
 
 bool shares_check(struct run_options *o, struct plug_config *plug, struct error *err)

@@ -13,6 +13,6 @@ enum exit_status {
     EXIT_SIGNAL = 128, /* + number */
 };
 
-/* `argv` without program and verb; `tty` is restored by main in every way of leaving. Returns
- * the exit status. */
-int verb_run(int argc, char **argv, struct tty *tty);
+/* `argv` without program and verb, NULL at its end; `tty` is restored by main in every way of
+ * leaving. Returns the exit status. */
+int verb_run(char **argv, struct tty *tty);

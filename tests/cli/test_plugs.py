@@ -86,9 +86,16 @@ class Plugs(unittest.TestCase):
         self.refused(2, "packed", *drive, "-device", "virtio-blk-pci,drive=d,packed=maybe")
         self.refused(2, "no property 'packed'", "-device", "virtio-rng-pci,packed=on")
         self.refused(2, "no netdev=ID", "-device", "virtio-net-pci")
+        self.refused(2, "no -netdev with id=n", "-device", "virtio-net-pci,netdev=n")
         self.refused(2, "mac=", "-nic", "user,mac=01:00:00:00:00:00")
         self.refused(2, "no chardev=ID", "-device", "virtconsole")
         self.refused(2, "one balloon", "-device", "virtio-balloon-pci", "-device", "virtio-balloon-pci")
+
+    def test_names_before_their_definitions(self):
+        self.refused(3, "kernel", "-device", "virtio-blk-pci,drive=d", "-serial", "chardev:c", "-device",
+                     "virtio-net-pci,netdev=n", "-device", "virtio-9p-pci,fsdev=f,mount_tag=t",
+                     "-drive", "file=%s,format=raw,if=none,id=d" % self.disk, "-chardev", "null,id=c",
+                     "-netdev", "user,id=n", "-fsdev", "local,id=f,path=/tmp,security_model=none")
 
     def test_ide_and_floppy(self):
         file = "file=%s,format=raw" % self.disk
