@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/ensure.h"
+#include "memory/color.h"
 
 /* A run of machine pages is handed out at once, so that host mappings of neighbours can merge.
  */
@@ -26,7 +27,8 @@ struct pmap {
     _Atomic u64 *entries;
     struct pmap_code *code; /* per gfn */
     u64 *runs;              /* per RUN_PAGES gfns: first mfn + 1 of its run, or NO_RUN */
-    u8 *base;               /* the memory file; hva of mfn = base + mfn * 4096 */
+    u8 *base;               /* the memory file; hva of mfn = base + mfn * 4096, */
+    u64 other;              /* or that much above, for colours that vCPUs have */
     u64 n_machine;          /* pages in the file */
     u64 next_mfn;
     u64 device_mfn; /* of the pages for devices, which are the file's last: the next free */
@@ -52,6 +54,24 @@ static void mark_ram(struct pmap *pmap, u64 from, u64 bytes)
         atomic_store_explicit(&pmap->entries[f], PMAP_RAM, memory_order_relaxed);
 }
 
+/* The memory file has a page at two addresses of different colours (color.h); only one is in
+ * use. */
+static bool map_file(struct pmap *pmap)
+{
+    u64 bytes = pmap->n_machine * PAGE_SIZE;
+    pmap->other = align_up(bytes, COLOR_SPAN) + COLOR_SPAN / 2;
+    u8 *base = mmap(NULL, pmap->other + bytes, PROT_NONE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED)
+        return false;
+    pmap->base = base;
+    for (unsigned i = 0; i < 2; i++)
+        if (mmap(base + i * pmap->other, bytes, PROT_READ | PROT_WRITE,
+                 MAP_SHARED | MAP_FIXED | MAP_NORESERVE, pmap->fd, 0) == MAP_FAILED)
+            return false;
+    return true;
+}
+
 static bool pmap_map(struct pmap *pmap, struct error *err)
 {
     pmap->entries = map_zero(pmap->n_frames * sizeof(u64));
@@ -66,12 +86,9 @@ static bool pmap_map(struct pmap *pmap, struct error *err)
     if (ftruncate(pmap->fd, (off_t)bytes) < 0)
         return error_errno(err, "cannot size the memory file of the guest to %llu MiB",
                            (unsigned long long)(bytes / MiB));
-    void *base =
-        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, pmap->fd, 0);
-    if (base == MAP_FAILED)
+    if (!map_file(pmap))
         return error_errno(err, "cannot map %llu MiB of guest memory; try a smaller -m",
                            (unsigned long long)(bytes / MiB));
-    pmap->base = base;
     return true;
 }
 
@@ -109,7 +126,7 @@ void pmap_destroy(struct pmap *pmap)
     if (pmap->code)
         munmap(pmap->code, pmap->n_frames * sizeof(pmap->code[0]));
     if (pmap->base)
-        munmap(pmap->base, pmap->n_machine * PAGE_SIZE);
+        munmap(pmap->base, pmap->other + pmap->n_machine * PAGE_SIZE);
     if (pmap->fd >= 0)
         close(pmap->fd);
     pthread_mutex_destroy(&pmap->lock);
@@ -188,7 +205,8 @@ void *pmap_page(struct pmap *pmap, struct gfn f)
         return NULL;
     if (unlikely(!(entry & PMAP_PRESENT)))
         entry = make_present(pmap, f.v);
-    return pmap->base + (entry & PAGE_MASK);
+    u8 *page = pmap->base + (entry & PAGE_MASK);
+    return unlikely(color_taken((u64)page)) ? page + pmap->other : page;
 }
 
 static void punch(const struct pmap *pmap, u64 first_mfn, u64 count)
@@ -232,7 +250,8 @@ int pmap_file(const struct pmap *pmap)
 
 u64 pmap_file_offset(const struct pmap *pmap, const void *page)
 {
-    return (u64)((const u8 *)page - pmap->base);
+    u64 offset = (u64)((const u8 *)page - pmap->base);
+    return offset < pmap->other ? offset : offset - pmap->other;
 }
 
 bool pmap_set_rom(struct pmap *pmap, struct gpa addr, u64 len, bool rom)

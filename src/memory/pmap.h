@@ -1,10 +1,11 @@
 /*
  * The pmap: gfn -> machine page, with the page's flags (ESX's term; design, section 6).
  *
- * Machine pages come from one memory file (memfd), mapped once, readable and writable, never
- * executable. A frame gets its machine page when it is first touched, in aligned runs of 2 MiB
- * where the RAM range allows it, so memory that was never touched costs nothing but table
- * space. RAM lies at [0, below) and [4 GiB, 4 GiB + above): the PCI hole is between.
+ * Machine pages come from one memory file (memfd), mapped readable and writable, never
+ * executable; a page has one address as long as it has a place (color.h says which). A frame
+ * gets its machine page when it is first touched, in aligned runs of 2 MiB where the RAM range
+ * allows it, so memory that was never touched costs nothing but table space. RAM lies at [0,
+ * below) and [4 GiB, 4 GiB + above): the PCI hole is between.
  *
  * Threads: lookups and flag updates are lock-free (atomic entries); allocation takes the pmap's
  * own lock. An entry's machine page changes only while every vCPU is outside guest code or has

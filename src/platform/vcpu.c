@@ -6,16 +6,26 @@
 
 #include "base/ensure.h"
 
-static size_t vcpu_size(void)
+#define VCPU_SIZE (COLOR_ROOM_AT + VCPU_ENGINE_ROOM)
+
+/* Memory of the colours that guest memory leaves alone (color.h). */
+static void *vcpu_map(void)
 {
-    return align_up(sizeof(struct vcpu), PAGE_SIZE) + VCPU_ENGINE_ROOM;
+    u8 *room = mmap(NULL, COLOR_SPAN + VCPU_SIZE, PROT_NONE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    ensure(room != MAP_FAILED);
+    u8 *at = (u8 *)align_up((u64)room, COLOR_SPAN);
+    munmap(at + VCPU_SIZE, (u64)(room + COLOR_SPAN - at));
+    if (at != room)
+        munmap(room, (u64)(at - room));
+    ensure(!mprotect(at, VCPU_SIZE, PROT_READ | PROT_WRITE));
+    return at;
 }
 
 struct vcpu *vcpu_create(struct board *board, unsigned index)
 {
-    struct vcpu *vcpu = mmap(NULL, vcpu_size(), PROT_READ | PROT_WRITE,
-                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    ensure(vcpu != MAP_FAILED);
+    struct vcpu *vcpu = vcpu_map();
+    ensure(color_taken((u64)vcpu) && color_taken((u64)vcpu_engine_room(vcpu)));
     vcpu->board = board;
     vcpu->index = index;
     vcpu->cpu.apic_id = index;
@@ -40,7 +50,7 @@ void vcpu_destroy(struct vcpu *vcpu)
     }
     pthread_cond_destroy(&vcpu->wait_cond);
     pthread_mutex_destroy(&vcpu->wait_lock);
-    munmap(vcpu, vcpu_size());
+    munmap(vcpu, VCPU_SIZE);
 }
 
 void vcpu_signal(struct vcpu *vcpu, u32 attention)

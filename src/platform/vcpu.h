@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include "base/spin.h"
+#include "memory/color.h"
 #include "platform/board.h"
 #include "x86/cpu.h"
 
@@ -106,9 +107,10 @@ void vcpu_destroy(struct vcpu *vcpu);
  * that reaches the vCPU by a 32-bit displacement reaches this too. An engine that detaches
  * leaves it readable and writable, and says so by vcpu_clear_room. */
 #define VCPU_ENGINE_ROOM (16 * MiB)
+_Static_assert(sizeof(struct vcpu) <= COLOR_ROOM_AT, "a vCPU ends before the engine's room");
 static inline void *vcpu_engine_room(struct vcpu *vcpu)
 {
-    return (u8 *)vcpu + align_up(sizeof(*vcpu), PAGE_SIZE);
+    return (u8 *)vcpu + COLOR_ROOM_AT;
 }
 void vcpu_clear_room(struct vcpu *vcpu);
 

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "memory/color.h"
 #include "memory/pmap.h"
 
 static struct pmap *create(u64 bytes)
@@ -43,10 +44,48 @@ static void test_lazy(void **state)
     memset(page, 0xab, PAGE_SIZE);
     assert_int_equal(pmap_allocated(pmap), PAGE_SIZE);
     assert_ptr_equal(pmap_page(pmap, gfn(7)), page);
-    /* Neighbours lie beside each other, so that their host mappings can merge. */
-    assert_ptr_equal(pmap_page(pmap, gfn(8)), page + PAGE_SIZE);
-    assert_ptr_not_equal(pmap_page(pmap, gfn(8 + 512)), page + PAGE_SIZE);
+    /* Neighbours lie beside each other in the file, so that their mappings can merge. */
+    u64 offset = pmap_file_offset(pmap, page);
+    assert_int_equal(pmap_file_offset(pmap, pmap_page(pmap, gfn(8))), offset + PAGE_SIZE);
+    assert_int_not_equal(pmap_file_offset(pmap, pmap_page(pmap, gfn(8 + 512))),
+                         offset + PAGE_SIZE);
     pmap_destroy(pmap);
+}
+
+/* No page has a colour of the vCPUs' hot pages, and each keeps its own bytes. */
+static void test_colors(void **state)
+{
+    const u64 frames = 8 * MiB / PAGE_SIZE;
+    struct pmap *pmap = create(frames * PAGE_SIZE);
+    unsigned others = 0;
+    for (u64 f = 0; f < frames; f++) {
+        u8 *page = pmap_page(pmap, gfn(f));
+        assert_false(color_taken((u64)page));
+        others += f && page != (u8 *)pmap_page(pmap, gfn(f - 1)) + PAGE_SIZE;
+        memcpy(page, &f, sizeof(f));
+        assert_int_equal(pmap_file_offset(pmap, page), f * PAGE_SIZE);
+    }
+    /* Two colours of 256 are, and leaving out a page makes two ends. */
+    assert_in_range(others, frames / 256, frames / 64);
+    for (u64 f = 0; f < frames; f++)
+        assert_int_equal(*(u64 *)pmap_page(pmap, gfn(f)), f);
+    pmap_destroy(pmap);
+}
+
+static void test_color_of(void **state)
+{
+    /* Pairs of address bits that are hashed together; each alone makes another colour. */
+    static const u8 pairs[][2] = {{12, 27}, {13, 26}, {14, 25}, {15, 20},
+                                  {16, 21}, {17, 22}, {18, 23}, {19, 24}};
+    for (unsigned i = 0; i < 8; i++) {
+        assert_int_equal(color_of(BIT(pairs[i][0]) | BIT(pairs[i][1])), color_of(0));
+        for (unsigned k = 0; k < 2; k++)
+            assert_int_equal(color_of(BIT(pairs[i][k])), 1 << i);
+    }
+    assert_true(color_taken(COLOR_VCPU_AT) && color_taken(COLOR_ROOM_AT));
+    assert_false(color_taken(COLOR_VCPU_AT + COLOR_SPAN / 2));
+    assert_false(color_taken(COLOR_ROOM_AT + COLOR_SPAN / 2));
+    assert_int_equal(color_of(BIT(28) | 0xfff), 0);
 }
 
 static void test_small_and_odd(void **state)
@@ -91,7 +130,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ranges),        cmocka_unit_test(test_lazy),
         cmocka_unit_test(test_small_and_odd), cmocka_unit_test(test_flags),
-        cmocka_unit_test(test_rom),
+        cmocka_unit_test(test_rom),           cmocka_unit_test(test_colors),
+        cmocka_unit_test(test_color_of),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
