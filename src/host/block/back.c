@@ -21,11 +21,13 @@
 #define INLINE_MAX (64 * KiB)
 
 /*
- * A small write into the host's page cache takes a few microseconds, less than waking a thread:
- * one thread then does those that wait one after another, and delivers up to BATCH at a time.
- * While such writes take longer than SLOW_NS on the average (no cache, a busy disk), and always
- * for what waits for the disk (reads come here only then, flushes), each request gets a thread.
- * So it does when the one thread seems to be STUCK_NS long in its write.
+ * A write into the host's page cache is a copy, and the host's kernel makes one at a time to a
+ * file: more threads would only contend for the file and for the vCPU's processor. So one
+ * thread does those that wait one after another, and delivers up to BATCH small ones at a time.
+ * While writes take longer than SLOW_NS and a nanosecond a byte on the average (no cache, a
+ * busy disk), and always for what waits for the disk (reads come here only then, flushes), each
+ * request gets a thread. So it does when the one thread seems to be STUCK_NS too long in its
+ * write.
  */
 #define BATCH    8
 #define SLOW_NS  50000u
@@ -61,8 +63,8 @@ struct block_back {
     unsigned wakes;         /* of those that sleep, so many are to wake */
     unsigned n_threads;
     bool delivering; /* a thread waits for the board lock or has it; it takes what comes, too */
-    u64 taken;       /* when the last quick request was taken, ns */
-    u64 write_ns;    /* a moving average of how long writes take */
+    u64 stuck_at;    /* when the quick request taken last should long be done, ns */
+    u64 write_ns;    /* a moving average of how long writes take, see spent */
     _Atomic bool ending;
     pthread_t threads[MAX_THREADS];
 };
@@ -198,13 +200,19 @@ static bool is_quick(const struct block_back *back, const struct block_request *
     return request->op == BLOCK_WRITE && back->write_ns < SLOW_NS;
 }
 
+/* How long a write took, as if it had been a small one. */
+static u64 spent(const struct block_request *request, u64 ns)
+{
+    return ns * SLOW_NS / (SLOW_NS + request->len);
+}
+
 /* Gives it to a worker; under back->lock. */
 static void put_to_work(struct block_back *back, struct block_request *request)
 {
     queue_put(&back->waiting, request);
     if (back->waiting.length <= back->looking)
         return;
-    bool soon = back->looking || (back->quick && monotonic_ns() - back->taken < STUCK_NS);
+    bool soon = back->looking || (back->quick && monotonic_ns() < back->stuck_at);
     if (!is_quick(back, request) || !soon)
         wake_thread(back);
 }
@@ -215,7 +223,7 @@ static void carry_out(struct block_back *back, struct block_request *request)
     bool quick = is_quick(back, request);
     back->running++;
     back->quick += quick;
-    back->taken = monotonic_ns();
+    back->stuck_at = monotonic_ns() + STUCK_NS + request->len;
     /* Those behind it were to wait for this thread. */
     if (!quick && back->waiting.first && !back->looking)
         wake_thread(back);
@@ -225,7 +233,7 @@ static void carry_out(struct block_back *back, struct block_request *request)
     u64 took = monotonic_ns() - began;
     pthread_mutex_lock(&back->lock);
     if (request->op == BLOCK_WRITE)
-        back->write_ns += took / 8 - back->write_ns / 8;
+        back->write_ns += spent(request, took) / 8 - back->write_ns / 8;
     back->quick -= quick;
     back->running--;
     queue_put(&back->completed, request);
@@ -233,11 +241,11 @@ static void carry_out(struct block_back *back, struct block_request *request)
         pthread_cond_broadcast(&back->idle);
 }
 
-/* Whether to do the next one before what is completed is delivered. */
-static bool goes_on(const struct block_back *back)
+/* Whether to do the next one before what is completed, `len` bytes at last, is delivered. */
+static bool goes_on(const struct block_back *back, u64 len)
 {
     const struct block_request *next = back->waiting.first;
-    return next && is_quick(back, next) && back->completed.length < BATCH;
+    return next && is_quick(back, next) && len <= INLINE_MAX && back->completed.length < BATCH;
 }
 
 /* Only one thread waits for the board lock: block_back_settle has it while the others work.
@@ -308,8 +316,9 @@ static void *worker(void *opaque)
             rest(back, &spin);
             continue;
         }
+        u64 len = request->len; /* once completed it may be delivered by another thread */
         carry_out(back, request);
-        if (!goes_on(back))
+        if (!goes_on(back, len))
             hand_over(back);
     }
     pthread_mutex_unlock(&back->lock);
