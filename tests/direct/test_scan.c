@@ -159,6 +159,8 @@ struct life {
     u64 now;
     bool resting;
     u32 left, charges; /* of the rest that goes on, us */
+    struct rest_tally tally;
+    u32 kernel; /* us in the kernel behind each stretch */
 };
 
 static void under_translator(struct life *l, u64 us, enum policy_cost cost)
@@ -177,9 +179,10 @@ static void at_rest(struct life *l, u64 us, enum policy_cost cost)
         l->left -= (u32)us;
         return;
     }
-    u32 period = policy_rest(p->rested);
-    p->rested += period;
-    enum rest_verdict verdict = policy_judge_rest(p->rested, period, l->charges);
+    /* The period ends within this stretch, or in the kernel behind it. */
+    enum rest_sight sight = l->left <= us - l->kernel ? SIGHT_USER : SIGHT_OTHER;
+    enum rest_verdict verdict =
+        policy_judge_rest(&l->tally, &p->rested, policy_rest(p->rested), l->charges, sight);
     if (verdict == REST_HOPELESS)
         policy_demote(p, l->now, HZ);
     l->resting = verdict == REST_GOES_ON;
@@ -191,15 +194,16 @@ static void at_rest(struct life *l, u64 us, enum policy_cost cost)
 static void stretches(struct life *l, unsigned n, u64 us, enum policy_cost cost)
 {
     struct policy *p = &l->policy;
-    for (unsigned i = 0; i < n; i++, l->now += us * US) {
+    for (unsigned i = 0; i < n; i++, l->now += (us + l->kernel) * US) {
         if (!p->promoted) {
             under_translator(l, us, cost);
         } else if (l->resting) {
-            at_rest(l, us, cost);
+            at_rest(l, us + l->kernel, cost);
         } else if (policy_direct(p, (us + 3) * US, cost, HZ)) {
             l->resting = true;
             l->left = policy_rest(p->rested);
             l->charges = 0;
+            l->tally = (struct rest_tally){0};
         }
     }
 }
@@ -260,6 +264,34 @@ static void test_demotion(void **state)
     }
 }
 
+/* One whose calls take the kernel long makes few of them, and still gains nothing: fio. */
+static void test_kernel_time(void **state)
+{
+    struct life l = {0};
+    stretches(&l, 60, 200, COST_STOP);
+    assert_true(l.policy.promoted);
+    unsigned in_cell = 0;
+    for (unsigned i = 0; i < 2000 && l.policy.promoted; i++) {
+        in_cell += !l.resting;
+        l.kernel = 40 + i * 7 % 27; /* no beat with the rest's periods */
+        stretches(&l, 1, 4, COST_STOP);
+    }
+    assert_false(l.policy.promoted);
+    assert_in_range(in_cell, 1, 300); /* the credit of a new cell, mostly */
+}
+
+/* While the vCPU sleeps nothing is learnt, and soon nothing asked. */
+static void test_idle_rest(void **state)
+{
+    struct rest_tally tally = {0};
+    u32 rested = 0;
+    unsigned n = 1;
+    while (policy_judge_rest(&tally, &rested, 100, 0, SIGHT_IDLE) == REST_GOES_ON)
+        n++;
+    assert_in_range(n, 2, 10);
+    assert_int_equal(rested, 0);
+}
+
 /* A process that goes to and fro waits longer each time. */
 static void test_backoff(void **state)
 {
@@ -280,11 +312,12 @@ static void test_backoff(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_findings), cmocka_unit_test(test_all_opcodes),
-        cmocka_unit_test(test_joints),   cmocka_unit_test(test_rdseed),
-        cmocka_unit_test(test_places),   cmocka_unit_test(test_promotion),
-        cmocka_unit_test(test_rest),     cmocka_unit_test(test_demotion),
-        cmocka_unit_test(test_backoff),
+        cmocka_unit_test(test_findings),  cmocka_unit_test(test_all_opcodes),
+        cmocka_unit_test(test_joints),    cmocka_unit_test(test_rdseed),
+        cmocka_unit_test(test_places),    cmocka_unit_test(test_promotion),
+        cmocka_unit_test(test_rest),      cmocka_unit_test(test_demotion),
+        cmocka_unit_test(test_backoff),   cmocka_unit_test(test_kernel_time),
+        cmocka_unit_test(test_idle_rest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -92,6 +92,7 @@ struct rest {
     _Atomic u64 charges; /* us, of page faults since it was judged last */
     u32 calls;           /* *watch.calls then */
     u32 rested, period;  /* us: all of it, and until it is judged next */
+    struct rest_tally tally;
 };
 
 struct direct {

@@ -34,6 +34,8 @@ static const u8 costs[] = {[COST_STOP] = 11, [COST_MAPPING] = 33, [COST_SWITCH] 
 #define MIN_REST 100
 #define MAX_REST 800
 #define HOPELESS 20000
+/* A vCPU that sleeps is asked so many times, then no more. */
+#define MAX_IDLE 8
 
 #define BACKOFF     5000
 #define MAX_BACKOFF 8
@@ -112,9 +114,18 @@ u32 policy_rest(u32 rested)
     return us < MIN_REST ? MIN_REST : us > MAX_REST ? MAX_REST : us;
 }
 
-enum rest_verdict policy_judge_rest(u32 rested, u32 us, u64 charges)
+enum rest_verdict policy_judge_rest(struct rest_tally *tally, u32 *rested, u32 us, u64 charges,
+                                    enum rest_sight sight)
 {
-    if (charges <= REST_GAIN((u64)us))
+    /* A burst counts for little more than what a cell gains, so that its end shows soon. */
+    u64 most = REST_GAIN((u64)us) * 4 / 3;
+    tally->charges = tally->charges * 3 / 4 + (u32)(charges < most ? charges : most);
+    if (sight == SIGHT_IDLE)
+        return ++tally->idle < MAX_IDLE ? REST_GOES_ON : REST_OVER;
+    tally->idle = 0;
+    tally->user = tally->user * 3 / 4 + (sight == SIGHT_USER ? us : 0);
+    *rested += us;
+    if (tally->user && tally->charges <= REST_GAIN((u64)tally->user))
         return REST_OVER;
-    return rested < HOPELESS ? REST_GOES_ON : REST_HOPELESS;
+    return *rested < HOPELESS ? REST_GOES_ON : REST_HOPELESS;
 }

@@ -54,14 +54,23 @@ void policy_switch(struct policy *policy);
 
 /* How long user code rests that has rested for so long, us. */
 u32 policy_rest(u32 rested);
+/* What the vCPU did as a period of the rest ended: a sample of what it did all the while. */
+enum rest_sight { SIGHT_USER /* of that address space */, SIGHT_OTHER, SIGHT_IDLE };
+/* What the rest has shown since it began, the last periods most. All zeroes: nothing yet. */
+struct rest_tally {
+    u32 user, charges; /* us */
+    u32 idle;          /* periods in a row */
+};
 enum rest_verdict {
     REST_GOES_ON,
     REST_OVER,     /* the cell would have paid */
     REST_HOPELESS, /* it has not for long: the address space is to be demoted */
 };
-/* After `us` of rest with kernel entries of so many us: what follows? `rested` includes them.
- */
-enum rest_verdict policy_judge_rest(u32 rested, u32 us, u64 charges);
+/* After a period of `us` with kernel entries of so many us: what follows? Adds the period to
+ * `*rested` unless the vCPU sleeps. Only user code gains from a cell: one that mostly waits for
+ * the kernel to do what it called for enters it seldom, and yet at a loss. */
+enum rest_verdict policy_judge_rest(struct rest_tally *tally, u32 *rested, u32 us, u64 charges,
+                                    enum rest_sight sight);
 
 /* The cell does not pay, cannot be had, or was lost: back to the translator for some time. */
 void policy_demote(struct policy *policy, u64 now, u64 tsc_hz);

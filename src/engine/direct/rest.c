@@ -15,14 +15,25 @@ static void arm(struct direct *d)
     timer_arm(clock, &rest->timer, clock_now(clock) + (u64)rest->period * NS_PER_US);
 }
 
+/* Looks at another thread's processor as it runs: one look may be wrong, all of them are not.
+ */
+static enum rest_sight sight(const struct direct *d)
+{
+    const struct x86_cpu *c = &d->vcpu->cpu;
+    if (__atomic_load_n(&c->activity, __ATOMIC_RELAXED) != CPU_RUNNING)
+        return SIGHT_IDLE;
+    bool here = __atomic_load_n(&d->space, __ATOMIC_RELAXED) == d->rest.space;
+    return here && __atomic_load_n(&c->cpl, __ATOMIC_RELAXED) == 3 ? SIGHT_USER : SIGHT_OTHER;
+}
+
 static void judge(void *opaque)
 {
     struct direct *d = opaque;
     struct rest *rest = &d->rest;
     u32 calls = __atomic_load_n(d->watch.calls, __ATOMIC_RELAXED) - rest->calls;
     u64 charges = atomic_exchange(&rest->charges, 0) + policy_cost(COST_STOP, calls);
-    rest->rested += rest->period;
-    u32 verdict = policy_judge_rest(rest->rested, rest->period, charges);
+    u32 verdict =
+        policy_judge_rest(&rest->tally, &rest->rested, rest->period, charges, sight(d));
     if (verdict == REST_GOES_ON) {
         arm(d);
         return;
@@ -47,6 +58,7 @@ void rest_begin(struct direct *d, struct space *s)
     atomic_store(&rest->charges, 0);
     rest->space = s;
     rest->rested = s->policy.rested;
+    rest->tally = (struct rest_tally){0};
     arm(d);
     board_unlock(board);
     s->expected.due = false;
