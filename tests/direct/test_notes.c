@@ -57,9 +57,9 @@ static u64 virtual_now(void *opaque)
     return *(u64 *)opaque;
 }
 
-/* A rest of the present address space, with so many kernel entries each 100 us: how long it
- * lasts, us. */
-static u64 rest_with(struct guest *g, unsigned calls)
+/* A rest of the present address space, with so many kernel entries each 100 us, and the vCPU at
+ * that privilege whenever the timer looks: how long it lasts, us. */
+static u64 rest_with(struct guest *g, unsigned calls, u8 cpl)
 {
     struct x86_cpu *c = &g->vcpu->cpu;
     struct direct *d = direct_of(c);
@@ -75,7 +75,9 @@ static u64 rest_with(struct guest *g, unsigned calls)
         *(u32 *)(uintptr_t)d->watch.calls += calls;
         now += 100000;
         us += 100;
+        c->cpl = cpl;
         clock_run(&g->board.clock);
+        c->cpl = 0;
         d->watch.leaves(&d->watch, c);
     }
     assert_int_equal(*d->watch.returns, s->policy.promoted);
@@ -83,15 +85,17 @@ static u64 rest_with(struct guest *g, unsigned calls)
     return us;
 }
 
-/* Who entered the kernel in a burst goes back to its cell soon after; who goes on is demoted.
- */
+/* Who entered the kernel in a burst goes back to its cell soon after; who goes on, or mostly is
+ * in the kernel, is demoted. */
 static void test_rest(void **state)
 {
     struct guest *g = guest_create(&direct_engine, 1);
     struct direct *d = direct_of(&g->vcpu->cpu);
-    assert_int_equal(rest_with(g, 0), 100);
+    assert_int_equal(rest_with(g, 0, 3), 100);
     assert_true(d->space->policy.promoted);
-    assert_in_range(rest_with(g, 20), 20000, 21000);
+    assert_in_range(rest_with(g, 20, 3), 20000, 21000);
+    assert_false(d->space->policy.promoted);
+    assert_in_range(rest_with(g, 0, 0), 20000, 21000);
     assert_false(d->space->policy.promoted);
     guest_destroy(g);
 }
