@@ -22,6 +22,7 @@
 
 #include "base/bits.h"
 #include "base/ensure.h"
+#include "host/block/parts.h"
 #include "host/thread.h"
 
 #define TIMEOUT_S 30
@@ -31,6 +32,10 @@
 /* The largest piece: what every server takes (NBD protocol, block size constraints). */
 #define MAX_DATA  (32 * MiB)
 #define MAX_RANGE (1 * GiB)
+/* Larger parts of a request are sent as they are, smaller ones as one of at most BUFFER bytes:
+ * libnbd takes one buffer a request, and a copy costs less than a request to the server. */
+#define WHOLE_PART (64 * KiB)
+#define BUFFER     (1 * MiB)
 /* How long no new connection is tried after one that did not even fail at once. */
 #define RETRY_S 5
 
@@ -341,6 +346,54 @@ static int nbd_write(struct image *image, u64 offset, const void *buf, u64 len)
     return do_pieces(nbd_of(image), WRITE, offset, (void *)(uintptr_t)buf, len, MAX_DATA);
 }
 
+/* The bytes of small parts, through a buffer. */
+static int do_gathered(struct nbd_image *nbd, bool write, u64 offset, struct parts *data,
+                       u64 len)
+{
+    u8 *buf = malloc(len < BUFFER ? len : BUFFER);
+    int error = buf ? 0 : ENOMEM;
+    while (len && !error) {
+        u64 part = len < BUFFER ? len : BUFFER;
+        if (write)
+            parts_gather(data, buf, part);
+        error = do_request(nbd, write ? WRITE : READ, offset, buf, part);
+        if (!error && !write)
+            parts_fill(data, buf, part);
+        parts_advance(data, part);
+        offset += part;
+        len -= part;
+    }
+    free(buf);
+    return error;
+}
+
+static int do_parts(struct nbd_image *nbd, bool write, u64 offset, const struct iovec *parts,
+                    unsigned n, u64 len)
+{
+    struct parts data = {parts, 0};
+    if (len / n < WHOLE_PART)
+        return do_gathered(nbd, write, offset, &data, len);
+    int error = 0;
+    for (unsigned i = 0; i < n && !error; i++) {
+        error = do_pieces(nbd, write ? WRITE : READ, offset, parts[i].iov_base,
+                          parts[i].iov_len, MAX_DATA);
+        offset += parts[i].iov_len;
+    }
+    return error;
+}
+
+static int nbd_read_parts(struct image *image, u64 offset, const struct iovec *parts,
+                          unsigned n, u64 len, bool now)
+{
+    return now ? EAGAIN : do_parts(nbd_of(image), false, offset, parts, n, len);
+}
+
+static int nbd_write_parts(struct image *image, u64 offset, const struct iovec *parts,
+                           unsigned n, u64 len)
+{
+    return do_parts(nbd_of(image), true, offset, parts, n, len);
+}
+
 static int nbd_flush_image(struct image *image)
 {
     struct nbd_image *nbd = nbd_of(image);
@@ -440,6 +493,8 @@ static void nbd_image_close(struct image *image)
 static const struct image_ops nbd_ops = {
     .read = nbd_read,
     .write = nbd_write,
+    .read_parts = nbd_read_parts,
+    .write_parts = nbd_write_parts,
     .flush = nbd_flush_image,
     .discard = nbd_discard,
     .write_zeroes = nbd_write_zeroes,

@@ -9,6 +9,7 @@
 #include <zstd.h>
 
 #include "base/ensure.h"
+#include "host/block/parts.h"
 #include "host/block/qcow2_state.h"
 
 static struct qcow2 *qcow2_of(struct image *image)
@@ -133,76 +134,72 @@ static int unpack(struct qcow2 *q, u64 entry)
     return error;
 }
 
-typedef int read_function(struct image *image, u64 offset, void *buf, u64 len);
-
 /* The backing file may be shorter: then it goes on with zeroes. */
-static int read_backing(struct qcow2 *q, u64 offset, void *buf, u64 len, bool now)
+static int read_backing(struct qcow2 *q, u64 offset, struct parts data, u64 len, bool now)
 {
     u64 there = 0;
     if (q->backing && offset < q->backing->size)
         there = q->backing->size - offset < len ? q->backing->size - offset : len;
-    memset((u8 *)buf + there, 0, len - there);
-    if (!there)
-        return 0;
-    read_function *read = now ? q->backing->ops->read_now : q->backing->ops->read;
-    return read ? read(q->backing, offset, buf, there) : EAGAIN;
+    int error = there ? parts_read(&data, q->backing, offset, there, now) : 0;
+    parts_advance(&data, there);
+    parts_clear(&data, len - there);
+    return error;
 }
 
 /* PACKED needs the lock; the others need it or `moving`. */
-static int read_extent(struct qcow2 *q, const struct extent *extent, u64 offset, void *buf,
-                       bool now)
+static int read_extent(struct qcow2 *q, const struct extent *extent, u64 offset,
+                       const struct parts *data, bool now)
 {
     int error;
-    read_function *read = now ? q->file->ops->read_now : q->file->ops->read;
     switch (extent->kind) {
     case NONE:
-        return read_backing(q, offset, buf, extent->len, now);
+        return read_backing(q, offset, *data, extent->len, now);
     case ZERO:
-        memset(buf, 0, extent->len);
+        parts_clear(data, extent->len);
         return 0;
     case PACKED:
         if (now && q->unpacked_entry != extent->entry)
             return EAGAIN;
         error = unpack(q, extent->entry);
         if (!error)
-            memcpy(buf, q->unpacked + qcow2_in_cluster(q, offset), extent->len);
+            parts_fill(data, q->unpacked + qcow2_in_cluster(q, offset), extent->len);
         return error;
     default:
-        return read ? read(q->file, extent->host, buf, extent->len) : EAGAIN;
+        return parts_read(data, q->file, extent->host, extent->len, now);
     }
 }
 
-static int read_locked(struct qcow2 *q, u64 offset, void *buf, u64 len, bool now)
+static int read_locked(struct qcow2 *q, u64 offset, struct parts data, u64 len, bool now)
 {
     int error = 0;
     while (len && !error) {
         struct extent extent;
         error = lookup(q, offset, len, &extent);
         if (!error)
-            error = read_extent(q, &extent, offset, buf, now);
+            error = read_extent(q, &extent, offset, &data, now);
         if (error)
             break;
         offset += extent.len;
-        buf = (u8 *)buf + extent.len;
+        parts_advance(&data, extent.len);
         len -= extent.len;
     }
     return error;
 }
 
-static int read_some(struct qcow2 *q, u64 offset, void *buf, u64 len, u64 *done)
+static int read_some(struct qcow2 *q, u64 offset, const struct parts *data, u64 len, u64 *done)
 {
     struct extent extent;
     pthread_mutex_lock(&q->lock);
     int error = lookup(q, offset, len, &extent);
     *done = extent.len;
     if (error || extent.kind == PACKED) {
-        error = error ? error : read_extent(q, &extent, offset, buf, false);
+        error = error ? error : read_extent(q, &extent, offset, data, false);
         pthread_mutex_unlock(&q->lock);
         return error;
     }
     pthread_rwlock_rdlock(&q->moving);
     pthread_mutex_unlock(&q->lock);
-    error = read_extent(q, &extent, offset, buf, false);
+    error = read_extent(q, &extent, offset, data, false);
     pthread_rwlock_unlock(&q->moving);
     return error;
 }
@@ -215,19 +212,24 @@ static u64 clip(const struct qcow2 *q, u64 offset, u64 len)
     return len < room ? len : room;
 }
 
-static int qcow2_read(struct image *image, u64 offset, void *buf, u64 len)
+static int read_parts(struct qcow2 *q, u64 offset, struct parts data, u64 len)
 {
-    struct qcow2 *q = qcow2_of(image);
-    u64 inside = clip(q, offset, len), done;
-    memset((u8 *)buf + inside, 0, len - inside);
+    u64 inside = clip(q, offset, len), beyond = len - inside, done;
     for (; inside; inside -= done) {
-        int error = read_some(q, offset, buf, inside, &done);
+        int error = read_some(q, offset, &data, inside, &done);
         if (error)
             return error;
         offset += done;
-        buf = (u8 *)buf + done;
+        parts_advance(&data, done);
     }
+    parts_clear(&data, beyond);
     return 0;
+}
+
+static int qcow2_read(struct image *image, u64 offset, void *buf, u64 len)
+{
+    struct iovec whole = {buf, len};
+    return read_parts(qcow2_of(image), offset, (struct parts){&whole, 0}, len);
 }
 
 static bool l2_cached(struct qcow2 *q, u64 offset)
@@ -236,15 +238,28 @@ static bool l2_cached(struct qcow2 *q, u64 offset)
     return !place || qcow2_table_cached(q, place);
 }
 
-static int qcow2_read_now(struct image *image, u64 offset, void *buf, u64 len)
+static int read_parts_now(struct qcow2 *q, u64 offset, struct parts data, u64 len)
 {
-    struct qcow2 *q = qcow2_of(image);
     if (clip(q, offset, len) != len || !len || pthread_mutex_trylock(&q->lock))
         return EAGAIN;
     bool cached = l2_cached(q, offset) && l2_cached(q, offset + len - 1);
-    int error = cached ? read_locked(q, offset, buf, len, true) : EAGAIN;
+    int error = cached ? read_locked(q, offset, data, len, true) : EAGAIN;
     pthread_mutex_unlock(&q->lock);
     return error;
+}
+
+static int qcow2_read_now(struct image *image, u64 offset, void *buf, u64 len)
+{
+    struct iovec whole = {buf, len};
+    return read_parts_now(qcow2_of(image), offset, (struct parts){&whole, 0}, len);
+}
+
+static int qcow2_read_parts(struct image *image, u64 offset, const struct iovec *parts,
+                            unsigned n, u64 len, bool now)
+{
+    struct parts data = {parts, 0};
+    return now ? read_parts_now(qcow2_of(image), offset, data, len)
+               : read_parts(qcow2_of(image), offset, data, len);
 }
 
 /* -- Writing ------------------------------------------------------------------------------- */
@@ -257,7 +272,8 @@ static int copy_old(struct qcow2 *q, u64 offset, u64 len, u64 host)
         return 0;
     u8 *data = malloc(inside);
     ensure(data);
-    int error = read_locked(q, offset, data, inside, false);
+    struct iovec whole = {data, inside};
+    int error = read_locked(q, offset, (struct parts){&whole, 0}, inside, false);
     if (!error)
         error = image_write(q->file, host, data, inside);
     free(data);
@@ -283,7 +299,7 @@ static int link_clusters(struct qcow2 *q, u64 offset, u64 host, u64 clusters)
 
 /* Writes at most `*len` bytes to new clusters: the data first, then the tables in memory. Under
  * the lock, so that two writes into one cluster follow each other. */
-static int write_new(struct qcow2 *q, u64 offset, const void *buf, u64 *len)
+static int write_new(struct qcow2 *q, u64 offset, const struct parts *data, u64 *len)
 {
     u64 in = qcow2_in_cluster(q, offset), cluster = qcow2_cluster_size(q), host, got;
     u64 want = (in + *len + cluster - 1) >> q->cluster_bits;
@@ -295,7 +311,7 @@ static int write_new(struct qcow2 *q, u64 offset, const void *buf, u64 *len)
         *len = room;
     error = in ? copy_old(q, offset - in, in, host) : 0;
     if (!error)
-        error = image_write(q->file, host + in, buf, *len);
+        error = parts_write(data, q->file, host + in, *len);
     if (!error && *len < room)
         error = copy_old(q, offset + *len, room - *len, host + in + *len);
     if (error)
@@ -303,7 +319,7 @@ static int write_new(struct qcow2 *q, u64 offset, const void *buf, u64 *len)
     return error ? error : link_clusters(q, offset - in, host, got);
 }
 
-static int write_some(struct qcow2 *q, u64 offset, const void *buf, u64 len, u64 *done)
+static int write_some(struct qcow2 *q, u64 offset, const struct parts *data, u64 len, u64 *done)
 {
     struct extent extent;
     pthread_mutex_lock(&q->lock);
@@ -311,7 +327,7 @@ static int write_some(struct qcow2 *q, u64 offset, const void *buf, u64 len, u64
     if (error || extent.kind != WRITABLE) {
         if (!error) {
             *done = extent.len;
-            error = write_new(q, offset, buf, done);
+            error = write_new(q, offset, data, done);
         }
         pthread_mutex_unlock(&q->lock);
         return error;
@@ -319,23 +335,34 @@ static int write_some(struct qcow2 *q, u64 offset, const void *buf, u64 len, u64
     *done = extent.len;
     pthread_rwlock_rdlock(&q->moving);
     pthread_mutex_unlock(&q->lock);
-    error = image_write(q->file, extent.host, buf, extent.len);
+    error = parts_write(data, q->file, extent.host, extent.len);
     pthread_rwlock_unlock(&q->moving);
     return error;
 }
 
-static int qcow2_write(struct image *image, u64 offset, const void *buf, u64 len)
+static int write_parts(struct qcow2 *q, u64 offset, struct parts data, u64 len)
 {
-    struct qcow2 *q = qcow2_of(image);
     u64 done;
     for (len = clip(q, offset, len); len; len -= done) {
-        int error = write_some(q, offset, buf, len, &done);
+        int error = write_some(q, offset, &data, len, &done);
         if (error)
             return error;
         offset += done;
-        buf = (const u8 *)buf + done;
+        parts_advance(&data, done);
     }
     return 0;
+}
+
+static int qcow2_write(struct image *image, u64 offset, const void *buf, u64 len)
+{
+    struct iovec whole = {(void *)(uintptr_t)buf, len};
+    return write_parts(qcow2_of(image), offset, (struct parts){&whole, 0}, len);
+}
+
+static int qcow2_write_parts(struct image *image, u64 offset, const struct iovec *parts,
+                             unsigned n, u64 len)
+{
+    return write_parts(qcow2_of(image), offset, (struct parts){parts, 0}, len);
 }
 
 static int qcow2_flush(struct image *image)
@@ -449,6 +476,8 @@ static const struct image_ops qcow2_ops = {
     .discard = qcow2_discard,
     .write_zeroes = qcow2_write_zeroes,
     .read_now = qcow2_read_now,
+    .read_parts = qcow2_read_parts,
+    .write_parts = qcow2_write_parts,
     .break_off = qcow2_break_off,
     .close = qcow2_close,
 };
