@@ -27,6 +27,7 @@ struct step {
     unsigned writes; /* of those before it */
     u64 faults;      /* delivered before it */
     const u8 *code;  /* hva of the instruction; NULL: not in RAM */
+    const u8 *rest;  /* of the page behind it, where it may go on; or NULL */
 };
 
 struct write {
@@ -34,6 +35,12 @@ struct write {
     unsigned size;
     unsigned step;
     u8 before[64], after[64];
+};
+
+/* A slot of the TLB that was filled. */
+struct slot {
+    u64 read, write, exec, page;
+    u16 set, number;
 };
 
 struct lockstep {
@@ -45,8 +52,10 @@ struct lockstep {
     pthread_t thread;
     jmp_buf stop; /* a trial goes no further */
     bool trial;
-    bool whole; /* the trial did all its steps */
-    struct x86_cpu *saved;
+    bool whole;            /* the trial did all its steps */
+    struct x86_cpu *saved; /* but for its TLB: */
+    struct slot slot[TLB_SETS * TLB_SIZE];
+    unsigned n_slots;
     struct step step[MAX_STEPS + 1];
     unsigned n;
     struct write write[MAX_WRITES];
@@ -225,24 +234,88 @@ static void make_ops(struct lockstep *l)
 
 /* -- Trials -------------------------------------------------------------------------------- */
 
-/* All of the state but what other threads write. */
+/* All of the state but what other threads write, and the TLB, whose size counts here. */
 static void copy_state(struct x86_cpu *to, const struct x86_cpu *from)
 {
     const size_t word = offsetof(struct x86_cpu, attention), end = word + sizeof(to->attention);
+    const size_t tlb = offsetof(struct x86_cpu, tlb), rest = offsetof(struct x86_cpu, tlb_use);
     memcpy(to, from, word);
-    memcpy((u8 *)to + end, (const u8 *)from + end, sizeof(*to) - end);
+    memcpy((u8 *)to + end, (const u8 *)from + end, tlb - end);
+    memcpy((u8 *)to + rest, (const u8 *)from + rest, sizeof(*to) - rest);
 }
 
-static const u8 *code_now(struct lockstep *l)
+/* Calls `visit` for each slot that may be filled. */
+static void visit_slots(struct lockstep *l,
+                        void (*visit)(struct lockstep *l, unsigned set, unsigned number))
+{
+    const struct x86_tlb_use *use = &l->vcpu->cpu.tlb_use;
+    for (unsigned set = 0; set < TLB_SETS; set++) {
+        for (unsigned word = 0; word < TLB_SIZE / 64; word++) {
+            u64 bits = use->local[set][word] | use->global[set][word];
+            for (; bits; bits &= bits - 1)
+                visit(l, set, word * 64 + (unsigned)__builtin_ctzll(bits));
+        }
+    }
+}
+
+/* Keeps a slot, and lets writes through it be seen. */
+static void save_slot(struct lockstep *l, unsigned set, unsigned number)
+{
+    struct x86_tlb *tlb = &l->vcpu->cpu.tlb[set];
+    l->slot[l->n_slots++] = (struct slot){.read = tlb->read[number],
+                                          .write = tlb->write[number],
+                                          .exec = tlb->exec[number],
+                                          .page = tlb->page[number],
+                                          .set = (u16)set,
+                                          .number = (u16)number};
+    tlb->write[number] = tlb_invalid(number);
+}
+
+static void clear_slot(struct lockstep *l, unsigned set, unsigned number)
+{
+    struct x86_tlb *tlb = &l->vcpu->cpu.tlb[set];
+    tlb->read[number] = tlb->write[number] = tlb->exec[number] = tlb_invalid(number);
+}
+
+static void put_back_slots(struct lockstep *l)
+{
+    visit_slots(l, clear_slot);
+    for (unsigned k = 0; k < l->n_slots; k++) {
+        const struct slot *slot = &l->slot[k];
+        struct x86_tlb *tlb = &l->vcpu->cpu.tlb[slot->set];
+        tlb->read[slot->number] = slot->read;
+        tlb->write[slot->number] = slot->write;
+        tlb->exec[slot->number] = slot->exec;
+        tlb->page[slot->number] = slot->page;
+    }
+}
+
+/* The hva of what is `ahead` bytes behind RIP. */
+static const u8 *code_now(struct lockstep *l, u64 ahead)
 {
     struct x86_cpu *c = &l->vcpu->cpu;
     struct pmap *pmap = l->vcpu->board->pmap;
     struct gpa where;
-    u64 la = c->code_size == 8 ? c->rip : (u32)(c->seg[SEG_CS].base + c->rip);
+    u64 la = c->code_size == 8 ? c->rip + ahead : (u32)(c->seg[SEG_CS].base + c->rip + ahead);
     if (!walk_peek(c, pmap, gva(la), &where))
         return NULL;
     const u8 *page = pmap_page(pmap, gpa_to_gfn(where));
     return page ? page + (where.v & ~PAGE_MASK) : NULL;
+}
+
+/* The bytes of an instruction, as many as there may be; returns their number. */
+static unsigned code_bytes(const struct step *s, u8 bytes[GUEST_BYTES])
+{
+    if (!s->code)
+        return 0;
+    unsigned left = (unsigned)page_left((u64)s->code);
+    if (left >= GUEST_BYTES)
+        left = GUEST_BYTES;
+    memcpy(bytes, s->code, left);
+    if (!s->rest)
+        return left;
+    memcpy(bytes + left, s->rest, GUEST_BYTES - left);
+    return GUEST_BYTES;
 }
 
 /*
@@ -250,11 +323,13 @@ static const u8 *code_now(struct lockstep *l)
  * RDSEED; the XSAVE family, which may leave out what is initial but need not know that it is
  * (SDM vol. 1, 13.6).
  */
-static bool is_free(const u8 *code)
+static bool is_free(const struct step *s)
 {
-    if (!code || page_left((u64)code) < 5)
+    u8 bytes[GUEST_BYTES];
+    const u8 *code = bytes;
+    if (code_bytes(s, bytes) < GUEST_BYTES)
         return false;
-    while (*code == 0x66 || (*code & 0xf0) == 0x40)
+    while (code < bytes + GUEST_BYTES - 3 && (*code == 0x66 || (*code & 0xf0) == 0x40))
         code++;
     if (code[0] != 0x0f)
         return false;
@@ -278,7 +353,10 @@ static void take_step(struct lockstep *l)
     s->fpu = c->fpu;
     s->writes = l->n_writes;
     s->faults = l->vcpu->sim->faults;
-    s->code = code_now(l);
+    s->code = code_now(l, 0);
+    s->rest = NULL;
+    if (s->code && page_left((u64)s->code) < GUEST_BYTES)
+        s->rest = code_now(l, page_left((u64)s->code));
 }
 
 static void note_results(struct lockstep *l)
@@ -303,18 +381,17 @@ static void run_trial(struct lockstep *l)
     struct x86_cpu *c = &l->vcpu->cpu;
     l->n = l->n_writes = l->n_watched = 0;
     l->whole = false;
-    if (c->activity != CPU_RUNNING || pending_own(c) || l->counts.failures)
+    if (c->activity != CPU_RUNNING || pending_own(c) || l->counts.failures >= LOCKSTEP_FAILURES)
         return;
     copy_state(l->saved, c);
-    for (unsigned set = 0; set < TLB_SETS; set++)
-        for (unsigned slot = 0; slot < TLB_SIZE; slot++)
-            c->tlb[set].write[slot] = tlb_invalid(slot);
+    l->n_slots = 0;
+    visit_slots(l, save_slot);
     l->trial = true;
     take_step(l);
     /* The first half of an instruction that ends the trial is taken back with the rest. */
     if (!setjmp(l->stop)) {
         bool rounds = false;
-        while (l->n < MAX_STEPS && !pending_own(c) && !is_free(l->step[l->n].code)) {
+        while (l->n < MAX_STEPS && !pending_own(c) && !is_free(&l->step[l->n])) {
             sim_step(l->vcpu);
             note_results(l);
             l->n++;
@@ -327,6 +404,7 @@ static void run_trial(struct lockstep *l)
     }
     l->trial = false;
     take_back(l);
+    put_back_slots(l);
     copy_state(c, l->saved);
     for (unsigned k = 0; k < l->n_watched; k++)
         tlb_watch(c, pmap_page(l->vcpu->board->pmap, l->watched[k]));
@@ -346,10 +424,14 @@ static u32 dead_flags(const struct lockstep *l, unsigned k)
         return FLAGS_STATUS;
     for (; k < l->n && open; k++) {
         const struct step *s = &l->step[k];
+        /* The same of an instruction that faulted: the handler's code says nothing. */
+        if (s[1].faults != s->faults)
+            return dead | open;
         struct guest_insn g;
         unsigned code_size = s->seg[SEG_CS].attr & SEG_L ? 8 : l->saved->code_size;
-        if (!s->code || !guest_decode(&l->decoder, code_size, s->code,
-                                      (unsigned)page_left((u64)s->code), s->rip, &g))
+        u8 bytes[GUEST_BYTES];
+        unsigned n = code_bytes(s, bytes);
+        if (!n || !guest_decode(&l->decoder, code_size, bytes, n, s->rip, &g))
             break;
         bool opaque = g.kind == GUEST_SIMULATE || g.kind == GUEST_SYSTEM;
         open &= opaque ? 0 : ~(u32)g.flags_read;
@@ -460,16 +542,15 @@ static void print_bytes(const char *who, const u8 *bytes, unsigned size)
 static void fail(struct lockstep *l, const char *what, unsigned k)
 {
     const struct x86_cpu *c = &l->vcpu->cpu;
-    if (l->counts.failures++)
-        return;
+    l->counts.failures++;
     fprintf(stderr, "lockstep: %s differ(s) after %u of %u instructions of a TU\n", what, k,
             l->n);
     for (unsigned i = 0; i < (what[0] == 'p' ? l->n : k); i++) {
         char text[96] = "?";
-        const u8 *code = l->step[i].code;
-        if (code)
-            x86_print_insn(code, (unsigned)page_left((u64)code), l->saved->code_size,
-                           l->step[i].rip, text, sizeof(text));
+        u8 bytes[GUEST_BYTES];
+        unsigned n = code_bytes(&l->step[i], bytes);
+        if (n)
+            x86_print_insn(bytes, n, l->saved->code_size, l->step[i].rip, text, sizeof(text));
         fprintf(stderr, "  %016llx: %s\n", (unsigned long long)l->step[i].rip, text);
     }
     print_registers("before", l->saved->gpr, l->saved->rip, l->saved->rflags);
@@ -529,7 +610,7 @@ static enum engine_exit lockstep_enter(struct vcpu *vcpu)
         struct others after = others_now(vcpu);
         if (!l->n || exit != EXIT_USER || memcmp(&before, &after, sizeof(before)))
             l->counts.skipped++;
-        else if (!l->counts.failures)
+        else
             compare(l);
         if (exit != EXIT_USER)
             return exit;

@@ -18,8 +18,9 @@ struct lockstep_counts {
     u64 compared; /* TUs */
     u64 insns;    /* their instructions */
     u64 skipped;  /* no trial, or it ended before the TU did */
-    u64 failures; /* the first one is printed, after it nothing is compared */
+    u64 failures; /* each is printed; after LOCKSTEP_FAILURES nothing is compared */
 };
+#define LOCKSTEP_FAILURES 10
 
 /* Of a vCPU that the engine is attached to; any thread. */
 const struct lockstep_counts *lockstep_counts(struct vcpu *vcpu);

@@ -1,7 +1,7 @@
 /*
- * lockstep_boot KERNEL INITRD TUS: boots a guest, on the lockstep engine for SLICE TUs, then on
- * bt alone for a while, and so on until so many TUs were compared: so it comes from the start
- * to user code. Status 0: sim and bt agreed on all of them.
+ * lockstep_boot KERNEL INITRD TUS [SECONDS]: boots a guest, on the lockstep engine for SLICE
+ * TUs, then on bt alone for a while, and so on until so many TUs were compared or the time is
+ * over: so it comes from the start to user code. Status 0: sim and bt agreed on all of them.
  */
 #include <poll.h>
 #include <stdio.h>
@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/ensure.h"
+#include "base/monotonic.h"
 #include "lockstep.h"
 #include "machine/vm.h"
 #include "platform/board.h"
@@ -22,7 +23,7 @@ struct test {
     struct vm *vm;
     const struct lockstep_counts *counts; /* of the slice; NULL: bt runs alone */
     struct lockstep_counts total;
-    u64 limit;
+    u64 limit, end; /* TUs; monotonic time */
     int timer;
 };
 
@@ -70,11 +71,12 @@ static void tick(void *opaque, short revents)
         return;
     }
     vm_hold(test->vm);
-    bool done = test->counts->compared >= SLICE || test->counts->failures;
+    bool done = test->counts->compared >= SLICE || test->counts->failures >= LOCKSTEP_FAILURES;
     if (done)
         add_slice(test);
     vm_release(test->vm);
-    if (test->total.compared >= test->limit || test->total.failures) {
+    if (test->total.compared >= test->limit || test->total.failures >= LOCKSTEP_FAILURES ||
+        monotonic_ns() >= test->end) {
         vm_leave(test->vm, "host-signal");
     } else if (done) {
         set_engine(test, &bt_engine);
@@ -84,11 +86,13 @@ static void tick(void *opaque, short revents)
     }
 }
 
-static int run(const struct vm_config *config, u64 limit)
+static int run(const struct vm_config *config, u64 limit, u64 seconds)
 {
     struct error err = {{0}};
     enum vm_failure failure;
-    struct test test = {.limit = limit};
+    struct test test = {.limit = limit, .end = UINT64_MAX};
+    if (seconds)
+        test.end = monotonic_ns() + seconds * 1000000000;
     test.vm = vm_create(config, &failure, &err);
     if (!test.vm) {
         fprintf(stderr, "lockstep: %s\n", err.text);
@@ -107,7 +111,7 @@ static int run(const struct vm_config *config, u64 limit)
     printf("compared %llu TUs of %llu instructions, skipped %llu, failures %llu\n",
            (unsigned long long)test.total.compared, (unsigned long long)test.total.insns,
            (unsigned long long)test.total.skipped, (unsigned long long)test.total.failures);
-    return test.total.failures || test.total.compared < limit ||
+    return test.total.failures || (test.total.compared < limit && monotonic_ns() < test.end) ||
            test.total.skipped > test.total.compared / 4;
 }
 
@@ -115,7 +119,7 @@ int main(int argc, char **argv)
 {
     struct log log = {.fd = 2};
     struct error err = {{0}};
-    if (argc != 4)
+    if (argc != 4 && argc != 5)
         return 2;
     if (access(argv[1], R_OK) || access(argv[2], R_OK) || !lockstep_engine.probe(&err)) {
         printf("SKIP: no guest (`make guests`), or the translator cannot run here\n");
@@ -133,5 +137,5 @@ int main(int argc, char **argv)
         .no_reboot = true,
         .log = &log,
     };
-    return run(&config, strtoull(argv[3], NULL, 0));
+    return run(&config, strtoull(argv[3], NULL, 0), argc == 5 ? strtoull(argv[4], NULL, 0) : 0);
 }
