@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -49,6 +50,32 @@ static void test_lazy(void **state)
     assert_int_equal(pmap_file_offset(pmap, pmap_page(pmap, gfn(8))), offset + PAGE_SIZE);
     assert_int_not_equal(pmap_file_offset(pmap, pmap_page(pmap, gfn(8 + 512))),
                          offset + PAGE_SIZE);
+    pmap_destroy(pmap);
+}
+
+/* Host memory of the guest, in pages. */
+static u64 held(const struct pmap *pmap)
+{
+    struct stat status;
+    assert_int_equal(fstat(pmap_file(pmap), &status), 0);
+    return (u64)status.st_blocks * 512 / PAGE_SIZE;
+}
+
+/* Neighbours come along with the first page, few, and go when the guest gives them back. */
+static void test_around(void **state)
+{
+    struct pmap *pmap = create(8 * MiB);
+    *(u8 *)pmap_page(pmap, gfn(37)) = 1;
+    assert_in_range(held(pmap), 1, 16);
+    *(u8 *)pmap_page(pmap, gfn(38)) = 2;
+    assert_in_range(held(pmap), 2, 16);
+    assert_int_equal(pmap_allocated(pmap), 2 * PAGE_SIZE);
+    pmap_release(pmap, gfn(0), 37);
+    assert_int_equal(*(u8 *)pmap_page(pmap, gfn(37)), 1);
+    pmap_release(pmap, gfn(0), 512);
+    assert_int_equal(held(pmap), 0);
+    assert_int_equal(pmap_allocated(pmap), 0);
+    assert_int_equal(*(u8 *)pmap_page(pmap, gfn(37)), 0);
     pmap_destroy(pmap);
 }
 
@@ -131,7 +158,7 @@ int main(void)
         cmocka_unit_test(test_ranges),        cmocka_unit_test(test_lazy),
         cmocka_unit_test(test_small_and_odd), cmocka_unit_test(test_flags),
         cmocka_unit_test(test_rom),           cmocka_unit_test(test_colors),
-        cmocka_unit_test(test_color_of),
+        cmocka_unit_test(test_color_of),      cmocka_unit_test(test_around),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
