@@ -17,7 +17,7 @@ import guests  # noqa: E402
 from program32 import FLAGS as FLAGS_32  # noqa: E402
 
 SOURCES = {64: ("sensitive.c", ["-O2", "-static"]), 32: ("sensitive32.c", FLAGS_32)}
-ENGINES = ["sim", "bt", "direct,always=on"]
+ENGINES = ["sim", "bt", "direct,always=on", "direct,always=on,copies=on"]
 
 
 def run(engine, doppel, kernel, initrd, timeout):

@@ -195,7 +195,7 @@ static void test_fill_shared_pages(void **state)
     for (unsigned i = 0; i < ARRAY_LEN(bytes); i++) {
         fixture_registers(f, 0);
         f->cpu->gpr[RDI] = fixture_control(0);
-        f->cpu->gpr[RCX] = (CELL_PAGES - CELL_CONTROL_PAGE) * PAGE_SIZE;
+        f->cpu->gpr[RCX] = (CELL_TABLE_PAGE - CELL_CONTROL_PAGE) * PAGE_SIZE;
         f->cpu->gpr[RAX] = bytes[i];
         enum cell_end end = fixture_run(f, CODE_FILL);
         /* Non-zero in mturn is a report of a stop, with a frame that may be none: whatever
@@ -251,7 +251,7 @@ static void test_forger_is_off(void **state)
 /* Handler arguments that point anywhere but into the signal stack. */
 static void test_forged_arguments(void **state)
 {
-    const u64 ends = BASE + CELL_PAGES * PAGE_SIZE;
+    const u64 ends = BASE + CELL_TABLE_PAGE * PAGE_SIZE;
     const u64 addresses[] = {
         0,
         DATA,
@@ -403,7 +403,7 @@ static void test_stack_pointers(void **state)
         BASE,
         BASE + CELL_STACK_PAGE * PAGE_SIZE,
         BASE + CELL_STACK_PAGE * PAGE_SIZE + 64,
-        BASE + CELL_PAGES * PAGE_SIZE,
+        BASE + CELL_TABLE_PAGE * PAGE_SIZE,
         0x8000000000000000,
         0x7ffffffff000,
         ~0ull,

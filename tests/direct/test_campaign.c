@@ -60,7 +60,7 @@ static void test_mapper_under_fire(void **state)
     put_code(f, fire, sizeof(fire));
     fixture_registers(f, CODE + 0x400);
     f->cpu->gpr[RSI] = first;
-    f->cpu->gpr[RBX] = BASE + CELL_PAGES * PAGE_SIZE - first;
+    f->cpu->gpr[RBX] = BASE + CELL_TABLE_PAGE * PAGE_SIZE - first;
     pthread_create(&thread, NULL, run_thread, f);
     for (unsigned i = 0; i < 2000; i++) {
         mapper_map(m, VICTIM, 1, FIXED_PAGE * PAGE_SIZE, PROT_READ);

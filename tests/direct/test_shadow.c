@@ -587,20 +587,103 @@ static void test_guards_rewritten(void **state)
     assert_stops(g, guarded_page(0) + 64);
 }
 
+/* -- Copies -------------------------------------------------------------------------------- */
+
+struct code_of {
+    struct annex_source source;
+    struct guest *guest;
+};
+
+static const u8 *code_page(const struct annex_source *source, u64 va)
+{
+    struct guest *g = ((const struct code_of *)source)->guest;
+    return shadow_code(&g->shadow, &g->world, &g->cell, va);
+}
+
+/* RAX after a copy of mov eax, value; cpuid, which stops it; 0: there is none. */
+static u64 run_copy(struct guest *g, u64 rip)
+{
+    const struct code_of of = {{code_page}, g};
+    struct x86_cpu *c = &g->vcpu->cpu;
+    u64 at = annex_enter(&g->cell.annex, &of.source, c, rip);
+    if (!at)
+        return 0;
+    assert_true(mapper_run(&g->cell.mapper) >= 0);
+    c->rip = at;
+    assert_int_equal(cell_run(&g->cell, c, &g->stop), CELL_STOPPED);
+    annex_take(&g->cell.annex, c, &g->stop);
+    assert_int_equal(c->rip, rip + 5);
+    return c->gpr[RAX];
+}
+
+static void put_copied(struct guest *g, u64 pa, u32 value)
+{
+    const u8 code[] = {0xb8, (u8)value, 0, 0, 0, 0x0f, 0xa2}; /* mov eax, value; cpuid */
+    memcpy(at(g, pa), code, sizeof(code));
+}
+
+/* A copy lives as long as the page it is of: until the guest's tables, or the page, change. */
+static void test_copies(void **state)
+{
+    struct guest *g = *state;
+    const u64 va = CODE + 0x1000, pa = CODE_PA + 0x1000;
+    if (!annex_works(&g->model))
+        skip();
+    put_copied(g, pa, 1);
+    put_copied(g, pa + 0x1000, 2);
+    assert_int_equal(run_copy(g, va), 0); /* not there */
+    map(g, va, pa | ALL | PTE_NX);
+    assert_int_equal(run_copy(g, va), 0);
+    map(g, va, (pa | ALL) & ~PTE_U);
+    assert_int_equal(run_copy(g, va), 0);
+    map(g, va, pa | ALL);
+    assert_int_equal(run_copy(g, va), 1);
+    /* Read as it is, while copies run. */
+    u64 bytes;
+    memcpy(&bytes, at(g, pa), sizeof(bytes));
+    assert_loads(g, va, bytes);
+    assert_false(g->cell.annex.stale);
+    assert_int_equal(run_copy(g, va), 1);
+    /* Another page, then none. */
+    map(g, va, (pa + 0x1000) | ALL);
+    invlpg(g, va);
+    assert_true(g->cell.annex.stale);
+    assert_int_equal(run_copy(g, va), 2);
+    map(g, va, pa | ALL);
+    flush(g);
+    assert_int_equal(run_copy(g, va), 1);
+    map(g, va, 0);
+    flush(g);
+    assert_int_equal(run_copy(g, va), 0);
+    /* The page is written: the engine revokes it (notes_code_written). */
+    map(g, va, pa | ALL);
+    assert_int_equal(run_copy(g, va), 1);
+    put_copied(g, pa, 3);
+    assert_true(cell_verify(&g->cell));
+    shadow_revoke(&g->shadow, &g->cell, pa >> PAGE_SHIFT, PROT_EXEC | SHADOW_COPIED);
+    assert_int_equal(run_copy(g, va), 3);
+    /* The tables above it. */
+    *entry(g, va, 21) &= ~PTE_P;
+    flush(g);
+    assert_int_equal(run_copy(g, va), 0);
+    assert_int_equal(run_copy(g, BASE), 0);
+    assert_int_equal(run_copy(g, BIT(47)), 0);
+}
+
 int main(void)
 {
     if (!probe_direct())
         return 77;
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_accessed_and_dirty), CASE(test_rights),
-        CASE(test_invalidated),        CASE(test_flushed),
-        CASE(test_same_cr3),           CASE(test_large_pages),
-        CASE(test_eviction),           CASE(test_runs),
-        CASE(test_collides),           CASE(test_rewritten_code),
-        CASE(test_written_then_run),   CASE(test_across),
-        CASE(test_across_prefetched),  CASE(test_guards),
-        CASE(test_guards_rewritten),
+        CASE(test_copies),         CASE(test_accessed_and_dirty),
+        CASE(test_rights),         CASE(test_invalidated),
+        CASE(test_flushed),        CASE(test_same_cr3),
+        CASE(test_large_pages),    CASE(test_eviction),
+        CASE(test_runs),           CASE(test_collides),
+        CASE(test_rewritten_code), CASE(test_written_then_run),
+        CASE(test_across),         CASE(test_across_prefetched),
+        CASE(test_guards),         CASE(test_guards_rewritten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -87,7 +87,7 @@ static void fill_setup(struct setup *s, u64 base, bool narrow)
     s->action.mask = ~0ull;
     s->stack.sp = base + CELL_STACK_PAGE * PAGE_SIZE;
     s->stack.flags = 1u << 31; /* SS_AUTODISARM */
-    s->stack.size = (CELL_PAGES - CELL_STACK_PAGE) * PAGE_SIZE;
+    s->stack.size = (CELL_TABLE_PAGE - CELL_STACK_PAGE) * PAGE_SIZE;
     filter_cell(&filter, control_address(base, CONTROL_TURN),
                 control_address(base, CONTROL_MTURN),
                 narrow ? control_address(base, CONTROL_TLS) : 0);
@@ -248,6 +248,7 @@ static bool map_block(struct cell *cell, struct error *err)
     if (block == MAP_FAILED)
         return error_errno(err, "cannot map a cell's memory");
     cell->place.block = block;
+    annex_init(&cell->annex, &cell->place);
     cell->control = (void *)(cell->place.block + CELL_CONTROL_PAGE * PAGE_SIZE);
     cell->mapper.orders = (void *)(cell->place.block + CELL_ORDERS_PAGE * PAGE_SIZE);
     return true;
@@ -327,5 +328,6 @@ void cell_destroy(struct cell *cell)
     close_one(cell->status);
     close_one(cell->process);
     guards_close(&cell->guards);
+    annex_free(&cell->annex);
     cell->pid = -1;
 }

@@ -12,6 +12,7 @@
 
 #include <sys/types.h>
 
+#include "engine/direct/annex.h"
 #include "engine/direct/frame.h"
 #include "engine/direct/guard.h"
 #include "engine/direct/mapper.h"
@@ -42,6 +43,7 @@ struct cell {
     u64 deadline;       /* ns to answer a kick */
     int block_file;
     struct guards guards;
+    struct annex annex;
 };
 
 /* A new cell without guest pages, stopped and verified. */

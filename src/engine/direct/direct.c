@@ -220,6 +220,78 @@ static bool prepare(struct direct *d, struct space *s)
     return !s->cell.mapper.n || mapper_run(&s->cell.mapper) >= 0;
 }
 
+/* -- Copies -------------------------------------------------------------------------------- */
+
+/* Visits between two kicks, which are some milliseconds apart, that cost more than copies. */
+#define MANY_VISITS 32
+
+struct code_of {
+    struct annex_source source;
+    struct direct *direct;
+    struct space *space;
+};
+
+static const u8 *code_page(const struct annex_source *source, u64 va)
+{
+    const struct code_of *of = (const struct code_of *)source;
+    struct space *s = of->space;
+    return shadow_code(&s->shadow, &of->direct->world, &s->cell, va);
+}
+
+/* Code that must not run directly was met. From now on copies? */
+static bool wants_copies(struct direct *d, struct space *s)
+{
+    const struct x86_cpu *c = d->world.cpu;
+    s->copies = c->code_size == 8 && annex_works(c->model) && ++s->visits >= MANY_VISITS;
+    return s->copies;
+}
+
+/* Copies cost where code calls and returns much: so now and then it is seen whether the code
+ * that needs them is still met. */
+static void try_without_copies(struct direct *d, struct space *s)
+{
+    s->visits = s->copies ? MANY_VISITS - 1 : 0;
+    s->copies = false;
+}
+
+static bool has_notes(const struct direct *d, const struct space *s)
+{
+    return d->notes.n_frames || d->notes.all_frames || s->cell.mapper.n;
+}
+
+/* The address in the cell of the copy to go on with; 0: with the code itself. */
+static u64 find_copy(struct direct *d, struct space *s)
+{
+    struct x86_cpu *c = d->world.cpu;
+    const struct code_of of = {{code_page}, d, s};
+    struct annex *annex = &s->cell.annex;
+    if (!(s->copies || d->copies) || c->code_size != 8 || !annex_works(c->model))
+        return 0;
+    u64 pieces = annex->stats.pieces, resets = annex->stats.resets;
+    u64 at = annex_enter(annex, &of.source, c, c->rip);
+    d->stats.pieces += annex->stats.pieces - pieces;
+    d->stats.resets += annex->stats.resets - resets;
+    d->stats.copies += at != 0;
+    return at;
+}
+
+/* Ready to run, from *copy if that is not 0. Copying may have changed what has to be done
+ * before. */
+static bool prepare_copy(struct direct *d, struct space *s, u64 *copy)
+{
+    *copy = 0;
+    if (!prepare(d, s))
+        return false;
+    *copy = find_copy(d, s);
+    if (!has_notes(d, s))
+        return true;
+    if (!prepare(d, s))
+        return false;
+    if (!s->cell.annex.tables || s->cell.annex.stale)
+        *copy = 0;
+    return true;
+}
+
 /* -- Stops --------------------------------------------------------------------------------- */
 
 /* The instruction at RIP, on the simulator: it raises what is due. */
@@ -313,7 +385,7 @@ static bool serve_page_fault(struct direct *d, struct space *s, const struct sto
         step(d);
         return true;
     case SHADOW_CODE:
-        return step_off_page(d);
+        return wants_copies(d, s) || step_off_page(d);
     case SHADOW_LOST:
         cell_condemn(&s->cell);
         return false;
@@ -328,6 +400,7 @@ static bool serve(struct direct *d, struct space *s, const struct stop *stop)
     switch (stop->signal) {
     case SIGUSR1:
         d->stats.kicks++;
+        try_without_copies(d, s);
         return true;
     case SIGSYS:
         if (stop->code == 1) { /* by seccomp: the host's vsyscall page; back to its call */
@@ -393,8 +466,8 @@ static bool run_once(struct direct *d, struct space *s)
 {
     struct x86_cpu *c = d->world.cpu;
     struct stop stop;
-    u64 batches = d->stats.batches;
-    if (!prepare(d, s)) {
+    u64 batches = d->stats.batches, pieces = d->stats.pieces, copy, rip;
+    if (!prepare_copy(d, s, &copy)) {
         notes_demote(d, s);
         return false;
     }
@@ -406,14 +479,23 @@ static bool run_once(struct direct *d, struct space *s)
     }
     d->stats.runs++;
     c->rflags &= ~FLAG_RF; /* no breakpoint is set, so the next instruction would clear it */
+    rip = c->rip;
+    c->rip = copy ? copy : rip;
     enum cell_end end = cell_run(&s->cell, c, &stop);
     set_running(d, NULL);
     if (is_death(s, end)) {
+        if (end == CELL_DEAD)
+            c->rip = rip;
         serve_death(d, s);
         return true;
     }
     compat_take(c, &stop);
+    /* A jump that leads to no copy yet. */
+    if (annex_take(&s->cell.annex, c, &stop))
+        return true;
     bool goes_on = serve(d, s, &stop);
+    if (d->stats.pieces != pieces) /* what copying costs comes once */
+        return goes_on;
     enum policy_cost cost = d->stats.batches != batches ? COST_MAPPING : COST_STOP;
     if (d->always ||
         (!policy_direct(&s->policy, stop.cycles, cost, c->model->tsc_hz) && goes_on))
@@ -428,10 +510,11 @@ static void run_user(struct direct *d)
     unsigned in_a_row = 0;
     pin(d);
     while (notes_wanted(d, c)) {
-        u64 steps = d->stats.steps;
+        u64 steps = d->stats.steps, pieces = d->stats.pieces;
         if (!run_once(d, d->space))
             d->hold = true;
-        in_a_row = d->stats.steps == steps + 1 ? in_a_row + 1 : 0;
+        bool stepped = d->stats.steps == steps + 1 && d->stats.pieces == pieces;
+        in_a_row = stepped ? in_a_row + 1 : 0;
         if (in_a_row <= MAX_STEPS)
             continue;
         if (d->always)
@@ -541,6 +624,7 @@ static struct direct *make(struct vcpu *vcpu, struct error *err)
     pthread_mutex_init(&d->kick_lock, NULL);
     d->vcpu = vcpu;
     d->always = vcpu->engine_options & ENGINE_ALWAYS;
+    d->copies = vcpu->engine_options & ENGINE_COPIES;
     d->world = (struct shadow_world){.cpu = &vcpu->cpu,
                                      .vcpu = vcpu,
                                      .pmap = vcpu->board->pmap,
@@ -612,6 +696,9 @@ static unsigned direct_counters(struct vcpu *vcpu, struct engine_counter *counte
         {"demoted", d->stats.demoted},
         {"rests", d->stats.rests},
         {"successors", d->stats.successors},
+        {"copy_runs", d->stats.copies},
+        {"copied_pieces", d->stats.pieces},
+        {"annex_resets", d->stats.resets},
         {"mapper_batches", d->stats.batches},
         {"pages_mapped", d->world.stats.pages},
         {"pages_dropped", d->world.stats.dropped},

@@ -11,6 +11,7 @@
  *   mapper.c            its mappings, as orders
  *   shadow.c scan.c     which mappings, and which code
  *   guard.c             breakpoints where code is that must not run
+ *   annex.c copy.c      copies of such code
  *   compat.c            32-bit code: segment registers
  *   policy.c rest.c     who gets a cell, and when it is left for a while
  *   notes.c             what the translator tells: privilege changes, TLB flushes, code changed
@@ -45,7 +46,9 @@ struct space {
     struct shadow shadow;
     u64 generation; /* direct->generation that its shadow was compared at */
     struct policy policy;
-    u64 print; /* of its upper tables as its window began: tells it from a successor */
+    bool copies;     /* it runs from the annex where it can */
+    unsigned visits; /* to code that must not run directly, since the last kick */
+    u64 print;       /* of its upper tables as its window began: tells it from a successor */
     /* The guest's page fault that the cell had last, to be mapped as the user code goes on. */
     struct {
         bool due;
@@ -110,6 +113,7 @@ struct direct {
     u64 drops; /* changes of the pmap that the cells know of, see struct x86_tlb_use */
     struct notes notes;
     bool always;                  /* -accel direct,always=on */
+    bool copies;                  /* ...,copies=on: all 64-bit code runs from annexes */
     bool narrow_tried, no_narrow; /* the host's cells for 32-bit code: probed; none */
     struct {
         bool on;
@@ -132,7 +136,8 @@ struct direct {
         u64 runs, kicks, syscalls, faults, steps, excursions, holds, cells, lost, promoted,
             demoted;
         u64 rests, batches, successors;
-        u64 stays[N_STAYS]; /* user code that wanted a cell and could not have one */
+        u64 copies, pieces, resets; /* runs in annexes; what was copied; how often anew */
+        u64 stays[N_STAYS];         /* user code that wanted a cell and could not have one */
     } stats;
 };
 

@@ -64,7 +64,7 @@ void frame_write(const struct frame_place *place, const struct x86_cpu *c)
         .flags = UC_XSTATE | UC_SS,
         .stack_pointer = place->base + CELL_STACK_PAGE * PAGE_SIZE,
         .stack_flags = SS_AUTODISARM_BIT,
-        .stack_size = (CELL_PAGES - CELL_STACK_PAGE) * PAGE_SIZE,
+        .stack_size = (CELL_TABLE_PAGE - CELL_STACK_PAGE) * PAGE_SIZE,
         .rip = c->rip,
         .rflags = (c->rflags & USER_FLAGS) | FLAG_FIXED | FLAG_IF,
         .cs = c->code_size == 4 ? HOST_CS32 : HOST_CS,
@@ -88,7 +88,7 @@ void frame_write(const struct frame_place *place, const struct x86_cpu *c)
 static const u8 *on_stack(const struct frame_place *place, u64 address, u64 size)
 {
     u64 first = place->base + CELL_STACK_PAGE * PAGE_SIZE;
-    u64 bytes = (CELL_PAGES - CELL_STACK_PAGE) * PAGE_SIZE;
+    u64 bytes = (CELL_TABLE_PAGE - CELL_STACK_PAGE) * PAGE_SIZE;
     if (address < first || address - first > bytes - size)
         return NULL;
     return place->block + (address - place->base);

@@ -6,7 +6,7 @@
  * visited often.
  *
  * A copy of the page with other bytes in those places would do for any number of them, but who
- * reads it would read the copy.
+ * reads it would read the copy; copies elsewhere (annex.h) cost more than breakpoints.
  *
  * They come from perf_event_open, which not every host allows: then there are none. A cell with
  * guards costs 2 us more each time that it is switched to.

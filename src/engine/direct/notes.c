@@ -137,7 +137,7 @@ void notes_code_written(struct vcpu *vcpu, struct gfn frame, u64 lines)
     if (!d->world.findings[frame.v])
         return;
     d->world.findings[frame.v] = 0;
-    note_frame(d, frame, PROT_EXEC);
+    note_frame(d, frame, PROT_EXEC | SHADOW_COPIED);
 }
 
 void notes_code_watched(struct vcpu *vcpu, struct gfn frame)

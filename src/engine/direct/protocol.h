@@ -10,11 +10,13 @@
  *   page 5      struct control read, write     written by everyone: the guest's word
  *   page 6      struct frame   read, write     written by the monitor before each resume
  *   page 7..9   signal stack   read, write     written by the host's kernel: the guest's word
+ *   then        annex, tables  read            written by the monitor (annex.h)
+ *   then        annex, code    read, execute   written by the monitor
  *
  * Guest code in the cell can write pages 5 to 9 at any time while it runs, and jump anywhere in
- * page 0. So the monitor copies what it takes from there once and judges the copy, the mapper
- * reads orders only, and what the mapper did is told by its event descriptor, which the cell
- * does not have.
+ * page 0 and the annex. So the monitor copies what it takes from there once and judges the
+ * copy, the mapper reads orders only, and what the mapper did is told by its event descriptor,
+ * which the cell does not have.
  *
  * Turns: the monitor sets `turn` to let the cell run; the stub clears it as it goes, and sets
  * `mturn` when the cell has stopped. Each side says when it sleeps, so that a partner still
@@ -27,7 +29,9 @@
 #define CELL_CONTROL_PAGE 5
 #define CELL_FRAME_PAGE   6
 #define CELL_STACK_PAGE   7
-#define CELL_PAGES        10
+#define CELL_TABLE_PAGE   10
+#define CELL_CODE_PAGE    34
+#define CELL_PAGES        90
 
 /* Offsets that the stub needs. */
 #define ORDERS_SEQUENCE 0
@@ -61,6 +65,8 @@
 #define CONTROL_TLS            368
 #define TLS_SIZE               16
 #define TLS_MAX                3
+#define CONTROL_SLOTS          512
+#define SLOTS                  5
 
 /* The descriptors of the mapper; the cell has none. */
 #define MAPPER_REPORT 0 /* its event descriptor: the monitor alone reads it */
@@ -128,6 +134,8 @@ struct control {
     u64 started, stopped;         /* stub: TSC around the guest's code, for the policy */
     u32 n_tls, gap6;              /* monitor: how many the stub sets before the selectors */
     struct tls tls[TLS_MAX];      /* monitor */
+    u8 gap7[CONTROL_SLOTS - CONTROL_TLS - TLS_MAX * TLS_SIZE];
+    u64 slot[SLOTS]; /* code of the annex: registers that it uses itself */
 };
 
 _Static_assert(offsetof(struct orders, value) == ORDERS_VALUES, "stub.S");
@@ -148,6 +156,7 @@ _Static_assert(offsetof(struct control, started) == CONTROL_STARTED, "stub.S");
 _Static_assert(offsetof(struct control, new_selector) == CONTROL_NEW_SELECTORS, "stub.S");
 _Static_assert(offsetof(struct control, n_tls) == CONTROL_N_TLS, "stub.S");
 _Static_assert(offsetof(struct control, tls) == CONTROL_TLS, "stub.S");
+_Static_assert(offsetof(struct control, slot) == CONTROL_SLOTS, "annex code");
 _Static_assert(sizeof(struct tls) == TLS_SIZE, "stub.S");
 
 /* The stub (stub.S) as it is linked here; it is copied, and runs at any address. */

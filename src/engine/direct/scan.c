@@ -145,6 +145,15 @@ unsigned scan_places(const u8 *page, u16 findings, u16 *places, unsigned max)
     return n;
 }
 
+u16 scan_bytes(const u8 *bytes, unsigned n)
+{
+    const u8 *end = bytes + n;
+    u16 found = 0;
+    for (const u8 *p = bytes; p < end && (p = memchr(p, ESCAPE, (size_t)(end - p))); p++)
+        found |= look(p + 1, (u64)(end - p - 1));
+    return found & (u16)~BIT(SCAN_CUT);
+}
+
 u16 scan_joint(const u8 bytes[4])
 {
     u16 found = 0;

@@ -42,6 +42,9 @@ u16 scan_page(const u8 *page);
  * the page before. */
 unsigned scan_places(const u8 *page, u16 findings, u16 *places, unsigned max);
 
+/* The findings of what lies within those bytes; RDSEED counts as RDPID. */
+u16 scan_bytes(const u8 *bytes, unsigned n);
+
 /* The last two bytes of a page and the first two of the one behind it in the address space: the
  * findings of what begins in the one and ends in the other. */
 u16 scan_joint(const u8 bytes[4]);

@@ -100,6 +100,8 @@ static void drop_page(struct shadow *shadow, struct cell *cell, struct region *r
     if (!r->rights[page])
         return;
     order_unmap(cell, address_of(r, page), 1);
+    if (r->rights[page] & SHADOW_COPIED)
+        annex_drop(&cell->annex);
     r->rights[page] = 0;
     r->mapped--;
     shadow->pages--;
@@ -124,6 +126,8 @@ static void count_runs(struct shadow *shadow, struct region *r)
 static void drop_region(struct shadow *shadow, struct cell *cell, struct region *r)
 {
     order_unmap(cell, r->va, REGION_PAGES);
+    if (r->copied)
+        annex_drop(&cell->annex);
     forget(shadow, r);
 }
 
@@ -313,16 +317,22 @@ static u16 find_across(const struct shadow *shadow, const struct shadow_world *w
     return found;
 }
 
+static u16 findings_of(struct shadow_world *w, struct gfn frame)
+{
+    u16 found = w->findings[frame.v];
+    if (!found) {
+        access_watch_page(w->vcpu, frame); /* first: whoever writes from here on tells us */
+        found = w->findings[frame.v] = scan_page(pmap_page(w->pmap, frame));
+    }
+    return found;
+}
+
 /* What speaks against executing the page. */
 static u16 code_refused(const struct shadow *shadow, struct shadow_world *w, struct gfn frame,
                         u64 va)
 {
     const u8 *page = pmap_page(w->pmap, frame);
-    u16 found = w->findings[frame.v];
-    if (!found) {
-        access_watch_page(w->vcpu, frame); /* first: whoever writes from here on tells us */
-        found = w->findings[frame.v] = scan_page(page);
-    }
+    u16 found = findings_of(w, frame);
     return (found | find_across(shadow, w, va, page)) & refused_findings(shadow, w, va);
 }
 
@@ -387,7 +397,7 @@ static void note(struct shadow *shadow, struct region *r, unsigned number,
         r->mapped++;
         shadow->pages++;
     }
-    r->rights[number] = (u8)page->rights;
+    r->rights[number] = (u8)(page->rights | (r->rights[number] & SHADOW_COPIED));
     r->entry[number] = page->entry;
     r->frame[number] = (u32)page->frame.v;
 }
@@ -563,12 +573,60 @@ static void order_around(struct shadow *shadow, struct shadow_world *w, struct c
     count_runs(shadow, r);
 }
 
+/* What a later walk found is not what is noted. */
+static bool is_other(const struct region *r, unsigned number, const struct page *page)
+{
+    return r->frame[number] != page->frame.v || differs(r->entry[number], page->entry);
+}
+
+/* The tables above a page changed while it was looked up: the next comparison drops all. */
+static void settle_path(const struct shadow_world *w, struct region *r, u64 va,
+                        const u64 path[3])
+{
+    u64 later[3];
+    read_path(w, va, later);
+    if (path_differs(path, later))
+        memset(r->path, 0, sizeof(r->path));
+    else
+        memcpy(r->path, later, sizeof(r->path));
+}
+
+const u8 *shadow_code(struct shadow *shadow, struct shadow_world *w, struct cell *cell, u64 va)
+{
+    struct region *r = find(shadow, va);
+    unsigned number = (unsigned)(va >> PAGE_SHIFT) % REGION_PAGES;
+    if (r && r->rights[number] & SHADOW_COPIED)
+        return pmap_page(w->pmap, gfn(r->frame[number]));
+    struct walk_result found;
+    struct page page;
+    u64 path[3];
+    if (va >= BIT(47) || cell_owns(cell, va))
+        return NULL;
+    const u64 *table = read_path(w, va, path);
+    if (!look_up(w, table, va, ACCESS_EXEC, &found, &page.entry))
+        return NULL;
+    page.frame = gpa_to_gfn(found.gpa);
+    page.rights = SHADOW_COPIED;
+    if (!(pmap_flags(w->pmap, page.frame) & PMAP_RAM))
+        return NULL;
+    findings_of(w, page.frame);
+    r = region_for(shadow, w, cell, va, path);
+    if (r->rights[number] && is_other(r, number, &page))
+        drop_page(shadow, cell, r, number);
+    page.rights |= r->rights[number];
+    note(shadow, r, number, &page);
+    r->copied++;
+    count_runs(shadow, r);
+    settle_path(w, r, va, path);
+    return pmap_page(w->pmap, page.frame);
+}
+
 enum shadow_answer shadow_fault(struct shadow *shadow, struct shadow_world *w,
                                 struct cell *cell, u64 va, enum x86_access access)
 {
     struct walk_result found;
     struct page page;
-    u64 path[3], later[3];
+    u64 path[3];
     w->stats.faults++;
     if (va >= BIT(47) || cell_owns(cell, va))
         return SHADOW_STEP;
@@ -582,19 +640,18 @@ enum shadow_answer shadow_fault(struct shadow *shadow, struct shadow_world *w,
         return answer;
     struct region *r = region_for(shadow, w, cell, va, path);
     unsigned number = (unsigned)(va >> PAGE_SHIFT) % REGION_PAGES;
+    if (r->rights[number] & SHADOW_COPIED && is_other(r, number, &page))
+        drop_page(shadow, cell, r, number);
     /* Already there as it should be: the guest's word about the fault was wrong. */
-    if (r->rights[number] == page.rights && r->frame[number] == page.frame.v &&
-        is_mapped(r, number, access) && !differs(r->entry[number], page.entry))
+    if ((r->rights[number] & ~SHADOW_COPIED) == page.rights &&
+        r->frame[number] == page.frame.v && is_mapped(r, number, access) &&
+        !differs(r->entry[number], page.entry))
         return SHADOW_STEP;
     /* What is to be unmapped goes with it, if both fit. */
     if (cell->mapper.n > ORDERS_MAX - MAX_WINDOW && mapper_run(&cell->mapper) < 0)
         return SHADOW_LOST;
     int before = (int)cell->mapper.n;
     order_around(shadow, w, cell, r, table, number, access, &page);
-    read_path(w, va, later);
-    if (path_differs(path, later))
-        memset(r->path, 0, sizeof(r->path)); /* the next comparison drops it */
-    else
-        memcpy(r->path, later, sizeof(r->path));
+    settle_path(w, r, va, path);
     return run_orders(shadow, cell, r, before);
 }

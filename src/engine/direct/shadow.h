@@ -26,11 +26,16 @@ struct region {
     u64 path[3];                  /* PML4E, PDPTE, PDE as they were */
     u64 entry[REGION_PAGES];      /* PTEs as they were; not for large pages */
     u32 frame[REGION_PAGES];      /* gfn */
-    u8 rights[REGION_PAGES];      /* PROT_*; 0: not mapped */
+    u8 rights[REGION_PAGES];      /* PROT_*, SHADOW_COPIED; 0: not mapped */
     u16 mapped;                   /* pages */
+    u16 copied;                   /* of them had SHADOW_COPIED at some time */
     u16 runs;                     /* mappings of the host at most, see shadow.c */
     u16 faults;                   /* how often it was asked for: prefetch grows */
 };
+
+/* In `rights`: the annex of the cell has copies of the page's code (annex.h). It may be mapped
+ * with no other right then. */
+#define SHADOW_COPIED 8
 
 #define SHADOW_SLOTS 1024
 
@@ -67,6 +72,10 @@ enum shadow_answer {
 enum shadow_answer shadow_fault(struct shadow *shadow, struct shadow_world *world,
                                 struct cell *cell, u64 va, enum x86_access access);
 
+/* The code page at `va`, for copies: NULL if user code cannot execute it. */
+const u8 *shadow_code(struct shadow *shadow, struct shadow_world *world, struct cell *cell,
+                      u64 va);
+
 /* INVLPG. The unmapping is ordered, and done before the cell runs again. */
 void shadow_invalidate(struct shadow *shadow, struct shadow_world *world, struct cell *cell,
                        u64 va);
@@ -77,7 +86,8 @@ u64 shadow_compare(struct shadow *shadow, struct shadow_world *world, struct cel
 /* The pmap changed: what a frame no longer allows goes. */
 void shadow_recheck(struct shadow *shadow, struct shadow_world *world, struct cell *cell);
 
-/* A frame's pages lose `rights` (PROT_WRITE: code is watched on it; PROT_EXEC: it was written).
+/* A frame's pages lose `rights` (PROT_WRITE: code is watched on it; PROT_EXEC and
+ * SHADOW_COPIED: it was written).
  */
 void shadow_revoke(struct shadow *shadow, struct cell *cell, u64 frame, int rights);
 

@@ -47,7 +47,9 @@ static bool map_block(int block, u64 base)
 {
     return map_part(block, base, CELL_STUB_PAGE, CELL_ORDERS_PAGE, PROT_READ | PROT_EXEC) &&
            map_part(block, base, CELL_ORDERS_PAGE, CELL_CONTROL_PAGE, PROT_READ) &&
-           map_part(block, base, CELL_CONTROL_PAGE, CELL_PAGES, PROT_READ | PROT_WRITE);
+           map_part(block, base, CELL_CONTROL_PAGE, CELL_TABLE_PAGE, PROT_READ | PROT_WRITE) &&
+           map_part(block, base, CELL_TABLE_PAGE, CELL_CODE_PAGE, PROT_READ) &&
+           map_part(block, base, CELL_CODE_PAGE, CELL_PAGES, PROT_READ | PROT_EXEC);
 }
 
 /* The stub's script does the rest: it unmaps this code. */
