@@ -169,11 +169,22 @@ static bool set_machine(struct run_options *o, const char *value, struct error *
 {
     static const char *const types[] = {"pc", "q35", NULL};
     /* What happens anyway, or changes nothing that a guest sees. */
-    static const char *const as_it_is[] = {"usb=off",           "vmport=off",
-                                           "hpet=off",          "smm=off",
-                                           "acpi=on",           "dump-guest-core=off",
-                                           "mem-merge=off",     "graphics=off",
-                                           "kernel-irqchip=on", NULL};
+    static const char *const as_it_is[] = {"usb=off",
+                                           "vmport=off",
+                                           "hpet=off",
+                                           "smm=off",
+                                           "acpi=on",
+                                           "dump-guest-core=off",
+                                           "mem-merge=off",
+                                           "graphics=off",
+                                           "kernel-irqchip=on",
+                                           "kernel-irqchip=off",
+                                           "vmport=auto",
+                                           "kernel-irqchip=split",
+                                           "smm=auto",
+                                           "hpet=auto",
+                                           "suppress-vmdesc=on",
+                                           NULL};
     const char *list = value;
     struct word word;
     while (words_next(&list, &word)) {
@@ -184,7 +195,14 @@ static bool set_machine(struct run_options *o, const char *value, struct error *
             continue;
         }
         char pair[sizeof(word.key) + 8];
-        snprintf(pair, sizeof(pair), "%s=%.4s", word.key, word.value ? word.value : "");
+        snprintf(pair, sizeof(pair), "%s=%.6s", word.key, word.value ? word.value : "");
+        for (char *c = pair; *c; c++)
+            if (*c == '_') /* both spellings are QEMU's */
+                *c = '-';
+        if (!word.value && (!strcmp(type, "help") || !strcmp(type, "?"))) {
+            o->machine_help = true;
+            continue;
+        }
         bool versioned = !strncmp(type, "pc-i440fx-", 10) || !strncmp(type, "pc-q35-", 7);
         if (word.value && words_among(pair, as_it_is))
             continue;
@@ -199,6 +217,7 @@ static bool set_machine(struct run_options *o, const char *value, struct error *
 
 static bool set_cpu(struct run_options *o, const char *value, struct error *err)
 {
+    o->cpu_help = !strcmp(value, "help") || !strcmp(value, "?");
     o->vm.cpu_model = value;
     return true;
 }
@@ -359,6 +378,10 @@ static bool add_device(struct run_options *o, const char *value, struct error *e
     struct word word = {0};
     const char *list = value;
     words_next(&list, &word);
+    if (!strcmp(value, "help") || !strcmp(value, "?")) {
+        o->device_help = true;
+        return true;
+    }
     if (!word.value && !strcmp(word.key, "isa-debug-exit"))
         return set_debug_exit(o, list, err);
     if (plugs_add_device(o, word.key, list, err))
@@ -377,7 +400,7 @@ static bool add_device(struct run_options *o, const char *value, struct error *e
     return error_set(
         err,
         "-device: no device '%s'; there are isa-debug-exit, isa-debugcon, pc-testdev, "
-        "virtconsole, ide-hd, ide-cd, "
+        "pci-testdev, virtconsole, ide-hd, ide-cd, "
         "floppy and virtio-blk-pci, -net-pci, -rng-pci and -balloon-pci",
         word.key);
 }
@@ -473,6 +496,20 @@ static bool set_object(struct run_options *o, const char *value, struct error *e
                      word.key);
 }
 
+/* How lost ticks of a timer are made up for is QEMU's affair: ours are not lost. */
+static bool set_global(struct run_options *o, const char *value, struct error *err)
+{
+    static const char *const as_it_is[] = {"kvm-pit.lost_tick_policy=discard",
+                                           "kvm-pit.lost_tick_policy=delay",
+                                           "mc146818rtc.lost_tick_policy=discard",
+                                           "mc146818rtc.lost_tick_policy=slew",
+                                           "PIIX4_PM.disable_s4=1",
+                                           "ICH9-LPC.disable_s4=1",
+                                           NULL};
+    return words_among(value, as_it_is) ||
+           error_set(err, "-global: '%.80s' is not supported", value);
+}
+
 static bool set_nothing(struct run_options *o, const char *value, struct error *err)
 {
     return true;
@@ -502,7 +539,7 @@ static const struct option table[] = {
     {NULL, NULL, NULL, "The machine"},
     {"m", "SIZE", set_memory, "memory: 512M (the default), 2G, or a number of MiB; at most 16G"},
     {"smp", "N", set_cpus, "processors, 1 to 64; the default is 1"},
-    {"cpu", "MODEL[,+F,-F]", set_cpu, "processor: max (the default), host, x86-64-v2, x86-64-v3; features on and off"},
+    {"cpu", "MODEL[,+F,-F]", set_cpu, "processor: host (the default), max, x86-64-v2, x86-64-v3 and QEMU's names (help lists them); features on and off, vendor=GenuineIntel|AuthenticAMD, phys-bits=N"},
     {"accel", "ENGINE[:ENGINE]", set_accel, "how instructions run: the first of bt, sim, direct, kvm, auto that works; help lists what does"},
     {"machine", "pc", set_machine, "the one machine there is; also accel=ENGINE"},
     {"M", "pc", set_machine, NULL},
@@ -526,7 +563,7 @@ static const struct option table[] = {
     {"fsdev", "local,id=ID", shares_add_fsdev, "the same in two parts, with -device virtio-9p-pci,fsdev=ID,mount_tag=TAG"},
     {"device", "DEVICE", add_device, "virtio-rng-pci; virtio-balloon-pci[,free-page-reporting=on][,deflate-on-oom=on]"},
     {"device", "DEVICE", add_device, "isa-debugcon,chardev=ID[,iobase=0xe9]: a port that guests print to; SeaBIOS's is 0x402"},
-    {"device", "DEVICE", add_device, "pc-testdev: scratch registers and interrupt wires that conformance suites use"},
+    {"device", "DEVICE", add_device, "pc-testdev, pci-testdev: registers and interrupt wires that conformance suites use; help lists all devices"},
     {"chardev", "KIND,id=ID", lines_add, "a line for -device virtconsole,chardev=ID and others: null, stdio, pty, file,path=P, socket,path=P or host=H,port=N; mux=on lets several share it"},
     {"rtc", "base=BASE", set_rtc, "what the clock shows: utc (the default), localtime or YYYY-MM-DDTHH:MM:SS"},
     {"no-reboot", NULL, set_no_reboot, "end where the guest would reset"},
@@ -555,6 +592,9 @@ static const struct option table[] = {
     {"no-fd-bootchk", NULL, set_nothing, NULL},
     {"msg", "timestamp=on", set_ignored, NULL},
     {"object", "rng-random,id=ID", set_object, NULL},
+    {"global", "DRIVER.PROPERTY=VALUE", set_global, NULL},
+    {"overcommit", "cpu-pm=on", set_ignored, NULL},
+    {"realtime", "mlock=off", set_ignored, NULL},
     {NULL, NULL, NULL, "Watching it"},
     {"d", "CATEGORIES", set_log, "log these (-d help lists them), to stderr or the file of -D"},
     {"D", "FILE", set_log_file, "where the log goes"},

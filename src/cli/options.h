@@ -32,6 +32,7 @@ struct run_options {
     bool help;
     bool log_help;
     bool accel_help;
+    bool device_help, cpu_help, machine_help;
 };
 
 void options_init(struct run_options *options);

@@ -179,7 +179,7 @@ static bool debug_check(struct run_options *o, struct plug_config *plug, struct 
 static bool testdev_property(struct run_options *o, struct plug_config *plug,
                              const struct word *word, struct error *err)
 {
-    return error_set(err, "-device pc-testdev: no property '%s'", word->key);
+    return error_set(err, "-device pc-testdev and pci-testdev: no property '%s'", word->key);
 }
 
 static bool console_check(struct run_options *o, struct plug_config *plug, struct error *err)
@@ -209,6 +209,7 @@ static const struct device_kind plain_kinds[] = {
     {"floppy", PLUG_FLOPPY, drives_floppy_property, drives_check},
     {"isa-debugcon", PLUG_DEBUG, debug_property, debug_check},
     {"pc-testdev", PLUG_TESTDEV, testdev_property, NULL},
+    {"pci-testdev", PLUG_PCI_TESTDEV, testdev_property, NULL},
 };
 
 /* "virtio-KIND", "virtio-KIND-pci", "virtio-KIND-pci-non-transitional". */
@@ -227,6 +228,16 @@ static const struct device_kind *find_kind(const char *name)
             return &device_kinds[i];
     }
     return NULL;
+}
+
+/* In QEMU's form, which scripts look through for what they need. */
+void plugs_list_devices(FILE *out)
+{
+    fputs("name \"isa-debug-exit\"\nname \"virtconsole\"\n", out);
+    for (unsigned i = 0; i < ARRAY_LEN(plain_kinds); i++)
+        fprintf(out, "name \"%s\"\n", plain_kinds[i].name);
+    for (unsigned i = 0; i < ARRAY_LEN(device_kinds); i++)
+        fprintf(out, "name \"virtio-%s-pci\", bus PCI\n", device_kinds[i].name);
 }
 
 static bool device_property(struct run_options *o, const struct device_kind *kind,

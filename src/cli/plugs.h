@@ -13,5 +13,7 @@ bool plugs_add_nic(struct run_options *options, const char *value, struct error 
  * empty: no such device. */
 bool plugs_add_device(struct run_options *options, const char *name, const char *list,
                       struct error *err);
+/* -device help */
+void plugs_list_devices(FILE *out);
 /* Whether the guest gets a disk at all. */
 bool plugs_have_disk(const struct plugs_config *plugs);

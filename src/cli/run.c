@@ -12,8 +12,10 @@
 
 #include "cli/background.h"
 #include "cli/options.h"
+#include "cli/plugs.h"
 #include "host/curses.h"
 #include "host/tty.h"
+#include "x86/model.h"
 
 #ifndef DOPPEL_VERSION
 #define DOPPEL_VERSION "unknown"
@@ -209,6 +211,9 @@ static int run_machine(struct session *session)
         fprintf(stderr, "doppel: engine %s%s%s%s\n", vm_engine(session->vm)->name,
                 passed[0] ? " (" : "", passed, passed[0] ? ")" : "");
     }
+    if (vm_model(session->vm)->left_out[0])
+        fprintf(stderr, "doppel: warning: -cpu goes without what cannot be had here: %s\n",
+                vm_model(session->vm)->left_out);
     loop_add(vm_loop(session->vm), &session->signal_source);
     session->control = control_create(session->vm, &session->options.control);
     if (!settle(session, background, &err)) {
@@ -262,6 +267,11 @@ static void list_engines(void)
     }
 }
 
+static void print_name(const char *name)
+{
+    puts(name);
+}
+
 /* Whether it was asked for, and printed. */
 static bool print_help(const struct run_options *options)
 {
@@ -271,7 +281,14 @@ static bool print_help(const struct run_options *options)
         list_log_categories();
     else if (options->accel_help)
         list_engines();
-    return options->help || options->log_help || options->accel_help;
+    else if (options->device_help)
+        plugs_list_devices(stdout);
+    else if (options->cpu_help)
+        x86_model_list(print_name);
+    else if (options->machine_help)
+        puts("pc             the one machine (i440FX, PIIX3); q35 is another name for it");
+    return options->help || options->log_help || options->accel_help || options->device_help ||
+           options->cpu_help || options->machine_help;
 }
 
 int verb_run(char **argv, struct tty *tty)

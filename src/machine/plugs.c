@@ -9,6 +9,7 @@
 #include "device/gsi.h"
 #include "device/ide.h"
 #include "device/pflash.h"
+#include "device/pci_testdev.h"
 #include "device/testdev.h"
 #include "device/virtio/balloon.h"
 #include "device/virtio/blk.h"
@@ -322,6 +323,9 @@ bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct
             break;
         case PLUG_TESTDEV:
             plugged = testdev_create(board, gsi);
+            break;
+        case PLUG_PCI_TESTDEV:
+            plugged = pci_testdev_create(board, pci, device->slot);
             break;
         case PLUG_IDE:
         case PLUG_IDE_CD:

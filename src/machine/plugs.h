@@ -73,7 +73,8 @@ enum plug_kind {
     PLUG_BALLOON,
     PLUG_CONSOLE,
     PLUG_DEBUG,
-    PLUG_TESTDEV
+    PLUG_TESTDEV,
+    PLUG_PCI_TESTDEV
 };
 
 /* A -device. */

@@ -278,6 +278,11 @@ const struct engine *vm_engine(const struct vm *vm)
     return vm->engine;
 }
 
+const struct x86_model *vm_model(const struct vm *vm)
+{
+    return &vm->model;
+}
+
 struct board *vm_board(struct vm *vm)
 {
     return &vm->board;

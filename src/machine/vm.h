@@ -203,6 +203,7 @@ struct pc *vm_pc(struct vm *vm);
 /* The loop that vm_run runs, for more sources. */
 struct loop *vm_loop(struct vm *vm);
 const struct engine *vm_engine(const struct vm *vm);
+const struct x86_model *vm_model(const struct vm *vm);
 /* Why the engines that were to be tried before it cannot run here; "": there are none. */
 const char *vm_engines_passed(const struct vm *vm);
 /* Its keyboard and mouse, and its screen; to be used under the board lock. */

@@ -24,6 +24,13 @@ void x86_host_cpuid(u32 leaf, u32 subleaf, u32 out[4])
         __cpuid_count(leaf, subleaf, out[0], out[1], out[2], out[3]);
 }
 
+bool x86_host_is_amd(void)
+{
+    u32 out[4];
+    x86_host_cpuid(0, 0, out);
+    return out[2] == 0x444d4163 || out[2] == 0x656e6975; /* "cAMD", Hygon's "uine" */
+}
+
 /* -- Building the leaves ------------------------------------------------------------------- */
 
 static struct x86_cpuid_leaf *add(struct x86_model *m, u32 leaf)
@@ -66,13 +73,31 @@ static unsigned core_bits(unsigned vcpus)
     return n;
 }
 
+/* A vendor that is not the host's is the user's wish (-cpu vendor=). */
+static void add_vendor(const struct x86_model *m, struct x86_cpuid_leaf *l)
+{
+    from_host(l);
+    if (m->amd == x86_host_is_amd())
+        return;
+    if (m->amd)
+        set(l, 0, 0x68747541, 0x444d4163, 0x69746e65); /* "Auth" "cAMD" "enti" */
+    else
+        set(l, 0, 0x756e6547, 0x6c65746e, 0x49656e69); /* "Genu" "ntel" "ineI" */
+}
+
+/* Family 6, model 6, stepping 3, which is QEMU's for a processor of no certain kind: the
+ * host's numbers mean something else under another vendor. */
+#define OTHER_SIGNATURE 0x663
+
 static void add_identity(struct x86_model *m, unsigned vcpus)
 {
     struct x86_cpuid_leaf *l = add(m, 0);
-    from_host(l);
+    add_vendor(m, l);
     l->eax = m->amd ? 0xd : 0x1f;
     l = add(m, 1);
     from_host(l);
+    if (m->amd != x86_host_is_amd())
+        l->eax = OTHER_SIGNATURE;
     l->ebx = (l->ebx & 0xff00) | (vcpus > 1 ? (1u << core_bits(vcpus)) << 16 : 0);
     l->ecx = m->features[CPUID_1_ECX];
     l->edx = m->features[CPUID_1_EDX] | (vcpus > 1 ? 1u << 28 : 0);
@@ -158,7 +183,10 @@ static void add_hypervisor(struct x86_model *m)
 static void add_extended(struct x86_model *m, unsigned vcpus)
 {
     struct x86_cpuid_leaf *l = add(m, 0x80000000);
-    from_host(l);
+    if (m->amd)
+        add_vendor(m, l);
+    else
+        from_host(l);
     l->eax = m->amd ? 0x80000021 : 0x80000008;
     l = add(m, 0x80000001);
     from_host(l);

@@ -10,8 +10,9 @@
 
 /* -- Feature names ------------------------------------------------------------------------- */
 
-/* Where a feature comes from, and from which level on it belongs to x86-64-vN. */
-enum level { V1 = 1, V2, V3, BEYOND, SYSTEM };
+/* Where a feature comes from, and from which level on it belongs to x86-64-vN. RECENT ones are
+ * for the system, too, and came with the processors of level 2 and later. */
+enum level { V1 = 1, V2, V3, BEYOND, SYSTEM, RECENT };
 
 static const struct feature_row {
     const char *names; /* as Linux and QEMU spell them, separated by blanks */
@@ -47,38 +48,38 @@ static const struct feature_row {
     {"ssse3", FEAT_SSSE3, V2, false, FEAT_SSE3},
     {"fma", FEAT_FMA, V3, false, FEAT_AVX},
     {"cx16", FEAT_CX16, V2, false, FEAT_CX8},
-    {"pcid", FEAT_PCID, SYSTEM, true, FEAT_ALWAYS},
+    {"pcid", FEAT_PCID, RECENT, true, FEAT_ALWAYS},
     {"sse4_1 sse4.1", FEAT_SSE4_1, V2, false, FEAT_SSSE3},
     {"sse4_2 sse4.2", FEAT_SSE4_2, V2, false, FEAT_SSE4_1},
-    {"x2apic", FEAT_X2APIC, SYSTEM, true, FEAT_APIC},
+    {"x2apic", FEAT_X2APIC, RECENT, true, FEAT_APIC},
     {"movbe", FEAT_MOVBE, V3, false, FEAT_ALWAYS},
     {"popcnt", FEAT_POPCNT, V2, false, FEAT_ALWAYS},
-    {"tsc_deadline_timer tsc_deadline", FEAT_TSC_DEADLINE, SYSTEM, true, FEAT_APIC},
+    {"tsc_deadline_timer tsc_deadline", FEAT_TSC_DEADLINE, RECENT, true, FEAT_APIC},
     {"aes", FEAT_AES, BEYOND, false, FEAT_SSE2},
     {"xsave", FEAT_XSAVE, V3, false, FEAT_FXSR},
     {"avx", FEAT_AVX, V3, false, FEAT_XSAVE},
     {"f16c", FEAT_F16C, V3, false, FEAT_AVX},
     {"rdrand", FEAT_RDRAND, BEYOND, false, FEAT_ALWAYS},
     {"hypervisor", FEAT_HYPERVISOR, SYSTEM, true, FEAT_ALWAYS},
-    {"fsgsbase", FEAT_FSGSBASE, SYSTEM, false, FEAT_LM},
-    {"tsc_adjust", FEAT_TSC_ADJUST, SYSTEM, true, FEAT_TSC},
+    {"fsgsbase", FEAT_FSGSBASE, RECENT, false, FEAT_LM},
+    {"tsc_adjust", FEAT_TSC_ADJUST, RECENT, true, FEAT_TSC},
     {"bmi1", FEAT_BMI1, V3, false, FEAT_ALWAYS},
     {"avx2", FEAT_AVX2, V3, false, FEAT_AVX},
-    {"smep", FEAT_SMEP, SYSTEM, true, FEAT_ALWAYS},
+    {"smep", FEAT_SMEP, RECENT, true, FEAT_ALWAYS},
     {"bmi2", FEAT_BMI2, V3, false, FEAT_ALWAYS},
     {"erms", FEAT_ERMS, BEYOND, false, FEAT_ALWAYS},
-    {"invpcid", FEAT_INVPCID, SYSTEM, true, FEAT_PCID},
+    {"invpcid", FEAT_INVPCID, RECENT, true, FEAT_PCID},
     {"rdseed", FEAT_RDSEED, BEYOND, false, FEAT_ALWAYS},
     {"adx", FEAT_ADX, BEYOND, false, FEAT_ALWAYS},
-    {"smap", FEAT_SMAP, SYSTEM, true, FEAT_ALWAYS},
+    {"smap", FEAT_SMAP, RECENT, true, FEAT_ALWAYS},
     {"clflushopt", FEAT_CLFLUSHOPT, BEYOND, false, FEAT_CLFLUSH},
     {"clwb", FEAT_CLWB, BEYOND, false, FEAT_CLFLUSH},
     {"sha_ni", FEAT_SHA, BEYOND, false, FEAT_SSE2},
-    {"umip", FEAT_UMIP, SYSTEM, true, FEAT_ALWAYS},
+    {"umip", FEAT_UMIP, RECENT, true, FEAT_ALWAYS},
     {"gfni", FEAT_GFNI, BEYOND, false, FEAT_SSE2},
     {"vaes", FEAT_VAES, BEYOND, false, FEAT_AVX},
     {"vpclmulqdq", FEAT_VPCLMULQDQ, BEYOND, false, FEAT_AVX},
-    {"rdpid", FEAT_RDPID, SYSTEM, false, FEAT_ALWAYS},
+    {"rdpid", FEAT_RDPID, RECENT, false, FEAT_ALWAYS},
     {"fsrm", FEAT_FSRM, BEYOND, false, FEAT_ERMS},
     {"xsaveopt", FEAT_XSAVEOPT, V3, false, FEAT_XSAVE},
     {"xsavec", FEAT_XSAVEC, V3, false, FEAT_XSAVE},
@@ -88,8 +89,8 @@ static const struct feature_row {
     {"nx xd", FEAT_NX, SYSTEM, true, FEAT_PAE},
     {"mmxext", FEATURE(CPUID_80000001_EDX, 22), V1, false, FEAT_MMX},
     {"fxsr_opt ffxsr", FEAT_FFXSR, SYSTEM, false, FEAT_FXSR},
-    {"pdpe1gb", FEAT_PDPE1GB, SYSTEM, true, FEAT_LM},
-    {"rdtscp", FEAT_RDTSCP, SYSTEM, false, FEAT_TSC},
+    {"pdpe1gb", FEAT_PDPE1GB, RECENT, true, FEAT_LM},
+    {"rdtscp", FEAT_RDTSCP, RECENT, false, FEAT_TSC},
     {"lm", FEAT_LM, V1, false, FEAT_PAE},
     {"lahf_lm", FEAT_LAHF_LM, V2, false, FEAT_ALWAYS},
     {"abm lzcnt", FEAT_ABM, V3, false, FEAT_ALWAYS},
@@ -97,7 +98,7 @@ static const struct feature_row {
     {"misalignsse", FEAT_MISALIGNSSE, BEYOND, false, FEAT_SSE},
     {"3dnowprefetch", FEAT_PREFETCHW, V1, false, FEAT_ALWAYS},
     {"invtsc constant_tsc nonstop_tsc", FEAT_INVARIANT_TSC, SYSTEM, true, FEAT_TSC},
-    {"wbnoinvd", FEAT_WBNOINVD, SYSTEM, true, FEAT_ALWAYS},
+    {"wbnoinvd", FEAT_WBNOINVD, RECENT, true, FEAT_ALWAYS},
     /* The guest's kernel executes no RET of the host's, whose prediction could be poisoned: its
      * returns are interpreted, or translated to jumps. Without the bit Linux sends each return
      * of its own through two more calls (AMD, "Technical update regarding SRSO"). */
@@ -198,6 +199,10 @@ static bool in_words(const u32 words[FEATURE_WORDS], u16 feature)
     return words[feature >> 5] >> (feature & 31) & 1;
 }
 
+/* More than there can be RAM for does harm: OVMF makes page tables for the whole address space,
+ * with 48 bits half a GiB of them. QEMU's processors have 40 bits, too. */
+#define MAX_PHYS_BITS 40
+
 /* -- Building the set ---------------------------------------------------------------------- */
 
 static void set_feature(struct x86_model *m, u16 feature, bool on)
@@ -214,61 +219,292 @@ static bool is_offered(const struct feature_row *row, const u32 host[FEATURE_WOR
     return row->emulated || in_words(host, row->feature);
 }
 
+/* What -cpu has been told besides the features themselves. */
+struct words {
+    u32 host[FEATURE_WORDS];
+    bool enforce; /* what cannot be had is an error */
+    unsigned phys_bits;
+    int amd; /* -1: the host's vendor */
+};
+
+/* Notes a feature that was asked for and cannot be had, as QEMU does: the guest looks at CPUID
+ * anyway. */
+static void leave_out(struct x86_model *m, const char *name, size_t len)
+{
+    size_t used = strlen(m->left_out), room = sizeof(m->left_out) - used;
+    if (len + 3 > room)
+        return;
+    memcpy(m->left_out + used, " ", used != 0);
+    memcpy(m->left_out + used + (used != 0), name, len);
+    m->left_out[used + (used != 0) + len] = 0;
+}
+
+/*
+ * Models of certain processors, by QEMU's names: a level and what they have beyond it. The
+ * vendor is the host's as under KVM, since it decides what instructions do.
+ */
+static const struct base {
+    const char *name;
+    u8 level; /* 0: everything */
+    bool strict;
+    const char *more;
+} bases[] = {
+    {"host", 0, false, ""},
+    {"max", 0, false, ""},
+    {"x86-64-v2", V2, true, ""},
+    {"x86-64-v3", V3, true, ""},
+    {"qemu64", V1, false, "pni cx16"},
+    {"kvm64", V1, false, "pni cx16"},
+    {"Opteron_G1", V1, false, "pni"},
+    {"Opteron_G2", V1, false, "pni cx16 lahf_lm rdtscp"},
+    {"Opteron_G3", V1, false, "pni cx16 lahf_lm rdtscp popcnt abm sse4a misalignsse"},
+    {"Conroe", V1, false, "pni ssse3 lahf_lm"},
+    {"Penryn", V1, false, "pni ssse3 cx16 sse4_1 lahf_lm"},
+    {"Nehalem", V2, false, ""},
+    {"Westmere", V2, false, "aes pclmulqdq"},
+    {"SandyBridge", V2, false, "aes pclmulqdq xsave xsaveopt avx"},
+    {"IvyBridge", V2, false, "aes pclmulqdq xsave xsaveopt avx f16c rdrand erms"},
+    {"Haswell", V3, false, "aes pclmulqdq rdrand erms"},
+    {"Broadwell", V3, false, "aes pclmulqdq rdrand erms rdseed adx"},
+    {"Skylake", V3, false, "aes pclmulqdq rdrand erms rdseed adx clflushopt"},
+    {"Cascadelake", V3, false, "aes pclmulqdq rdrand erms rdseed adx clflushopt clwb"},
+    {"Icelake", 0, false, ""},
+    {"EPYC", 0, false, ""},
+};
+
+/* A variant ("Haswell-noTSX", "EPYC-v4") counts as the model that it is a variant of. */
+static const struct base *find_base(const char *word, size_t len)
+{
+    for (unsigned b = 0; b < ARRAY_LEN(bases); b++) {
+        size_t n = strlen(bases[b].name);
+        if (same_word(bases[b].name, n, word, len) ||
+            (len > n && word[n] == '-' && same_word(bases[b].name, n, word, n)))
+            return &bases[b];
+    }
+    return NULL;
+}
+
+void x86_model_list(void (*print)(const char *name))
+{
+    for (unsigned b = 0; b < ARRAY_LEN(bases); b++)
+        print(bases[b].name);
+}
+
+/* What QEMU knows and nothing here executes; a final '*' stands for anything. */
+static bool is_unoffered(const char *word, size_t len)
+{
+    static const char *const names[] = {"vmx",
+                                        "vmx-*",
+                                        "svm",
+                                        "npt",
+                                        "nrip-save",
+                                        "svm-*",
+                                        "vgif",
+                                        "vnmi",
+                                        "hv-*",
+                                        "monitor",
+                                        "pku",
+                                        "pks",
+                                        "ospke",
+                                        "la57",
+                                        "rdpru",
+                                        "clzero",
+                                        "perfctr-core",
+                                        "perfmon-v2",
+                                        "pmu",
+                                        "pdcm",
+                                        "hle",
+                                        "rtm",
+                                        "mpx",
+                                        "sgx*",
+                                        "avx512*",
+                                        "avx-*",
+                                        "amx-*",
+                                        "cet-*",
+                                        "shstk",
+                                        "ibt",
+                                        "lam",
+                                        "lass",
+                                        "fred",
+                                        "waitpkg",
+                                        "movdiri",
+                                        "movdir64b",
+                                        "cldemote",
+                                        "enqcmd",
+                                        "serialize",
+                                        "tsx-ldtrk",
+                                        "xfd",
+                                        "xop",
+                                        "fma4",
+                                        "tbm",
+                                        "3dnow",
+                                        "3dnowext",
+                                        "ibs",
+                                        "spec-ctrl",
+                                        "stibp",
+                                        "ssbd",
+                                        "amd-ssbd",
+                                        "ibpb",
+                                        "md-clear",
+                                        "flush-l1d",
+                                        "arch-capabilities",
+                                        "core-capability",
+                                        "split-lock-detect",
+                                        "bus-lock-detect",
+                                        "arch-lbr",
+                                        "intel-pt",
+                                        "ss",
+                                        "ht",
+                                        "vmware-*",
+                                        "kvm-asyncpf*",
+                                        "kvm-mmu",
+                                        "kvm-poll-control",
+                                        "kvm-pv-sched-yield",
+                                        "kvm-hint-dedicated",
+                                        "kvm-msi-ext-dest-id",
+                                        "xtpr",
+                                        "dtes64",
+                                        "ds",
+                                        "ds-cpl",
+                                        "acpi",
+                                        "tm",
+                                        "tm2",
+                                        "est",
+                                        "pbe",
+                                        "smx",
+                                        "cid",
+                                        "dca",
+                                        "pn",
+                                        "ia64",
+                                        "cmp-legacy",
+                                        "extapic",
+                                        "cr8legacy",
+                                        "osvw",
+                                        "skinit",
+                                        "wdt",
+                                        "lwp",
+                                        "topoext",
+                                        "xsaveerptr",
+                                        "x-*"};
+    for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
+        size_t n = strlen(names[i]);
+        bool open = names[i][n - 1] == '*';
+        if (same_word(names[i], n, word, len) ||
+            (open && len >= n - 1 && same_word(names[i], n - 1, word, n - 1)))
+            return true;
+    }
+    return false;
+}
+
+static bool switch_feature(struct x86_model *m, const struct words *words, const char *name,
+                           size_t len, bool on, struct error *err)
+{
+    const struct feature_row *row = find_feature(name, len);
+    if (!row && !is_unoffered(name, len))
+        return error_set(err, "-cpu: unknown feature '%.*s'", (int)len, name);
+    bool offered = row && is_offered(row, words->host);
+    if (on && !offered && words->enforce)
+        return error_set(err, "-cpu: '%.*s' cannot be had here (enforce)", (int)len, name);
+    if (on && !offered)
+        leave_out(m, name, len);
+    if (row)
+        set_feature(m, row->feature, on && offered);
+    return true;
+}
+
 /* The base model: all that is offered, or what belongs to a level. */
 static bool apply_base(struct x86_model *m, const char *word, size_t len,
-                       const u32 host[FEATURE_WORDS], struct error *err)
+                       const struct words *words, struct error *err)
 {
-    static const struct {
-        const char *name;
-        u8 level; /* 0: everything */
-    } bases[] = {{"host", 0}, {"max", 0}, {"x86-64-v2", V2}, {"x86-64-v3", V3}};
-    unsigned b = 0;
-    while (b < ARRAY_LEN(bases) && !same_word(bases[b].name, strlen(bases[b].name), word, len))
-        b++;
-    if (b == ARRAY_LEN(bases))
-        return error_set(err,
-                         "-cpu %.*s: no such model; there are host, max, x86-64-v2 and "
-                         "x86-64-v3",
-                         (int)len, word);
-    memcpy(m->name, bases[b].name, strlen(bases[b].name) + 1);
+    const struct base *base = find_base(word, len);
+    if (!base)
+        return error_set(err, "-cpu %.*s: no such model; -cpu help lists them", (int)len, word);
+    memcpy(m->name, base->name, strlen(base->name) + 1);
     for (unsigned n = 0; n < N_FEATURES; n++) {
         const struct feature_row *row = &feature_rows[n];
-        bool wanted = !bases[b].level || row->level <= bases[b].level || row->level == SYSTEM;
-        bool required = bases[b].level && row->level >= V2 && row->level <= bases[b].level &&
+        bool offered = is_offered(row, words->host);
+        bool wanted = !base->level || row->level <= base->level || row->level == SYSTEM ||
+                      (row->level == RECENT && base->level > V1);
+        bool required = base->strict && row->level >= V2 && row->level <= base->level &&
                         row->feature >> 5 != CPUID_D1_EAX;
-        if (required && !is_offered(row, host))
+        if (required && !offered)
             return error_set(err, "-cpu %s: this host lacks %s", m->name, row->names);
-        set_feature(m, row->feature, wanted && is_offered(row, host));
+        set_feature(m, row->feature, wanted && offered);
+    }
+    for (const char *more = base->more; *more; more += strspn(more, " ")) {
+        size_t n = strcspn(more, " ");
+        const struct feature_row *row = find_feature(more, n);
+        if (row && is_offered(row, words->host))
+            set_feature(m, row->feature, true);
+        more += n;
     }
     return true;
 }
 
-/* A word of the list after the base: +name, -name, or name=on, name=off as QEMU has it. */
-static bool apply_word(struct x86_model *m, const char *word, size_t len,
-                       const u32 host[FEATURE_WORDS], struct error *err)
+static bool set_phys_bits(struct words *words, const char *value, size_t len, struct error *err)
 {
-    const char *name = word;
-    size_t n = len;
-    bool on = true;
-    if (n && (*name == '+' || *name == '-')) {
-        on = *name == '+';
-        name++;
-        n--;
-    } else if (n > 3 && !memcmp(name + n - 3, "=on", 3)) {
-        n -= 3;
-    } else if (n > 4 && !memcmp(name + n - 4, "=off", 4)) {
-        on = false;
-        n -= 4;
-    } else {
-        return error_set(err, "-cpu: '%.*s' is neither +feature nor -feature", (int)len, word);
-    }
-    const struct feature_row *row = find_feature(name, n);
-    if (!row)
-        return error_set(err, "-cpu: unknown feature '%.*s'", (int)n, name);
-    if (on && !is_offered(row, host))
-        return error_set(err, "-cpu: this host lacks '%.*s'", (int)n, name);
-    set_feature(m, row->feature, on);
+    unsigned bits = 0;
+    for (size_t n = 0; n < len && bits < 100; n++)
+        bits =
+            value[n] >= '0' && value[n] <= '9' ? 10 * bits + (unsigned)(value[n] - '0') : 100;
+    if (bits < 32 || bits > MAX_PHYS_BITS)
+        return error_set(err, "-cpu: phys-bits=%.*s is not from 32 to %d", (int)len, value,
+                         MAX_PHYS_BITS);
+    words->phys_bits = bits;
     return true;
+}
+
+static bool set_vendor(struct words *words, const char *value, size_t len, struct error *err)
+{
+    words->amd = same_word("AuthenticAMD", 12, value, len);
+    return words->amd || same_word("GenuineIntel", 12, value, len) ||
+           error_set(err, "-cpu: vendor=%.*s is neither GenuineIntel nor AuthenticAMD",
+                     (int)len, value);
+}
+
+/* KEY=VALUE, QEMU's properties that are no features; *taken says whether it is one. */
+static bool apply_property(struct words *words, const char *key, size_t n, const char *value,
+                           size_t len, bool *taken, struct error *err)
+{
+    static const char *const as_it_is[] = {"host-phys-bits", "migratable",
+                                           "check",          "host-cache-info",
+                                           "l3-cache",       "kvm-no-smi-migration"};
+    *taken = true;
+    if (same_word("phys-bits", 9, key, n))
+        return set_phys_bits(words, value, len, err);
+    if (same_word("vendor", 6, key, n))
+        return set_vendor(words, value, len, err);
+    if (same_word("enforce", 7, key, n)) {
+        words->enforce = !same_word("off", 3, value, len);
+        return true;
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(as_it_is); i++)
+        if (same_word(as_it_is[i], strlen(as_it_is[i]), key, n))
+            return true;
+    *taken = false;
+    return true;
+}
+
+/* A word of the list after the base: +name, -name, name, or name=on, name=off as QEMU has it.
+ */
+static bool apply_word(struct x86_model *m, const char *word, size_t len, struct words *words,
+                       struct error *err)
+{
+    if (len && (*word == '+' || *word == '-'))
+        return switch_feature(m, words, word + 1, len - 1, *word == '+', err);
+    const char *equals = memchr(word, '=', len);
+    size_t n = equals ? (size_t)(equals - word) : len;
+    const char *value = equals ? equals + 1 : "on";
+    size_t value_len = equals ? len - n - 1 : 2;
+    bool taken = false;
+    if (!apply_property(words, word, n, value, value_len, &taken, err))
+        return false;
+    if (taken)
+        return true;
+    bool off = same_word("off", 3, value, value_len) || same_word("no", 2, value, value_len);
+    if (!off && !same_word("on", 2, value, value_len) && !same_word("yes", 3, value, value_len))
+        return error_set(err, "-cpu: '%.*s' is neither +feature nor -feature", (int)len, word);
+    return switch_feature(m, words, word, n, !off, err);
 }
 
 /* What rests on a hidden feature is hidden too. The rows are not in an order that lets one pass
@@ -288,17 +524,6 @@ static void hide_dependents(struct x86_model *m)
     }
 }
 
-static bool host_is_amd(void)
-{
-    u32 out[4];
-    x86_host_cpuid(0, 0, out);
-    return out[2] == 0x444d4163 || out[2] == 0x656e6975; /* "cAMD", Hygon's "uine" */
-}
-
-/* More than there can be RAM for does harm: OVMF makes page tables for the whole address space,
- * with 48 bits half a GiB of them. QEMU's processors have 40 bits, too. */
-#define MAX_PHYS_BITS 40
-
 static unsigned phys_bits(void)
 {
     u32 out[4];
@@ -310,22 +535,22 @@ static unsigned phys_bits(void)
 bool x86_model_init(struct x86_model *model, const char *words, unsigned vcpus, u64 tsc_hz,
                     struct error *err)
 {
-    u32 host[FEATURE_WORDS];
-    host_features(host);
+    struct words told = {.phys_bits = phys_bits(), .amd = -1};
+    host_features(told.host);
     memset(model, 0, sizeof(*model));
     words = words ? words : "host";
     size_t len = strcspn(words, ",");
-    if (!apply_base(model, words, len, host, err))
+    if (!apply_base(model, words, len, &told, err))
         return false;
     while (words[len]) {
         words += len + 1;
         len = strcspn(words, ",");
-        if (!apply_word(model, words, len, host, err))
+        if (!apply_word(model, words, len, &told, err))
             return false;
     }
     hide_dependents(model);
-    model->amd = host_is_amd();
-    model->phys_bits = phys_bits();
+    model->amd = told.amd < 0 ? x86_host_is_amd() : told.amd;
+    model->phys_bits = told.phys_bits;
     model->tsc_hz = tsc_hz;
     model->xcr0_mask = XCR0_X87 | XCR0_SSE | (x86_has(model, FEAT_AVX) ? XCR0_AVX : 0);
     x86_model_leaves(model, vcpus);

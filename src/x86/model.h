@@ -140,6 +140,7 @@ struct x86_cpuid_leaf {
 
 struct x86_model {
     char name[32];
+    char left_out[256]; /* features asked for that cannot be had, separated by blanks */
     u32 features[FEATURE_WORDS];
     u64 xcr0_mask;      /* components the guest may enable */
     unsigned phys_bits; /* MAXPHYADDR */
@@ -157,16 +158,21 @@ static inline bool x86_has(const struct x86_model *model, enum x86_feature featu
 }
 
 /*
- * Fills the model from the host's CPUID and the user's words ("host", "max", "x86-64-v2",
- * "x86-64-v3", each followed by
- * ",+feature" or ",-feature" as often as wanted; NULL means the default). `vcpus` shapes the
- * topology leaves. False: *err names the word.
+ * Fills the model from the host's CPUID and the user's words: a model ("host", "max",
+ * "x86-64-v2", or one of QEMU's), followed by ",+feature", ",-feature", ",vendor=..." and
+ * ",phys-bits=N" as often as wanted; NULL means the default. `vcpus` shapes the topology leaves.
+ * False: *err names the word.
  */
 bool x86_model_init(struct x86_model *model, const char *words, unsigned vcpus, u64 tsc_hz,
                     struct error *err);
 
+/* Calls `print` with the name of each model. */
+void x86_model_list(void (*print)(const char *name));
+
 /* The host's own CPUID; zeros beyond its last leaf. */
 void x86_host_cpuid(u32 leaf, u32 subleaf, u32 out[4]);
+/* Whether it is by AMD or Hygon. */
+bool x86_host_is_amd(void);
 
 /* The second half of x86_model_init: leaves[] from the features (cpuid.c). */
 void x86_model_leaves(struct x86_model *model, unsigned vcpus);

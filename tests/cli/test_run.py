@@ -119,6 +119,15 @@ class Pages(Run):
         text = self.run_doppel("run", "-accel", "help").stdout.decode()
         self.assertRegex(text, r"(?m)^sim +works here$")
 
+    def test_lists(self):
+        """Scripts look for devices in QEMU's form of the list."""
+        for word in ("help", "?"):
+            devices = self.run_doppel("run", "-device", word).stdout
+            self.assertIn(b'name "pc-testdev"', devices)
+            self.assertIn(b'name "pci-testdev"', devices)
+            self.assertIn(b"kvm64\n", self.run_doppel("run", "-cpu", word).stdout)
+            self.assertRegex(self.run_doppel("run", "-machine", word).stdout, b"^pc ")
+
     def test_no_verb(self):
         done = self.run_doppel()
         self.assertEqual(done.returncode, 2)
@@ -159,6 +168,8 @@ class Errors(Run):
         kernel = self.kernel(HALT)
         self.assert_error(2, "pentium9", "run", "-kernel", kernel, "-cpu", "pentium9")
         self.assert_error(2, "frobnicate", "run", "-kernel", kernel, "-cpu", "max,+frobnicate")
+        self.assert_error(2, "vendor=Zilog", "run", "-kernel", kernel, "-cpu", "max,vendor=Zilog")
+        self.assert_error(2, "phys-bits=99", "run", "-kernel", kernel, "-cpu", "max,phys-bits=99")
 
     def test_machine(self):
         self.assert_error(2, "'isapc' is not supported.*pc", "run", "-M", "isapc")
@@ -281,8 +292,10 @@ class Options(Run):
     def test_conformance_suite_line(self):
         echo = b"\xb0\x05\xe6\xe1\xe4\xe9\xe6\xf4" + HALT  # out 0xe1, 5; in 0xe9; out 0xf4
         done = self.run_doppel("run", "-nodefaults", "-device", "pc-testdev", *DEBUG_EXIT, "-vnc",
-                               "none", "-serial", "stdio", "-machine", "accel=bt", "-no-reboot",
-                               "-kernel", self.kernel(echo), "-smp", "1")
+                               "none", "-serial", "stdio", "-device", "pci-testdev", "-machine",
+                               "accel=bt,kernel_irqchip=split", "-no-reboot", "-global",
+                               "kvm-pit.lost_tick_policy=discard", "-kernel", self.kernel(echo),
+                               "-smp", "1")
         self.assertEqual(done.returncode, 11)
         self.assert_error(2, "no property 'x'", "run", "-device", "pc-testdev,x=1")
 
@@ -343,8 +356,24 @@ class Options(Run):
             self.assertEqual(done.returncode, 11, words)
 
     def test_processor_models(self):
-        for model in ("max", "host", "x86-64-v2", "x86-64-v2,-popcnt"):
+        for model in ("max", "host", "x86-64-v2", "x86-64-v2,-popcnt", "qemu64,+x2apic,+tsc-deadline",
+                      "qemu64,-pcid,+invpcid", "kvm64,+rdtscp", "max,vendor=GenuineIntel",
+                      "Opteron_G1,vendor=AuthenticAMD", "EPYC-v4", "host,migratable=no,-vmx",
+                      "IvyBridge,phys-bits=36,host-phys-bits=off"):
             self.assertEqual(self.run_kernel(EXIT_5, "-cpu", model).returncode, 11, model)
+
+    def test_processor_vendor(self):
+        vendor = b"\x31\xc0\x0f\xa2\x88\xc8\xe6\xf4" + HALT  # cpuid 0; the last word's first letter
+        for name, letter in (("GenuineIntel", b"n"), ("AuthenticAMD", b"c")):
+            done = self.run_kernel(vendor, "-cpu", "max,vendor=" + name)
+            self.assertEqual(done.returncode, (letter[0] * 2 + 1) & 255, name)
+
+    def test_features_that_cannot_be_had(self):
+        done = self.run_kernel(EXIT_5, "-cpu", "max,+vmx,hv_time,+svm")
+        self.assertEqual(done.returncode, 11)
+        self.assertRegex(done.stderr.decode(), "^doppel: warning: .*: vmx hv_time svm\n$")
+        self.assert_error(2, "'svm' cannot be had", "run", "-kernel", self.kernel(EXIT_5), "-cpu",
+                          "max,enforce,+svm")
 
     def test_serial_file(self):
         path = self.path("out")

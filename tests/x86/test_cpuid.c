@@ -56,10 +56,13 @@ static void test_words(void **state)
     assert_string_equal(m.model.name, "host");
     expect_error("486", "486");
     expect_error("host,+frobnicate", "frobnicate");
-    expect_error("host,sse", "'sse'");
+    expect_error("host,sse=maybe", "'sse=maybe'");
     expect_error("host,", "''");
     expect_error("", "no such model");
-    expect_error("host,+avx512f", "avx512f");
+    model("host,avx512f,+svm,-vmx,smap", 1);
+    assert_string_equal(m.model.left_out, "avx512f svm");
+    assert_true(x86_has(&m.model, FEAT_SMAP));
+    expect_error("host,enforce,+avx512f", "avx512f");
 }
 
 static void test_dependencies(void **state)
@@ -101,6 +104,40 @@ static void test_levels(void **state)
     assert_false(x86_has(&m.model, FEAT_AES));
     assert_false(x86_has(&m.model, FEAT_BMI2));
     assert_int_equal(m.model.xcr0_mask & XCR0_AVX, 0);
+}
+
+/* QEMU's names for older processors lack what came later. */
+static void test_named(void **state)
+{
+    model("qemu64,+x2apic,-invpcid", 1);
+    assert_true(x86_has(&m.model, FEAT_X2APIC));
+    assert_true(x86_has(&m.model, FEAT_CX16));
+    assert_false(x86_has(&m.model, FEAT_SSE4_1));
+    assert_false(x86_has(&m.model, FEAT_PCID));
+    assert_false(x86_has(&m.model, FEAT_SMEP));
+    assert_string_equal(m.model.left_out, "");
+    model("qemu64,+invpcid", 1); /* of no use without PCIDs */
+    assert_false(x86_has(&m.model, FEAT_INVPCID));
+    model("Haswell-noTSX", 1);
+    assert_true(x86_has(&m.model, FEAT_SMEP));
+    model("max,phys-bits=36", 1);
+    assert_int_equal(leaf(0x80000008, 0, 0) & 0xff, 36);
+}
+
+static void test_vendor(void **state)
+{
+    static const char *const vendors[] = {"GenuntelineI", "AuthcAMDenti"};
+    for (unsigned amd = 0; amd < 2; amd++) {
+        u32 out[4];
+        model(amd ? "max,vendor=AuthenticAMD" : "max,vendor=GenuineIntel", 2);
+        assert_int_equal(m.model.amd, amd);
+        x86_cpuid(&m.cpu, 0, 0, out);
+        assert_memory_equal(&out[1], vendors[amd], 12);
+        x86_cpuid(&m.cpu, 0x80000000, 0, out);
+        if (amd)
+            assert_memory_equal(&out[1], vendors[amd], 12);
+    }
+    expect_error("max,vendor=Zilog", "vendor=Zilog");
 }
 
 /* Instructions that nothing here executes are never shown. */
@@ -207,7 +244,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_words),        cmocka_unit_test(test_dependencies),
-        cmocka_unit_test(test_levels),       cmocka_unit_test(test_speculation),
+        cmocka_unit_test(test_levels),       cmocka_unit_test(test_named),
+        cmocka_unit_test(test_vendor),       cmocka_unit_test(test_speculation),
         cmocka_unit_test(test_hidden),       cmocka_unit_test(test_hypervisor),
         cmocka_unit_test(test_topology),     cmocka_unit_test(test_xsave),
         cmocka_unit_test(test_out_of_range), cmocka_unit_test(test_syscall_bit),
