@@ -386,12 +386,19 @@ void exec_into(struct x86_cpu *c, struct x86_insn *i)
         software_interrupt(c, VEC_OF);
 }
 
-/* A #DB trap that leaves DR6 alone and asks no gate for its DPL. */
+/*
+ * A #DB trap that leaves DR6 alone and asks no gate for its DPL. A data breakpoint that MOV SS held
+ * back is told with it: a second #DB at the handler's first instruction would overwrite the frame
+ * of the first where the handler has a stack of the IST, and never end.
+ */
 void exec_int1(struct x86_cpu *c, struct x86_insn *i)
 {
     struct event e = {
         .kind = EVENT_EXCEPTION, .vector = VEC_DB, .rip = c->rip, .flags = c->rflags};
     deliver_event(c, &e);
+    if (c->pending_db)
+        c->dr6 = (c->dr6 & ~0xfull) | c->pending_db;
+    c->pending_db = 0;
     c->dr7 &= ~DR7_GD;
     c->no_step = true;
 }

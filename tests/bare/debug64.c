@@ -314,6 +314,13 @@ static void mixed(void)
     if (!skip_tcg("data breakpoint in the shadow of mov ss", "QEMU traps at once"))
         expect_db("data breakpoint of mov ss comes after the next instruction", &r,
                   CODE2("mov ss, [rbx]", "nop"), 1);
+    write_dr0((ulong)data);
+    write_dr7(dr7_for(0, ON_ACCESS, 8));
+    r = regs_kernel();
+    r.bx = (ulong)data;
+    if (!skip_tcg("data breakpoint of mov ss before icebp", "QEMU traps at once"))
+        expect_db("icebp tells of the breakpoint that mov ss held back, with its own trap", &r,
+                  CODE("mov ss, [rbx]; .byte 0xf1"), 1);
     clear();
 }
 
