@@ -40,6 +40,7 @@ static void test_findings(void **state)
         {3, {0x0f, 0xae, 0x27}, BIT(FOUND_XSAVE)},
         {3, {0x0f, 0xae, 0x37}, BIT(FOUND_XSAVE)}, /* xsaveopt [rdi] */
         {3, {0x0f, 0x03, 0xc1}, BIT(FOUND_LSL)},   /* lsl eax, ecx */
+        {3, {0x0f, 0x02, 0xc1}, BIT(FOUND_LAR)},   /* lar eax, ecx */
         {2, {0x0f, 0x31}, BIT(FOUND_RDTSC)},
         {3, {0x0f, 0x01, 0xef}, BIT(FOUND_HIDDEN)}, /* wrpkru */
         {3, {0x0f, 0x01, 0xfa}, BIT(FOUND_HIDDEN)}, /* monitorx */
@@ -99,7 +100,7 @@ static const ZydisMnemonic sensitive[] = {
 
 static bool is_sensitive(const ZydisDecodedInstruction *i)
 {
-    if (i->mnemonic == ZYDIS_MNEMONIC_LSL)
+    if (i->mnemonic == ZYDIS_MNEMONIC_LSL || i->mnemonic == ZYDIS_MNEMONIC_LAR)
         return i->raw.modrm.mod == 3;
     for (unsigned n = 0; n < ARRAY_LEN(sensitive); n++)
         if (i->mnemonic == sensitive[n])

@@ -230,8 +230,9 @@ static bool are_selectors_64(const struct x86_seg *seg)
            !seg[SEG_ES].sel && !seg[SEG_FS].sel && !seg[SEG_GS].sel;
 }
 
-/* Selectors are visible to user code, so they must be those that a Linux host gives a cell; for
- * the other conditions see design 5.2. Alignment checks and TF belong to the simulator. */
+/* Selectors are visible to user code, so they must be those that a Linux host gives a cell, and
+ * what VERR says of others must be true: a cell has no LDT. For the other conditions see design
+ * 5.2. Alignment checks and TF belong to the simulator. */
 enum stay notes_stay(const struct x86_cpu *c)
 {
     const u64 cr0 = CR0_PE | CR0_PG | CR0_NE | CR0_MP,
@@ -240,7 +241,8 @@ enum stay notes_stay(const struct x86_cpu *c)
     const struct x86_seg *seg = c->seg;
     if (c->code_size == 2 || !(c->efer & EFER_LMA))
         return STAY_MODE;
-    if (!(c->code_size == 8 ? are_selectors_64(seg) : compat_has_segments(seg)))
+    if (!(c->code_size == 8 ? are_selectors_64(seg) : compat_has_segments(seg)) ||
+        (seg[SEG_LDTR].sel & ~3u))
         return STAY_SELECTORS;
     if ((c->cr0 & cr0) != cr0 || c->cr0 & (CR0_TS | CR0_EM))
         return STAY_CONTROL;

@@ -13,7 +13,7 @@ const char *const scan_names[N_FINDINGS] = {
     [FOUND_RDTSCP] = "code_refused_rdtscp",   [FOUND_LSL] = "code_refused_lsl",
     [FOUND_VMMCALL] = "code_refused_vmmcall", [FOUND_XSAVE] = "code_refused_xsave",
     [FOUND_RDTSC] = "code_refused_rdtsc",     [FOUND_SYSENTER] = "code_refused_sysenter",
-    [FOUND_HIDDEN] = "code_refused_hidden",
+    [FOUND_HIDDEN] = "code_refused_hidden",   [FOUND_LAR] = "code_refused_lar",
 };
 
 /* 0F 01 with a register form that is an instruction of its own. */
@@ -53,6 +53,7 @@ static u16 look(const u8 *p, u64 left)
     case 0x34:
         return BIT(FOUND_SYSENTER);
     case 0x01:
+    case 0x02:
     case 0x03:
     case 0xae:
     case 0xc7:
@@ -67,6 +68,8 @@ static u16 look(const u8 *p, u64 left)
     switch (p[0]) {
     case 0x01:
         return look_group7(p[1]);
+    case 0x02:
+        return memory ? 0 : BIT(FOUND_LAR);
     case 0x03:
         return memory ? 0 : BIT(FOUND_LSL);
     case 0xae: /* XSAVE, XSAVEOPT */

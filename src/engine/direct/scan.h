@@ -5,10 +5,11 @@
  * 32-bit code.
  *
  * What is not looked for: SGDT, SIDT, SLDT, STR and SMSW, which where the guest has CR4.UMIP
- * set, without which it has no cells, a Linux host answers as a Linux guest would; LAR, VERR
- * and VERW, which see the host's user descriptors: the guest's, when its selectors are Linux's;
- * and LSL from memory, whose bytes are too common as part of other instructions: they are on
- * 1.9 % of Debian's code pages, where LSL of a register is on 0.1 %.
+ * set, without which it has no cells, a Linux host answers as a Linux guest would; VERR and
+ * VERW, which see the host's user descriptors: the guest's, when its selectors are Linux's and
+ * it has no LDT; and LAR and LSL from memory, whose bytes are too common as part of other
+ * instructions: each is on 2 to 3 % of Debian's code pages, where LAR or LSL of a register is
+ * on 0.1 %.
  */
 #pragma once
 
@@ -21,6 +22,7 @@ enum scan_finding {
     FOUND_RDTSCP,   /* and RDPID */
     FOUND_VMMCALL,  /* where a hypervisor lies below the host, it answers */
     FOUND_LSL,      /* of a register: selector 7bh shows the number of the host's processor */
+    FOUND_LAR,      /* of a register: a descriptor that set_thread_area() made is the guest's */
     FOUND_XSAVE,    /* XSAVE, XSAVEC, XSAVEOPT: the host has more components */
     FOUND_RDTSC,    /* matters where the guest's counter has an offset */
     FOUND_HIDDEN,   /* what CPUID hides of the host: RDPKRU, WRPKRU, MONITORX, CLZERO, ENCLU */

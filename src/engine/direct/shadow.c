@@ -279,7 +279,8 @@ struct page {
 static u16 refused_findings(const struct shadow *shadow, const struct shadow_world *w, u64 va)
 {
     u16 refused = BIT(FOUND_CPUID) | BIT(FOUND_XGETBV) | BIT(FOUND_RDTSCP) |
-                  BIT(FOUND_VMMCALL) | BIT(FOUND_LSL) | BIT(FOUND_XSAVE) | BIT(FOUND_HIDDEN);
+                  BIT(FOUND_VMMCALL) | BIT(FOUND_LSL) | BIT(FOUND_LAR) | BIT(FOUND_XSAVE) |
+                  BIT(FOUND_HIDDEN);
     if (w->cpu->tsc_offset)
         refused |= BIT(FOUND_RDTSC);
     if (shadow->narrow && va < NARROW_END)
