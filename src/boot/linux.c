@@ -2,29 +2,7 @@
  * Linux bzImage: the 64-bit boot protocol where the kernel has it, else the 32-bit one
  * (Documentation/arch/x86/boot.rst and zero-page.rst, which name every field below).
  */
-#include "boot/layout.h"
-
-/* Offsets into the image; those from SETUP_HEADER on are the same in the zero page. */
-#define SETUP_HEADER        0x1f1ull
-#define HDR_SETUP_SECTS     0x1f1
-#define HDR_SYSSIZE         0x1f4
-#define HDR_BOOT_FLAG       0x1fe
-#define HDR_JUMP            0x200
-#define HDR_MAGIC           0x202
-#define HDR_VERSION         0x206
-#define HDR_TYPE_OF_LOADER  0x210
-#define HDR_LOADFLAGS       0x211
-#define HDR_CODE32_START    0x214
-#define HDR_RAMDISK_IMAGE   0x218
-#define HDR_RAMDISK_SIZE    0x21c
-#define HDR_CMD_LINE_PTR    0x228
-#define HDR_INITRD_ADDR_MAX 0x22c
-#define HDR_ALIGNMENT       0x230
-#define HDR_RELOCATABLE     0x234
-#define HDR_XLOADFLAGS      0x236
-#define HDR_CMDLINE_SIZE    0x238
-#define HDR_PREF_ADDRESS    0x258
-#define HDR_INIT_SIZE       0x260
+#include "boot/linux_header.h"
 
 /* The zero page's other fields. */
 #define ZERO_VIDEO_MODE    0x006
@@ -38,15 +16,8 @@
 #define ZERO_E820_ENTRIES  0x1e8
 #define ZERO_E820_TABLE    0x2d0
 
-#define LINUX_BOOT_FLAG 0xaa55
-#define LINUX_MAGIC     0x53726448 /* "HdrS" */
-#define LOADFLAG_HIGH   BIT(0)
-#define LOADFLAG_QUIET  BIT(5)
-#define LOADFLAG_HEAP   BIT(7)
-#define XLF_KERNEL_64   BIT(0)
-#define LOADER_UNKNOWN  0xff /* a loader without a number of its own */
-#define ENTRY_64        0x200
-#define SECTOR          512ull
+#define XLF_KERNEL_64 BIT(0)
+#define ENTRY_64      0x200
 
 struct bzimage {
     u16 version;
@@ -64,20 +35,14 @@ bool linux_probe(const struct boot_image *kernel)
            image_u32(kernel, HDR_MAGIC) == LINUX_MAGIC;
 }
 
-/* A header field that exists only from `version` on. */
-static u64 field(const struct boot_image *kernel, u64 offset, unsigned size, u16 version)
-{
-    return image_u16(kernel, HDR_VERSION) >= version ? image_bytes(kernel, offset, size) : 0;
-}
-
 /* Where the kernel goes: where it prefers, if that is RAM, else where it may be moved to. */
 static bool place(const struct boot_image *kernel, struct bzimage *bz, u64 ram_end,
                   struct error *err)
 {
-    bool relocatable = field(kernel, HDR_RELOCATABLE, 1, 0x205);
-    u64 alignment = field(kernel, HDR_ALIGNMENT, 4, 0x205);
-    u64 preferred = field(kernel, HDR_PREF_ADDRESS, 8, 0x20a);
-    u64 init_size = field(kernel, HDR_INIT_SIZE, 4, 0x20a);
+    bool relocatable = linux_field(kernel, HDR_RELOCATABLE, 1, 0x205);
+    u64 alignment = linux_field(kernel, HDR_ALIGNMENT, 4, 0x205);
+    u64 preferred = linux_field(kernel, HDR_PREF_ADDRESS, 8, 0x20a);
+    u64 init_size = linux_field(kernel, HDR_INIT_SIZE, 4, 0x20a);
 
     bz->memory_size = init_size > bz->payload_size ? init_size : bz->payload_size;
     if (relocatable && (!alignment || (alignment & (alignment - 1))))
@@ -102,7 +67,6 @@ static bool place(const struct boot_image *kernel, struct bzimage *bz, u64 ram_e
 static bool parse(const struct boot_image *kernel, struct bzimage *bz, u64 ram_end,
                   struct error *err)
 {
-    unsigned sectors = image_u8(kernel, HDR_SETUP_SECTS);
     bz->version = image_u16(kernel, HDR_VERSION);
     if (bz->version < 0x202)
         return error_set(err,
@@ -112,19 +76,19 @@ static bool parse(const struct boot_image *kernel, struct bzimage *bz, u64 ram_e
         return error_set(err,
                          "kernel '%s' is a zImage that loads low; only a bzImage can start",
                          kernel->name);
-    bz->setup_size = ((sectors ? sectors : 4) + 1) * SECTOR;
+    bz->setup_size = linux_setup_size(kernel);
     u64 header_end = HDR_MAGIC + image_u8(kernel, HDR_JUMP + 1);
     if (!image_has(kernel, 0, bz->setup_size) || header_end > bz->setup_size)
         return error_set(err, "kernel '%s' is truncated: its set-up part ends beyond the file",
                          kernel->name);
     bz->payload_size = kernel->size - bz->setup_size;
     /* syssize counts paragraphs, rounded up, and may count a checksum that is not there. */
-    u64 system_size = (u64)field(kernel, HDR_SYSSIZE, 4, 0x204) * 16;
+    u64 system_size = (u64)linux_field(kernel, HDR_SYSSIZE, 4, 0x204) * 16;
     if (!bz->payload_size || system_size > align_up(bz->payload_size, 16) + 16)
         return error_set(err, "kernel '%s' is truncated: it has %llu of %llu bytes",
                          kernel->name, (unsigned long long)kernel->size,
                          (unsigned long long)(bz->setup_size + system_size));
-    bz->long_mode = field(kernel, HDR_XLOADFLAGS, 2, 0x20c) & XLF_KERNEL_64;
+    bz->long_mode = linux_field(kernel, HDR_XLOADFLAGS, 2, 0x20c) & XLF_KERNEL_64;
     if (bz->long_mode && bz->payload_size <= ENTRY_64)
         return error_set(err, "kernel '%s' is truncated before its 64-bit entry", kernel->name);
     return place(kernel, bz, ram_end, err);
@@ -133,7 +97,7 @@ static bool parse(const struct boot_image *kernel, struct bzimage *bz, u64 ram_e
 static bool load_initrd(const struct boot_config *config, const struct bzimage *bz, u32 *addr,
                         u32 *size, struct error *err)
 {
-    u64 max = field(&config->kernel, HDR_INITRD_ADDR_MAX, 4, 0x203);
+    u64 max = linux_field(&config->kernel, HDR_INITRD_ADDR_MAX, 4, 0x203);
     u64 limit = (max ? max : 0x37ffffff) + 1;
     u64 at = 0;
     if (config->n_modules > 1)
@@ -189,7 +153,7 @@ bool linux_load(const struct boot_config *config, struct x86_cpu *cpu, struct er
 
     if (!parse(kernel, &bz, layout_ram_end(config->board), err))
         return false;
-    u64 command_max = field(kernel, HDR_CMDLINE_SIZE, 4, 0x206);
+    u64 command_max = linux_field(kernel, HDR_CMDLINE_SIZE, 4, 0x206);
     if (!layout_command_line(config, NULL, command_max ? command_max : 255, err))
         return false;
     const struct load_part payload = {

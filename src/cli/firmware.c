@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "cli/words.h"
+#include "boot/linux_bios.h"
 #include "device/fw_cfg.h"
+#include "host/file.h"
 
 /* -- -boot -----------------------------------------------------------------------------------
  */
@@ -68,6 +70,27 @@ bool firmware_set_boot(struct run_options *o, const char *list, struct error *er
             return false;
     }
     return true;
+}
+
+/* -- -kernel ---------------------------------------------------------------------------------
+ */
+
+bool firmware_wanted(const char *kernel)
+{
+    struct boot_image image = {.name = kernel};
+    struct error ignored; /* who starts the machine opens it again, and says why not */
+    struct file file;
+    u8 *data;
+    if (!file_open(&file, "-kernel", kernel, &ignored))
+        return false;
+    bool read = file_read(&file, &data, &image.size, &ignored);
+    file_close(&file);
+    if (!read)
+        return false;
+    image.data = data;
+    bool wanted = linux_bios_wanted(&image);
+    file_release(data, image.size);
+    return wanted;
 }
 
 /* -- Texts -----------------------------------------------------------------------------------

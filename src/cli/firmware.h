@@ -10,3 +10,5 @@ bool firmware_add_blob(struct run_options *options, const char *value, struct er
 bool firmware_set_uuid(struct run_options *options, const char *option, const char *text,
                        struct error *err);
 bool firmware_add_smbios(struct run_options *options, const char *value, struct error *err);
+/* Whether the -kernel can only start through firmware; false also where it cannot be read. */
+bool firmware_wanted(const char *kernel);

@@ -531,7 +531,7 @@ static const struct option table[] = {
     {"kernel", "FILE", set_kernel, "Linux bzImage, PVH ELF or multiboot kernel; without it, a disk, or else the default guest"},
     {"initrd", "FILE", set_initrd, "initial RAM disk; for multiboot, modules \"FILE ARGS,FILE ARGS\""},
     {"append", "WORDS", set_append, "kernel command line; with the default guest, words added to it"},
-    {"bios", "FILE", set_firmware, "firmware that starts at the reset vector; SeaBIOS where there is a disk and no kernel"},
+    {"bios", "FILE", set_firmware, "firmware that starts at the reset vector; SeaBIOS where there is a disk and no kernel, and for kernels that need a BIOS"},
     {"drive", "if=pflash,unit=0", drives_add, "firmware in flash (file=OVMF_CODE.fd,format=raw,readonly=on); unit=1 keeps its variables (file=a copy of OVMF_VARS.fd,format=raw)"},
     {"boot", "order=LETTERS", firmware_set_boot, "what firmware starts from: c disk, d CD, n network, a floppy; once=LETTERS for the first start; menu=on[,splash-time=MS] asks; strict=on tries only what has a bootindex; reboot-timeout=MS"},
     {"fw_cfg", "name=opt/N,file=F", firmware_add_blob, "a file that the guest finds in fw_cfg (Linux: /sys/firmware/qemu_fw_cfg); also string=TEXT"},
@@ -734,19 +734,18 @@ bool options_finish(struct run_options *options, struct error *err)
         return false;
     if (vm->initrd && !vm->kernel)
         return error_set(err, "-initrd needs a -kernel; the default guest has its own");
-    if (vm->firmware && vm->kernel)
-        return error_set(err, "%s and -kernel: give one; a kernel starts without firmware",
-                         vm->firmware_in_flash ? "if=pflash" : "-bios");
     bool from_net = vm->boot_order && strchr(vm->boot_order, 'n');
     memcpy(vm->smbios.uuid, options->control.uuid, sizeof(vm->smbios.uuid));
-    if (!vm->kernel && !vm->firmware && (from_net || plugs_have_disk(&vm->plugs))) {
+    bool by_firmware =
+        vm->kernel ? firmware_wanted(vm->kernel) : from_net || plugs_have_disk(&vm->plugs);
+    if (!vm->firmware && by_firmware) {
         vm->firmware = DEFAULT_FIRMWARE;
         if (access(vm->firmware, R_OK))
             return error_set(
                 err,
-                "no -kernel given, and no firmware to start disk or network in '%s'; "
-                "install the package seabios or give -bios FILE",
-                vm->firmware);
+                "no firmware to start %s in '%s'; install the package seabios or give -bios "
+                "FILE",
+                vm->kernel ? "this -kernel" : "disk or network", vm->firmware);
     }
     screen_finish(options);
     net_finish(options);

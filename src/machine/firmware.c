@@ -8,6 +8,7 @@
 
 #include "base/ensure.h"
 #include "boot/firmware.h"
+#include "boot/linux_bios.h"
 #include "device/piix4_pm.h"
 #include "host/file.h"
 #include "machine/acpi.h"
@@ -51,6 +52,8 @@ struct firmware_files {
         u8 *data; /* of a file; NULL: a text's */
         u64 size;
     } blobs[VM_MAX_BLOBS];
+    struct boot_image kernel, initrd; /* what firmware starts */
+    struct linux_bios *linux_bios;
     u16 console; /* the port of the serial line that has the screen's text */
 };
 
@@ -210,8 +213,49 @@ void firmware_start(struct pc *pc, const struct vm_config *config, bool first)
     set_boot_order(pc->rtc, order ? order : "cdn");
 }
 
+/* -- A kernel that firmware starts -----------------------------------------------------------
+ */
+
+#define KERNEL_ROM "genroms/linuxboot.bin"
+
+/* The fw_cfg keys of a kernel's parts. */
+static const struct {
+    enum fw_cfg_key addr, size, data;
+} kernel_keys[] = {
+    [LINUX_SETUP] = {FW_CFG_SETUP_ADDR, FW_CFG_SETUP_SIZE, FW_CFG_SETUP_DATA},
+    [LINUX_KERNEL] = {FW_CFG_KERNEL_ADDR, FW_CFG_KERNEL_SIZE, FW_CFG_KERNEL_DATA},
+    [LINUX_INITRD] = {FW_CFG_INITRD_ADDR, FW_CFG_INITRD_SIZE, FW_CFG_INITRD_DATA},
+    [LINUX_COMMAND] = {FW_CFG_CMDLINE_ADDR, FW_CFG_CMDLINE_SIZE, FW_CFG_CMDLINE_DATA},
+};
+
+static bool add_kernel(struct firmware_files *files, struct fw_cfg *fw,
+                       const struct kernel *kernel, struct error *err)
+{
+    const struct file *initrd = kernel->n_modules ? &kernel->modules[0] : NULL;
+    struct linux_bios_keys keys;
+    for (unsigned i = 0; i < ARRAY_LEN(kernel_keys); i++)
+        keys.data[i] = (u16)kernel_keys[i].data;
+    files->linux_bios = calloc(1, sizeof(*files->linux_bios));
+    ensure(files->linux_bios);
+    if (!kernel_read(&kernel->file, &files->kernel, err) ||
+        (initrd && !kernel_read(initrd, &files->initrd, err)) ||
+        !linux_bios_prepare(files->linux_bios, &files->kernel, initrd ? &files->initrd : NULL,
+                            kernel->command_line, pmap_below_4g(files->board->pmap), &keys,
+                            err))
+        return false;
+    for (unsigned i = 0; i < ARRAY_LEN(kernel_keys); i++) {
+        const struct linux_bios_part *part = &files->linux_bios->parts[i];
+        fw_cfg_add_int(fw, kernel_keys[i].addr, part->addr, 4);
+        fw_cfg_add_int(fw, kernel_keys[i].size, part->size, 4);
+        fw_cfg_add(fw, kernel_keys[i].data, part->data, part->size);
+    }
+    add_file(fw, KERNEL_ROM, files->linux_bios->rom, sizeof(files->linux_bios->rom));
+    return true;
+}
+
 /* What firmware asks for to know the machine. */
-static void add_machine(struct firmware_files *files, struct pc *pc, const struct plugs *plugs)
+static void add_machine(struct firmware_files *files, struct pc *pc, const struct plugs *plugs,
+                        bool kernel)
 {
     const struct vm_config *config = files->config;
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_RAM_SIZE, config->memory, 8);
@@ -223,8 +267,9 @@ static void add_machine(struct firmware_files *files, struct pc *pc, const struc
     add_memory_map(files, pc, files->board->pmap);
     add_acpi(files, pc);
     add_smbios(files, pc);
-    size_t order = plugs_boot_order(plugs, &config->plugs, files->boot_order,
-                                    sizeof(files->boot_order) - sizeof(BOOT_HALT));
+    size_t order = kernel ? (size_t)sprintf(files->boot_order, "/rom@" KERNEL_ROM "\n") : 0;
+    order += plugs_boot_order(plugs, &config->plugs, files->boot_order + order,
+                              sizeof(files->boot_order) - order - sizeof(BOOT_HALT));
     if (config->boot_strict)
         order += (size_t)sprintf(files->boot_order + order, BOOT_HALT);
     if (order) /* with its final NUL, as QEMU's */
@@ -238,7 +283,8 @@ static void add_machine(struct firmware_files *files, struct pc *pc, const struc
 
 struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,
                                              const struct vm_config *config,
-                                             const struct plugs *plugs, struct error *err)
+                                             const struct plugs *plugs,
+                                             const struct kernel *kernel, struct error *err)
 {
     struct firmware_files *files = calloc(1, sizeof(*files));
     ensure(files);
@@ -246,8 +292,9 @@ struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,
     files->board = board;
     files->config = config;
     if (config->firmware)
-        add_machine(files, pc, plugs);
-    if (add_wishes(files, pc, err))
+        add_machine(files, pc, plugs, kernel);
+    bool added = !config->firmware || !kernel || add_kernel(files, pc->fw_cfg, kernel, err);
+    if (added && add_wishes(files, pc, err))
         return files;
     firmware_files_destroy(files);
     return NULL;
@@ -258,5 +305,11 @@ void firmware_files_destroy(struct firmware_files *files)
     for (unsigned i = 0; files && i < VM_MAX_BLOBS; i++)
         if (files->blobs[i].data)
             file_release(files->blobs[i].data, files->blobs[i].size);
+    if (files && files->kernel.data)
+        file_release(files->kernel.data, files->kernel.size);
+    if (files && files->initrd.data)
+        file_release(files->initrd.data, files->initrd.size);
+    if (files)
+        free(files->linux_bios);
     free(files);
 }

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "machine/kernel.h"
 #include "machine/pc.h"
 
 struct firmware_files;
@@ -16,12 +17,13 @@ bool firmware_open(const char *path, struct board *board, struct error *err);
 bool firmware_read_rom(const char *path, const char *option, u8 **rom, u64 *size,
                        struct error *err);
 
-/* Fills fw_cfg and CMOS, without firmware only with what the user gave; what is returned must
- * outlive the fw_cfg device. All other devices of the board are there. NULL: *err says why not.
- * Under the board lock. */
+/* Fills fw_cfg and CMOS, without firmware only with what the user gave; with it `kernel`,
+ * unless that is NULL, is what it starts. What is returned must outlive the fw_cfg device. All
+ * other devices of the board are there. NULL: *err says why not. Under the board lock. */
 struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,
                                              const struct vm_config *config,
-                                             const struct plugs *plugs, struct error *err);
+                                             const struct plugs *plugs,
+                                             const struct kernel *kernel, struct error *err);
 /* Before each start: the order in CMOS memory, which -boot once= changes for the first. */
 void firmware_start(struct pc *pc, const struct vm_config *config, bool first);
 void firmware_files_destroy(struct firmware_files *files);

@@ -77,7 +77,7 @@ void kernel_close(struct kernel *kernel)
     kernel->n_modules = 0;
 }
 
-static bool read_image(const struct file *file, struct boot_image *image, struct error *err)
+bool kernel_read(const struct file *file, struct boot_image *image, struct error *err)
 {
     u8 *data;
     image->name = file->path;
@@ -98,11 +98,11 @@ bool kernel_load(const struct kernel *kernel, struct board *board, u64 rsdp,
         .text_screen = kernel->text_screen,
         .rsdp = rsdp,
     };
-    bool read = read_image(&kernel->file, &config.kernel, err);
+    bool read = kernel_read(&kernel->file, &config.kernel, err);
     while (read && config.n_modules < kernel->n_modules) {
         struct boot_module *module = &modules[config.n_modules];
         module->command_line = kernel->module_lines[config.n_modules];
-        read = read_image(&kernel->modules[config.n_modules], &module->image, err);
+        read = kernel_read(&kernel->modules[config.n_modules], &module->image, err);
         config.n_modules += read;
     }
     bool loaded = read && boot_load(&config, cpu, err);

@@ -28,6 +28,9 @@ bool kernel_open(struct kernel *kernel, const char *path, const char *initrd,
                  const char *command_line, struct error *err);
 void kernel_close(struct kernel *kernel);
 
+/* A file of it, whole: `image` is valid until file_release of its data. */
+bool kernel_read(const struct file *file, struct boot_image *image, struct error *err);
+
 /* Reads the files and starts them on the vCPU: boot_load. */
 bool kernel_load(const struct kernel *kernel, struct board *board, u64 rsdp,
                  struct x86_cpu *cpu, struct error *err);

@@ -165,7 +165,7 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
         !x86_model_init(&vm->model, config->cpu_model, config->cpus, tsc_hz, err))
         return false;
     *failure = VM_BAD_IMAGE;
-    if (!config->firmware &&
+    if (config->kernel &&
         !kernel_open(&vm->kernel, config->kernel, config->initrd, config->command_line, err))
         return false;
     *failure = VM_HOST_FAILED;
@@ -197,7 +197,8 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
     bool plugged = plugs_create(&vm->plugs, &config->plugs, &vm->board, vm->pc.pci, &vm->pc.gsi,
                                 vm->pc.dma, err);
     if (plugged)
-        vm->pc.files = firmware_files_create(&vm->pc, &vm->board, &vm->config, &vm->plugs, err);
+        vm->pc.files = firmware_files_create(&vm->pc, &vm->board, &vm->config, &vm->plugs,
+                                             config->kernel ? &vm->kernel : NULL, err);
     board_unlock(&vm->board);
     if (!plugged || !vm->pc.files)
         return false;

@@ -47,7 +47,7 @@ struct vm_config {
     bool vga;                    /* a display adapter */
     const char *vga_rom;         /* its BIOS, for firmware; NULL: none */
     bool screen_on_serial;       /* firmware prints on the first serial line, too */
-    const char *kernel;          /* without firmware */
+    const char *kernel;          /* with firmware: a Linux image that it starts; or NULL */
     const char *initrd;          /* NULL: none */
     const char *command_line;    /* never NULL */
     u64 memory;                  /* bytes, a multiple of 4096 */
