@@ -16,8 +16,7 @@
 #define ZERO_E820_ENTRIES  0x1e8
 #define ZERO_E820_TABLE    0x2d0
 
-#define XLF_KERNEL_64 BIT(0)
-#define ENTRY_64      0x200
+#define ENTRY_64 0x200
 
 struct bzimage {
     u16 version;

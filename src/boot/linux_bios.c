@@ -29,9 +29,11 @@
 /* The 32-bit protocol came with 2.06; who has no 32-bit entry says so by an address of none. */
 bool linux_bios_wanted(const struct boot_image *kernel)
 {
-    return linux_probe(kernel) && (image_u16(kernel, HDR_VERSION) < 0x206 ||
-                                   !(image_u8(kernel, HDR_LOADFLAGS) & LOADFLAG_HIGH) ||
-                                   image_u32(kernel, HDR_CODE32_START) < HIGH_START);
+    bool has_64 = linux_field(kernel, HDR_XLOADFLAGS, 2, 0x20c) & XLF_KERNEL_64;
+    return linux_probe(kernel) && !has_64 &&
+           (image_u16(kernel, HDR_VERSION) < 0x206 ||
+            !(image_u8(kernel, HDR_LOADFLAGS) & LOADFLAG_HIGH) ||
+            image_u32(kernel, HDR_CODE32_START) < HIGH_START);
 }
 
 /* -- The option ROM --------------------------------------------------------------------------

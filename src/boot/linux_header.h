@@ -34,6 +34,7 @@
 #define LOADFLAG_HIGH   BIT(0)
 #define LOADFLAG_QUIET  BIT(5)
 #define LOADFLAG_HEAP   BIT(7)
+#define XLF_KERNEL_64   BIT(0)
 #define LOADER_UNKNOWN  0xff /* a loader without a number of its own */
 #define SECTOR          512ull
 

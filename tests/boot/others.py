@@ -10,6 +10,7 @@ serial line: what must appear, and what is typed then. ENGINE is one of Doppel's
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 
@@ -66,6 +67,39 @@ SYSTEMS = {
         "dialogue": [("EFI Internal Shell", None), ("Press .*ESC", "\x1b"),
                      (r"Shell> ", "memmap\r"), (r"Total Memory: +5\d\d MB", "reset -s\r"), (END, None)],
     },
+    # Kernels whose set-up code runs in real mode and calls the BIOS.
+    "ipxe-kernel": {
+        "files": ["/usr/lib/ipxe/ipxe.lkrn"],
+        "words": ["-m", "128M", "-kernel", "{0}", "-vga", "none", "-nic", "user,model=virtio-net-pci"],
+        "dialogue": [("^.*iPXE 1", None), ("Press Ctrl-B", "\x02"), ("iPXE> ", "dhcp\n"),
+                     (r"Configuring \(net0 .*ok", "show ip\n"), ("ip:ipv4 = 10.0.2.15", None)],
+    },
+    "grub-kernel": {
+        "files": ["/usr/lib/grub/i386-pc/lnxboot.img"],
+        "words": ["-m", "128M", "-kernel", "{grub}", "-append", "x", "-vga", "none"],
+        "dialogue": [("^grub> ", "echo sum=$root.\r"), (r"sum=[^$\n]*hd0", "halt\r"), (END, None)],
+    },
+    # A floppy as the RAM disk of a kernel that is a BIOS's drive A: itself.
+    "memdisk": {
+        "files": ["/usr/lib/syslinux/memdisk"],
+        "words": ["-m", "64M", "-kernel", "{0}", "-initrd", "{floppy}", "-append", "floppy c=80 h=2 s=18"],
+        "dialogue": [("^MEMDISK", None), ("boot sector", None), ("far track", None), ("written", None),
+                     ("type: ", "dir\r"), ("thank yo", None)],
+    },
+    # Debian's own, started by firmware: what -kernel does by itself where there is none.
+    "kernel-seabios": {
+        "files": ["cloud/vmlinuz", "cloud/initrd", "/usr/share/seabios/bios-256k.bin"],
+        "words": ["-m", "256M", "-kernel", "{0}", "-initrd", "{1}", "-bios", "{2}", "-append",
+                  "console=ttyS0", "-vga", "none"],
+        "dialogue": [("BIOS-provided physical RAM map", None), (r"^/ # ", "echo sum $((6 * 7)); poweroff\n"),
+                     ("^sum 42\n", None), (END, None)],
+    },
+    "kernel-ovmf": {
+        "files": ["generic/vmlinuz", "generic/initrd", "ovmf/OVMF.fd"],
+        "words": ["-m", "512M", "-kernel", "{0}", "-initrd", "{1}", "-bios", "{2}", "-append",
+                  "console=ttyS0", "-vga", "none", "-nic", "none"],
+        "dialogue": [("efi: EFI v2", None), (r"^/ # ", "echo sum $((6 * 7))\n"), ("^sum 42\n", None)],
+    },
     "installer": {
         "files": ["installer/linux", "installer/initrd.gz"],
         "words": ["-m", "1G", "-kernel", "{0}", "-initrd", "{1}", "-append",
@@ -74,6 +108,18 @@ SYSTEMS = {
                      ("Select your location|Continent or region|Country", None)],
     },
 }
+
+
+def make_grub(directory, header):
+    """GRUB's image for BIOSes behind the header of a Linux kernel."""
+    core, image = os.path.join(directory, "core.img"), os.path.join(directory, "grub.img")
+    subprocess.run(["grub-mkimage", "-O", "i386-pc", "-p", "/none", "-o", core, "normal", "echo", "halt"],
+                   check=True)
+    with open(image, "wb") as file:
+        for name in (header, core):
+            with open(name, "rb") as part:
+                file.write(part.read())
+    return image
 
 
 def talk(guest, dialogue, cpus, timeout):
@@ -111,9 +157,10 @@ def main():
         print("SKIP: no grub-mkrescue")
         return SKIPPED
     with tempfile.TemporaryDirectory() as directory:
-        if "cd" in system:
-            image = screens.make_cd(directory, system["cd"], *files)
-            words = [word.replace("{cd}", image) for word in words]
+        made = {"{cd}": lambda: screens.make_cd(directory, system["cd"], *files),
+                "{floppy}": lambda: screens.make_floppy(directory, "floppy"),
+                "{grub}": lambda: make_grub(directory, files[0])}
+        words = [made[word]() if word in made else word for word in words]
         return run(args, words, system)
 
 

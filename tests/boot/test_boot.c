@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "boot/boot.h"
+#include "boot/linux_bios.h"
 #include "images.h"
 #include "memory/pmap.h"
 #include "platform/board.h"
@@ -130,6 +131,60 @@ static void test_linux_64(void **state)
     assert_int_equal(at % PAGE_SIZE, 0);
     assert_true(at >= 20 * MiB && at + sizeof(initrd) <= 64 * MiB);
     assert_int_equal(peek(f, at + 4996, 4), 0xcccccccc);
+}
+
+static u32 field_of(const struct linux_bios *bios, unsigned offset, unsigned size)
+{
+    u32 value = 0;
+    memcpy(&value, bios->setup + offset, size);
+    return value;
+}
+
+/* What firmware gets of a kernel whose set-up code runs in real mode, and whose that is. */
+static void test_linux_bios(void **state)
+{
+    static struct linux_bios bios;
+    static const struct linux_bios_keys keys = {{0x18, 0x11, 0x12, 0x15}};
+    struct fixture *f = *state;
+    u8 initrd[5000] = {0}, sum = 0;
+    image_linux(&f->image);
+    struct boot_image kernel = {"test", f->image.data, f->image.size};
+    struct boot_image disk = {"initrd", initrd, sizeof(initrd)};
+    assert_false(linux_bios_wanted(&kernel)); /* it has a 64-bit entry */
+    image_put(&f->image, 0x236, 0, 2);
+    assert_true(linux_bios_wanted(&kernel)); /* no entry but the BIOS's */
+    image_put(&f->image, 0x214, 0x100000, 4);
+    assert_false(linux_bios_wanted(&kernel));
+    image_put(&f->image, 0x206, 0x203, 2);
+    assert_true(linux_bios_wanted(&kernel)); /* from before the 32-bit protocol */
+
+    assert_true(
+        linux_bios_prepare(&bios, &kernel, &disk, COMMAND_LINE, 64 * MiB, &keys, &f->err));
+    const struct linux_bios_part *parts = bios.parts;
+    assert_int_equal(parts[LINUX_KERNEL].addr, MiB);
+    assert_int_equal(field_of(&bios, 0x210, 1), 0xff);
+    assert_int_equal(field_of(&bios, 0x211, 1), 0x81);
+    assert_int_equal(field_of(&bios, 0x218, 4), parts[LINUX_INITRD].addr);
+    assert_int_equal(field_of(&bios, 0x21c, 4), sizeof(initrd));
+    assert_int_equal(field_of(&bios, 0x228, 4), parts[LINUX_COMMAND].addr);
+    assert_in_range(parts[LINUX_INITRD].addr, 60 * MiB, 63 * MiB - sizeof(initrd));
+    assert_int_equal(bios.rom[0] | bios.rom[1] << 8, 0xaa55);
+    for (unsigned i = 0; i < bios.rom[2] * 512u; i++)
+        sum += bios.rom[i];
+    assert_int_equal(sum, 0);
+
+    image_put(&f->image, 0x211, 0, 1); /* a zImage */
+    assert_true(
+        linux_bios_prepare(&bios, &kernel, NULL, COMMAND_LINE, 64 * MiB, &keys, &f->err));
+    assert_int_equal(parts[LINUX_SETUP].addr, 0x90000);
+    assert_int_equal(parts[LINUX_KERNEL].addr, 0x10000);
+    assert_int_equal(parts[LINUX_INITRD].size, 0);
+    assert_false(linux_bios_prepare(&bios, &kernel, NULL, COMMAND_LINE, MiB, &keys, &f->err));
+    kernel.size = 700; /* within the set-up code */
+    assert_false(
+        linux_bios_prepare(&bios, &kernel, NULL, COMMAND_LINE, 64 * MiB, &keys, &f->err));
+    kernel.size = 0x200;
+    assert_false(linux_bios_wanted(&kernel));
 }
 
 static void test_linux_page_tables(void **state)
@@ -418,6 +473,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(test_linux_64),
+        CASE(test_linux_bios),
         CASE(test_linux_page_tables),
         CASE(test_linux_e820),
         CASE(test_linux_32),
