@@ -77,7 +77,7 @@ SYSTEMS = {
     "grub-kernel": {
         "files": ["/usr/lib/grub/i386-pc/lnxboot.img"],
         "words": ["-m", "128M", "-kernel", "{grub}", "-append", "x", "-vga", "none"],
-        "dialogue": [("^grub> ", "echo sum=$root.\r"), (r"sum=[^$\n]*hd0", "halt\r"), (END, None)],
+        "dialogue": [("grub>", "echo $root\r"), ("hd0", "halt\r"), (END, None)],
     },
     # A floppy as the RAM disk of a kernel that is a BIOS's drive A: itself.
     "memdisk": {
