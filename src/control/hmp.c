@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "control/actions.h"
+#include "control/hardware.h"
 #include "control/inspect.h"
 #include "control/qmp.h"
 #include "host/block/back.h"
@@ -116,6 +117,34 @@ static void info_block(struct hmp *hmp)
                 disk->image.cache.direct ? ", direct" : "",
                 disk->image.cache.no_flush ? ", ignore flushes" : "");
     }
+}
+
+static void info_block_stats(struct hmp *hmp)
+{
+    hardware_print_block_stats(hmp->control, hmp->out);
+}
+
+static void info_pci(struct hmp *hmp)
+{
+    hardware_print_pci(hmp->control, hmp->out);
+}
+
+static void info_network(struct hmp *hmp)
+{
+    hardware_print_networks(hmp->control, hmp->out);
+}
+
+static void info_mice(struct hmp *hmp)
+{
+    fputs("* Mouse #1: PS/2 Mouse\n", hmp->out);
+}
+
+static void info_uuid(struct hmp *hmp)
+{
+    const u8 *id = control_config(hmp->control)->uuid;
+    for (unsigned i = 0; i < 16; i++)
+        fprintf(hmp->out, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", id[i]);
+    fputc('\n', hmp->out);
 }
 
 static void info_chardev(struct hmp *hmp)
@@ -410,15 +439,20 @@ static const struct {
 } infos[] = {
     {"balloon", info_balloon, "how much memory the balloon leaves"},
     {"block", info_block, "disks"},
+    {"blockstats", info_block_stats, "what the disks have done"},
     {"chardev", info_chardev, "lines"},
     {"cpus", info_cpus, "processors"},
     {"engine", info_engine, "the engine and its counters"},
     {"kvm", info_kvm, "whether KVM is used"},
     {"mem", info_mem, "ranges that the page tables map"},
+    {"mice", info_mice, "mice"},
     {"name", info_name, "the machine's name"},
+    {"network", info_network, "network cards and what is behind them"},
+    {"pci", info_pci, "devices on the PCI bus"},
     {"registers", info_registers, "the processor's registers; -a for all processors"},
     {"status", info_status, "whether the machine runs"},
     {"tlb", info_tlb, "pages that the page tables map"},
+    {"uuid", info_uuid, "the machine's UUID"},
     {"version", info_version, "the version"},
 };
 

@@ -4,6 +4,7 @@
  * not known here stays CommandNotFound, and such clients do without.
  */
 #include "control/actions.h"
+#include "control/hardware.h"
 #include "control/qmp.h"
 
 static json_t *query_machines(struct control *control, const json_t *args,
@@ -46,6 +47,17 @@ static json_t *query_display_options(struct control *control, const json_t *args
     return json_pack("{s:s}", "type", "none");
 }
 
+static json_t *query_pci(struct control *control, const json_t *args, struct qmp_error *error)
+{
+    return hardware_pci(control);
+}
+
+static json_t *query_blockstats(struct control *control, const json_t *args,
+                                struct qmp_error *error)
+{
+    return hardware_block_stats(control);
+}
+
 static json_t *empty_list(struct control *control, const json_t *args, struct qmp_error *error)
 {
     return json_array();
@@ -72,6 +84,8 @@ static const struct qmp_command commands[] = {
     {"query-cpu-definitions", query_cpu_definitions, {}},
     {"query-mice", query_mice, {}},
     {"query-display-options", query_display_options, {}},
+    {"query-pci", query_pci, {}},
+    {"query-blockstats", query_blockstats, {{"query-nodes", 'b', true}}},
     {"query-iothreads", empty_list, {}},
     {"query-jobs", empty_list, {}},
     {"query-block-jobs", empty_list, {}},

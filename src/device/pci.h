@@ -189,6 +189,9 @@ void pci_msix_reset(struct pci_device *pci);
 struct pci_host *pci_host_create(struct board *board, struct gsi *gsi, struct apic_bus *bus);
 
 struct board *pci_host_board(const struct pci_host *host);
+/* What is plugged in there, or NULL. */
+const struct pci_device *pci_host_device(const struct pci_host *host, unsigned slot,
+                                         unsigned function);
 
 /* The ISA IRQ that `pin` (0..3) of `slot` is routed to now, or -1. */
 int pci_host_irq(const struct pci_host *host, unsigned slot, unsigned pin);

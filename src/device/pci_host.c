@@ -40,6 +40,12 @@ struct board *pci_host_board(const struct pci_host *host)
     return host->board;
 }
 
+const struct pci_device *pci_host_device(const struct pci_host *host, unsigned slot,
+                                         unsigned function)
+{
+    return host->function[slot * PCI_FUNCTIONS + function];
+}
+
 void pci_host_msi(struct pci_host *host, u64 addr, u32 data)
 {
     apic_msi(host->apic_bus, addr, data);

@@ -31,7 +31,8 @@ struct block_request {
     unsigned n_parts;
     int error; /* when completed: 0 or an errno value */
     void (*done)(struct block_request *request);
-    struct block_request *next; /* the back end's */
+    struct block_request *next; /* the back end's, as what follows */
+    u64 began;                  /* when it was submitted, ns */
 };
 
 struct block {

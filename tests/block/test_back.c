@@ -290,12 +290,33 @@ static void test_many(void **state)
     free(many);
 }
 
+/* What monitors are told of it, failures apart. */
+static void test_statistics(void **state)
+{
+    struct rig *rig = rig_create(BLOCK_REPORT, BLOCK_REPORT, 0);
+    const struct block_stats *stats = block_back_stats(rig->back);
+    submit(rig, BLOCK_READ);
+    submit(rig, BLOCK_WRITE);
+    submit(rig, BLOCK_FLUSH);
+    assert_int_equal(stats->read.operations, 1);
+    assert_int_equal(stats->read.bytes, BLOCK_SECTOR);
+    assert_int_equal(stats->write.operations, 1);
+    assert_int_equal(stats->highest, BLOCK_SECTOR);
+    assert_int_equal(stats->flush.operations, 1);
+    rig->broken.error = EIO;
+    submit(rig, BLOCK_WRITE);
+    assert_int_equal(stats->write.failed, 1);
+    assert_int_equal(stats->write.bytes, BLOCK_SECTOR);
+    rig_destroy(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_silence_and_pause),
         cmocka_unit_test(test_silence_and_the_end),
+        cmocka_unit_test(test_statistics),
         cmocka_unit_test(test_report),
         cmocka_unit_test(test_ignore),
         cmocka_unit_test(test_stop_and_try_again),

@@ -47,7 +47,7 @@ class Plugs(unittest.TestCase):
 
     def test_flash(self):
         flash = "if=pflash,format=raw,file=" + self.disk
-        self.refused(2, "if=pflash and -kernel", "-drive", flash)
+        self.refused(2, "no Linux kernel image", "-drive", flash)
         self.refused(2, "no unit=0", "-drive", flash + ",unit=1")
         self.refused(2, "give one", "-drive", flash, "-bios", self.disk)
         self.refused(2, "no room for all pflash drives", *(["-drive", flash] * 3))

@@ -283,6 +283,27 @@ class Commands(Qmp):
         self.assertEqual(disk["inserted"]["image"]["filename"], machine.path("kernel"))
         self.assertIn("d: %s (raw, read-only)" % machine.path("kernel"), machine.qmp.hmp("info block"))
 
+    def test_disk_statistics(self):
+        machine = self.machine(HALT, "-S", "-drive", "file=@kernel,format=raw,readonly=on,id=c")
+        disk, = machine.qmp.command("query-blockstats")
+        self.assertEqual(disk["device"], "c")
+        for kind in ("rd", "wr", "unmap"):
+            for name in ("%s_bytes", "%s_operations", "%s_total_time_ns", "failed_%s_operations"):
+                self.assertEqual(disk["stats"][name % kind], 0)
+        self.assertIn("c: rd_bytes=0 wr_bytes=0 rd_operations=0", machine.qmp.hmp("info blockstats"))
+
+    def test_pci(self):
+        machine = self.machine(HALT, "-S", "-device", "virtio-rng-pci,id=r", "-nic", "user,mac=52:54:00:00:00:07")
+        bus, = machine.qmp.command("query-pci")
+        bridge = bus["devices"][0]
+        self.assertEqual((bridge["slot"], bridge["id"]["vendor"], bridge["id"]["device"]), (0, 0x8086, 0x1237))
+        self.assertEqual(bridge["class_info"], {"class": 0x600, "desc": "Host bridge"})
+        rng, = [device for device in bus["devices"] if device["qdev_id"] == "r"]
+        self.assertEqual((rng["id"]["vendor"], rng["id"]["device"]), (0x1af4, 0x1044))
+        self.assertEqual([(region["bar"], region["type"]) for region in rng["regions"]], [(1, "memory"), (4, "memory")])
+        self.assertIn("PCI device 1af4:1044", machine.qmp.hmp("info pci"))
+        self.assertIn("macaddr=52:54:00:00:00:07\r\n \\ ", machine.qmp.hmp("info network"))
+
     def test_disk_names_are_qemus(self):
         words = ["file=@kernel,format=raw,readonly=on,file.locking=off," + end for end in (
             "if=virtio", "if=ide,index=1", "if=ide,media=cdrom", "if=virtio", "if=none,id=x", "if=floppy")]

@@ -49,6 +49,7 @@ struct block_back {
     struct image *image;
     struct block_policy policy;
     struct board_gate gate;
+    struct block_stats stats; /* under the board lock */
 
     pthread_mutex_t lock; /* what follows; inside the board lock */
     pthread_cond_t work;  /* `wakes`, or `ending` */
@@ -150,6 +151,41 @@ static enum block_action judge(struct block_back *back, struct block_request *re
     return failure.action;
 }
 
+static struct block_count *count_of(struct block_stats *stats, enum block_op op)
+{
+    switch (op) {
+    case BLOCK_READ:
+        return &stats->read;
+    case BLOCK_FLUSH:
+        return &stats->flush;
+    case BLOCK_DISCARD:
+        return &stats->discard;
+    default:
+        return &stats->write;
+    }
+}
+
+/* A request is done with, one way or the other. Under the board lock. */
+static void count(struct block_back *back, const struct block_request *request)
+{
+    struct block_stats *stats = &back->stats;
+    struct block_count *of = count_of(stats, request->op);
+    if (request->error) {
+        of->failed++;
+        return;
+    }
+    of->operations++;
+    of->bytes += request->len;
+    of->ns += monotonic_ns() - request->began;
+    if (of == &stats->write && stats->highest < request->offset + request->len)
+        stats->highest = request->offset + request->len;
+}
+
+const struct block_stats *block_back_stats(const struct block_back *back)
+{
+    return &back->stats;
+}
+
 /* Under the board lock: whoever has it delivers what is there. */
 static void deliver(struct block_back *back)
 {
@@ -159,6 +195,7 @@ static void deliver(struct block_back *back)
         pthread_mutex_unlock(&back->lock);
         if (!request)
             return;
+        count(back, request);
         if (request->error && judge(back, request) == BLOCK_STOP) {
             pthread_mutex_lock(&back->lock);
             queue_put(&back->held, request);
@@ -344,8 +381,11 @@ static bool back_submit(void *opaque, struct block_request *request)
 {
     struct block_back *back = opaque;
     request->error = 0;
-    if (do_now(back, request))
+    request->began = monotonic_ns();
+    if (do_now(back, request)) {
+        count(back, request);
         return true;
+    }
     pthread_mutex_lock(&back->lock);
     put_to_work(back, request);
     pthread_mutex_unlock(&back->lock);

@@ -53,5 +53,16 @@ struct image *block_back_exchange(struct block_back *back, struct image *image);
 /* After the device is gone: closes the image. */
 void block_back_destroy(struct block_back *back);
 
+/* What a disk has done since it was made. */
+struct block_count {
+    u64 operations, failed, bytes, ns;
+};
+struct block_stats {
+    struct block_count read, write, flush, discard; /* write: with zeroes */
+    u64 highest; /* the end of what was written farthest in the image */
+};
+/* Under the board lock. */
+const struct block_stats *block_back_stats(const struct block_back *back);
+
 /* The seam to give to the device. */
 struct block *block_back_block(struct block_back *back);
