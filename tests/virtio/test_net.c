@@ -19,6 +19,8 @@
 #define F_MRG_RXBUF  BIT(15)
 #define F_CTRL_VQ    BIT(17)
 #define F_CTRL_RX    BIT(18)
+#define F_CTRL_VLAN  BIT(19)
+#define F_RX_EXTRA   BIT(20)
 #define F_CTRL_MAC   BIT(23)
 
 #define HEADER 12
@@ -288,6 +290,88 @@ static void test_control(void **state)
     assert_int_equal(driver_read(driver, driver->config + 2, 1), mac[2]);
 }
 
+/* Whether a frame for that address comes through. */
+static bool comes(struct fixture *fixture, const u8 *to, const u8 *tag)
+{
+    struct driver *driver = &fixture->driver;
+    u16 before = driver_used_index(driver, 0);
+    u8 frame[100];
+    fill(frame, sizeof(frame), to);
+    memcpy(frame + 12, tag ? tag : (const u8[]){8, 0, 0, 0}, 4);
+    offer_buffers(driver, 1, 256);
+    driver_notify(driver, 0);
+    receive(fixture, frame, sizeof(frame), NULL);
+    return driver_used_index(driver, 0) != before;
+}
+
+static void test_filter(void **state)
+{
+    struct fixture *fixture = *state;
+    struct driver *driver = &fixture->driver;
+    const u8 off = 0, on = 1, all[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+    const u8 other[6] = {0x52, 0x54, 9, 9, 9, 9}, group[6] = {1, 0, 0x5e, 0, 0, 1};
+    const u8 tables[] = {1, 0, 0, 0, 0x52, 0x54, 9, 9, 9, 9, 1, 0, 0, 0, 1, 0, 0x5e, 0, 0, 1};
+    static const u8 none[8], many[4 + 65 * 6 + 4] = {65};
+    driver_start(driver, F_MAC | F_CTRL_VQ | F_CTRL_RX | F_RX_EXTRA, 3);
+    assert_true(comes(fixture, other, NULL)); /* nothing was said */
+    assert_int_equal(command(driver, 0, 1, &off, 1), 0);
+    assert_false(comes(fixture, other, NULL));
+    assert_false(comes(fixture, group, NULL));
+    assert_true(comes(fixture, all, NULL));
+    assert_true(comes(fixture, mac, NULL));
+    /* Tables: whole, or as they were. */
+    assert_int_equal(command(driver, 1, 0, tables, sizeof(tables)), 0);
+    assert_true(comes(fixture, other, NULL));
+    assert_true(comes(fixture, group, NULL));
+    assert_int_equal(command(driver, 1, 0, none, 7), 1);
+    assert_int_equal(command(driver, 1, 0, many, 100), 1);
+    assert_true(comes(fixture, other, NULL));
+    assert_int_equal(command(driver, 1, 0, none, 8), 0);
+    assert_false(comes(fixture, other, NULL));
+    assert_int_equal(command(driver, 1, 0, many, sizeof(many)), 0); /* more than it holds */
+    assert_true(comes(fixture, other, NULL));
+    assert_false(comes(fixture, group, NULL));
+    assert_int_equal(command(driver, 1, 0, none, 8), 0);
+    /* Modes, one by one: all multicast, all unicast, none of each, no broadcast. */
+    assert_int_equal(command(driver, 0, 1, &on, 1), 0);
+    assert_true(comes(fixture, group, NULL));
+    assert_int_equal(command(driver, 0, 2, &on, 1), 0);
+    assert_true(comes(fixture, other, NULL));
+    assert_int_equal(command(driver, 0, 3, &on, 1), 0);
+    assert_false(comes(fixture, group, NULL));
+    assert_int_equal(command(driver, 0, 4, &on, 1), 0);
+    assert_false(comes(fixture, mac, NULL));
+    assert_int_equal(command(driver, 0, 5, &on, 1), 0);
+    assert_false(comes(fixture, all, NULL));
+    assert_int_equal(command(driver, 0, 0, &on, 1), 0);
+    assert_true(comes(fixture, other, NULL));
+    /* What was not negotiated is refused. */
+    driver_start(driver, F_MAC | F_CTRL_VQ, 3);
+    assert_int_equal(command(driver, 0, 0, &on, 1), 1);
+    assert_int_equal(command(driver, 1, 0, none, 8), 1);
+    assert_int_equal(command(driver, 2, 0, none, 2), 1);
+}
+
+static void test_vlans(void **state)
+{
+    struct fixture *fixture = *state;
+    struct driver *driver = &fixture->driver;
+    const u8 seven[4] = {0x81, 0, 0x20, 7}, eight[4] = {0x81, 0, 0, 8};
+    const u8 add[2] = {7, 0}, beyond[2] = {0, 0x10};
+    driver_start(driver, F_MAC | F_CTRL_VQ, 3);
+    assert_true(comes(fixture, mac, seven)); /* not negotiated: all */
+    driver_start(driver, F_MAC | F_CTRL_VQ | F_CTRL_VLAN, 3);
+    assert_false(comes(fixture, mac, seven));
+    assert_true(comes(fixture, mac, NULL));
+    assert_int_equal(command(driver, 2, 0, add, 2), 0);
+    assert_true(comes(fixture, mac, seven));
+    assert_false(comes(fixture, mac, eight));
+    assert_int_equal(command(driver, 2, 1, add, 2), 0);
+    assert_false(comes(fixture, mac, seven));
+    assert_int_equal(command(driver, 2, 0, beyond, 2), 1);
+    assert_int_equal(command(driver, 2, 2, add, 2), 1);
+}
+
 static void test_link(void **state)
 {
     struct fixture *fixture = *state;
@@ -326,6 +410,7 @@ int main(void)
         TEST(test_config),   TEST(test_transmit),
         TEST(test_offloads), TEST(test_receive),
         TEST(test_merge),    TEST(test_control),
+        TEST(test_filter),   TEST(test_vlans),
         TEST(test_link),     cmocka_unit_test(test_checksum),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

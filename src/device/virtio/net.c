@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/ensure.h"
+#include "device/virtio/net_filter.h"
 #include "device/virtio/pci.h"
 
 enum { RECEIVE, TRANSMIT, CONTROL, QUEUES };
@@ -27,6 +28,8 @@ enum { RECEIVE, TRANSMIT, CONTROL, QUEUES };
 #define F_STATUS     BIT(16)
 #define F_CTRL_VQ    BIT(17)
 #define F_CTRL_RX    BIT(18)
+#define F_CTRL_VLAN  BIT(19)
+#define F_RX_EXTRA   BIT(20)
 #define F_CTRL_MAC   BIT(23)
 
 #define STATUS_LINK_UP 1
@@ -54,9 +57,9 @@ struct config {
 };
 
 /* Control commands (5.1.6.5). */
-enum { CTRL_RX = 0, CTRL_MAC = 1 };
-enum { CTRL_RX_PROMISC, CTRL_RX_ALLMULTI, CTRL_RX_COMMANDS };
+enum { CTRL_RX = 0, CTRL_MAC = 1, CTRL_VLAN = 2 };
 enum { CTRL_MAC_TABLE_SET, CTRL_MAC_ADDR_SET };
+enum { CTRL_VLAN_ADD, CTRL_VLAN_DEL };
 enum { CTRL_OK, CTRL_ERR };
 
 struct control {
@@ -69,10 +72,8 @@ struct virtio_net {
     struct device device;
     struct config config;
     struct net_port *port;
-    u8 mac[6];      /* at power-on */
-    bool promisc;   /* every frame is the driver's */
-    bool allmulti;  /* so is every multicast */
-    bool filtering; /* the driver has said which frames it wants */
+    u8 mac[6]; /* at power-on */
+    struct net_filter filter;
     struct virtq_chain first, chain;
     u8 frame[NET_MAX_FRAME];
 };
@@ -133,16 +134,6 @@ static bool net_can_take(void *front)
     return virtq_waiting(queue) || virtq_want_notify(queue, true);
 }
 
-/* Whether the driver's filter lets the frame pass (5.1.6.5.1). */
-static bool wanted(const struct virtio_net *net, const u8 *frame)
-{
-    static const u8 broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
-    if (!net->filtering || net->promisc || !memcmp(frame, broadcast, 6))
-        return true;
-    /* Multicast is left to the driver to sort out: it may see more than it asked for. */
-    return frame[0] & 1 || !memcmp(frame, net->config.mac, 6);
-}
-
 /* Spreads header and frame over as many buffers as it takes. False: they do not suffice, and
  * none is used. */
 static bool spread(struct virtio_net *net, struct header *header, const u8 *frame, size_t len)
@@ -180,7 +171,8 @@ static void net_take(void *front, const void *frame, size_t len,
 {
     struct virtio_net *net = front;
     struct header header = {.offload = *offload};
-    if (!virtio_live(&net->virtio) || !wanted(net, frame) ||
+    if (!virtio_live(&net->virtio) || len < 14 ||
+        !net_filter_passes(&net->filter, net->config.mac, frame, len) ||
         !(net->config.status & STATUS_LINK_UP))
         return;
     if (!virtio_has(&net->virtio, F_GUEST_CSUM))
@@ -198,25 +190,59 @@ static void net_take(void *front, const void *frame, size_t len,
 static u8 control_rx(struct virtio_net *net, u8 command, const struct virtq_chain *chain)
 {
     u8 on;
-    if (!virtq_get(chain, sizeof(struct control), &on, 1))
+    u64 needed = command <= NET_FILTER_ALLMULTI ? F_CTRL_RX : F_RX_EXTRA;
+    if (command >= NET_FILTER_MODES || !virtio_has(&net->virtio, needed) ||
+        !virtq_get(chain, sizeof(struct control), &on, 1))
         return CTRL_ERR;
-    if (command == CTRL_RX_PROMISC)
-        net->promisc = on;
-    else if (command == CTRL_RX_ALLMULTI)
-        net->allmulti = on;
-    else
+    net_filter_set_mode(&net->filter, command, on);
+    return CTRL_OK;
+}
+
+/* A count and as many addresses at `*offset`, which goes behind them. */
+static bool get_table(const struct virtq_chain *chain, u64 *offset, u32 *n,
+                      u8 macs[NET_FILTER_MACS][6])
+{
+    if (!virtq_get(chain, *offset, n, sizeof(*n)))
+        return false;
+    u64 len = (u64)*n * 6;
+    *offset += sizeof(*n);
+    if (*offset + len > chain->out_len ||
+        !virtq_get(chain, *offset, macs, *n < NET_FILTER_MACS ? len : NET_FILTER_MACS * 6))
+        return false;
+    *offset += len;
+    return true;
+}
+
+/* Both tables or none. */
+static u8 set_tables(struct virtio_net *net, const struct virtq_chain *chain)
+{
+    u8 macs[2][NET_FILTER_MACS][6];
+    u32 n[2];
+    u64 offset = sizeof(struct control);
+    if (!get_table(chain, &offset, &n[0], macs[0]) ||
+        !get_table(chain, &offset, &n[1], macs[1]))
         return CTRL_ERR;
-    net->filtering = true;
+    for (unsigned i = 0; i < 2; i++)
+        net_filter_set_table(&net->filter, i, macs[i], n[i]);
     return CTRL_OK;
 }
 
 static u8 control_mac(struct virtio_net *net, u8 command, const struct virtq_chain *chain)
 {
-    if (command == CTRL_MAC_TABLE_SET)
-        return CTRL_OK; /* more may come through than the table lists */
-    if (command != CTRL_MAC_ADDR_SET ||
-        !virtq_get(chain, sizeof(struct control), net->config.mac, 6))
+    if (command == CTRL_MAC_TABLE_SET && virtio_has(&net->virtio, F_CTRL_RX))
+        return set_tables(net, chain);
+    bool done = command == CTRL_MAC_ADDR_SET && virtio_has(&net->virtio, F_CTRL_MAC) &&
+                virtq_get(chain, sizeof(struct control), net->config.mac, 6);
+    return done ? CTRL_OK : CTRL_ERR;
+}
+
+static u8 control_vlan(struct virtio_net *net, u8 command, const struct virtq_chain *chain)
+{
+    u16 id;
+    if (!virtio_has(&net->virtio, F_CTRL_VLAN) || command > CTRL_VLAN_DEL ||
+        !virtq_get(chain, sizeof(struct control), &id, sizeof(id)) || id >= NET_FILTER_VLANS)
         return CTRL_ERR;
+    net_filter_set_vlan(&net->filter, id, command == CTRL_VLAN_ADD);
     return CTRL_OK;
 }
 
@@ -225,11 +251,16 @@ static u8 control(struct virtio_net *net, const struct virtq_chain *chain)
     struct control control;
     if (!virtq_get(chain, 0, &control, sizeof(control)))
         return CTRL_ERR;
-    if (control.class == CTRL_RX && virtio_has(&net->virtio, F_CTRL_RX))
+    switch (control.class) {
+    case CTRL_RX:
         return control_rx(net, control.command, chain);
-    if (control.class == CTRL_MAC && virtio_has(&net->virtio, F_CTRL_RX | F_CTRL_MAC))
+    case CTRL_MAC:
         return control_mac(net, control.command, chain);
-    return CTRL_ERR;
+    case CTRL_VLAN:
+        return control_vlan(net, control.command, chain);
+    default:
+        return CTRL_ERR;
+    }
 }
 
 static void notify_control(struct virtio_net *net)
@@ -279,6 +310,7 @@ static void net_start(void *device)
 {
     struct virtio_net *net = device;
     net_tell_offloads(net);
+    net->filter.vlans_on = virtio_has(&net->virtio, F_CTRL_VLAN);
     if (net->port->room)
         net->port->room(net->port->back);
 }
@@ -286,7 +318,7 @@ static void net_start(void *device)
 static bool net_stop(void *device)
 {
     struct virtio_net *net = device;
-    net->promisc = net->allmulti = net->filtering = false;
+    net->filter = (struct net_filter){0};
     memcpy(net->config.mac, net->mac, 6);
     return true;
 }
@@ -301,9 +333,16 @@ static const struct virtio_class net_class = {
 };
 
 static const struct field net_fields[] = {
-    FIELD_BLOB(struct virtio_net, config.mac), FIELD(struct virtio_net, config.status),
-    FIELD(struct virtio_net, promisc),         FIELD(struct virtio_net, allmulti),
-    FIELD(struct virtio_net, filtering),
+    FIELD_BLOB(struct virtio_net, config.mac),
+    FIELD(struct virtio_net, config.status),
+    FIELD(struct virtio_net, filter.on),
+    FIELD(struct virtio_net, filter.vlans_on),
+    FIELD(struct virtio_net, filter.modes),
+    FIELD(struct virtio_net, filter.unicast.n),
+    FIELD(struct virtio_net, filter.multicast.n),
+    FIELD_BLOB(struct virtio_net, filter.unicast.mac),
+    FIELD_BLOB(struct virtio_net, filter.multicast.mac),
+    FIELD_ARRAY(struct virtio_net, filter.vlans),
 };
 
 static bool net_post_load(void *device)
@@ -324,7 +363,7 @@ static void net_destroy(void *device)
 
 static const struct device_class net_device_class = {
     .name = "virtio-net",
-    .version = 1,
+    .version = 2,
     .fields = net_fields,
     .n_fields = ARRAY_LEN(net_fields),
     .post_load = net_post_load,
@@ -343,7 +382,8 @@ void virtio_net_set_link(struct virtio_net *net, bool up)
 static u64 net_features(const struct virtio_net_config *config)
 {
     const struct net_port *port = config->port;
-    u64 features = F_MAC | F_MRG_RXBUF | F_STATUS | F_CTRL_VQ | F_CTRL_RX | F_CTRL_MAC;
+    u64 features = F_MAC | F_MRG_RXBUF | F_STATUS | F_CTRL_VQ | F_CTRL_RX | F_CTRL_MAC |
+                   F_CTRL_VLAN | F_RX_EXTRA;
     features |= port->sends_csum ? F_CSUM : 0;
     features |= port->sends_csum && port->sends_tso ? F_HOST_TSO4 | F_HOST_TSO6 : 0;
     features |= port->receives_csum ? F_GUEST_CSUM : 0;
