@@ -59,12 +59,40 @@ static void test_stays_in_translation(void **state)
     guest_destroy(g);
 }
 
+/* -- PAUSE --------------------------------------------------------------------------------- */
+
+#define ROUNDS 100000
+
+extern const u8 start_waits[], end_waits[];
+__asm__(".pushsection .rodata\nstart_waits:\n mov $100000, %ecx; xor %edx, %edx;"
+        "1: stc; pause; adc $0, %edx; clc; pause; adc $0, %edx; sub $1, %ecx; pause; jnz 1b;"
+        "hlt\nend_waits:\n.popsection\n");
+
+/* Long waits give the processor away where somebody else may need it; flags stay. */
+static void test_waits(void **state)
+{
+    for (unsigned n = 1; n <= 2; n++) {
+        struct guest *g = guest_create(&bt_engine, 1);
+        struct vcpu *vcpus[] = {g->vcpu, g->vcpu};
+        g->board.vcpus = vcpus;
+        g->board.n_vcpus = n;
+        guest_write(g, CODE, start_waits, (u64)(end_waits - start_waits));
+        assert_int_equal(guest_run(g), EXIT_HALTED);
+        assert_int_equal(g->vcpu->cpu.gpr[RCX], 0);
+        assert_int_equal(g->vcpu->cpu.gpr[RDX], ROUNDS);
+        assert_true(guest_counter(g, "callouts") <= 1 + FIRST_ROUND);
+        assert_int_equal(guest_counter(g, "yields") > 0, n > 1);
+        guest_destroy(g);
+    }
+}
+
 int main(void)
 {
-    struct CMUnitTest tests[ARRAY_LEN(pieces)];
+    struct CMUnitTest tests[ARRAY_LEN(pieces) + 1];
     for (unsigned i = 0; i < ARRAY_LEN(pieces); i++)
         tests[i] = (struct CMUnitTest){.name = pieces[i].name,
                                        .test_func = test_stays_in_translation,
                                        .initial_state = (void *)&pieces[i]};
+    tests[ARRAY_LEN(pieces)] = (struct CMUnitTest)cmocka_unit_test(test_waits);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

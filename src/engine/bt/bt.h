@@ -245,6 +245,7 @@ struct stubs {
     /* These do what they can and leave the rest to `simulate`; r11 = site, flags saved. */
     const void *store; /* r10 = linear address; the value is in hot->bounce */
     const void *string;
+    const void *pause;
     const void *verw;    /* r10 = selector */
     const void *segment; /* r10 = selector, for the register that the site names */
     const void *iretq;
@@ -299,6 +300,9 @@ struct bt {
 
     struct adapted adapted[ADAPTED]; /* by a hash of `code` */
     struct {
+        u64 began, last; /* PAUSEs of one wait, by the TSC */
+    } pause;
+    struct {
         struct gfn frame;
         u64 lines; /* 0: there is nothing to be told */
     } untold;
@@ -310,7 +314,7 @@ struct bt {
         u64 flushes, evictions, page_drops, line_drops, tus_dropped, link_misses, cell_misses,
             indirect_misses, steps;
         u64 fills, slow_accesses, bounced_loads, bounced_stores, adapted, unadapted;
-        u64 careful, callouts, quick_callouts, stops, host_faults;
+        u64 yields, careful, callouts, quick_callouts, stops, host_faults;
         u64 reasons[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* callouts by instruction */
     } stats;
 };
@@ -480,6 +484,7 @@ const void *quick_indirect(struct bt *bt, u64 unused, u64 target);
 const void *quick_access(struct bt *bt, u64 site, u64 la);
 const void *quick_store(struct bt *bt, u64 site, u64 la);
 const void *quick_string(struct bt *bt, u64 site);
+const void *quick_pause(struct bt *bt, u64 site);
 const void *quick_verw(struct bt *bt, u64 site, u64 selector);
 const void *quick_segment(struct bt *bt, u64 site, u64 selector);
 const void *quick_iretq(struct bt *bt, u64 site);

@@ -4,6 +4,8 @@
  * that could use vector registers; where more is needed they answer NULL before anything was
  * changed, and the dispatch function does it all (bt.h has the contract).
  */
+#include <sys/syscall.h>
+
 #include "engine/bt/bt.h"
 #include "x86/segment.h"
 
@@ -110,6 +112,34 @@ const void *quick_string(struct bt *bt, u64 number)
 {
     const struct site *site = &bt->sites[number];
     return string_run(bt, site) ? done(bt, site) : NULL;
+}
+
+/* -- PAUSE --------------------------------------------------------------------------------- */
+
+/* TSC cycles: PAUSEs that lie no further apart are one wait; after so long a one others get the
+ * processor: who is waited for may have none, and would else wait for the end of our slice. */
+#define PAUSE_GAP  20000
+#define PAUSE_LONG 60000
+
+static void yield(void)
+{
+    long result = SYS_sched_yield;
+    __asm__ volatile("syscall" : "+a"(result) : : "rcx", "r11", "memory");
+}
+
+const void *quick_pause(struct bt *bt, u64 number)
+{
+    u64 now = __builtin_ia32_rdtsc();
+    __builtin_ia32_pause();
+    if (now - bt->pause.last > PAUSE_GAP)
+        bt->pause.began = now;
+    bt->pause.last = now;
+    if (now - bt->pause.began > PAUSE_LONG) {
+        yield();
+        bt->pause.last = 0;
+        bt->stats.yields++;
+    }
+    return done(bt, &bt->sites[number]);
 }
 
 /* -- Descriptors --------------------------------------------------------------------------- */

@@ -225,6 +225,7 @@ bool stubs_make(struct bt *bt)
     s->store = make_callout(bt, &e, back, quick_store, dispatch_store, true);
     s->exit_indirect = make_callout(bt, &e, back, quick_indirect, dispatch_indirect, true);
     s->string = make_callout(bt, &e, back, quick_string, dispatch_simulate, true);
+    s->pause = make_callout(bt, &e, back, quick_pause, dispatch_simulate, true);
     s->verw = make_callout(bt, &e, back, quick_verw, dispatch_simulate, true);
     s->segment = make_callout(bt, &e, back, quick_segment, dispatch_simulate, true);
     s->iretq = make_callout(bt, &e, back, quick_iretq, dispatch_simulate, true);

@@ -460,6 +460,8 @@ static void system_flags(struct guest_insn *g)
 
 static void make_inline(struct translation *t, struct guest_insn *g)
 {
+    if (pause_in_line(t->bt, g))
+        g->kind = GUEST_INLINE;
     if (g->kind != GUEST_SYSTEM && g->kind != GUEST_SIMULATE)
         return;
     if (gate_in_line(t->bt, g, t->tu->mode)) {

@@ -201,6 +201,8 @@ void string_site(struct site *site, const struct guest_insn *g);
 
 /* -- Privileged and sensitive instructions (translate_system.c) */
 bool system_in_line(const struct bt *bt, const struct guest_insn *g, u32 mode);
+/* The same for PAUSE, which several processors have reason to use. */
+bool pause_in_line(const struct bt *bt, const struct guest_insn *g);
 void translate_system(struct translation *t);
 /* Host instructions on a 32-bit field of the vCPU or of bt->hot. */
 void system_or_mem(struct translation *t, const volatile void *field, u32 value);

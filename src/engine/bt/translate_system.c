@@ -280,6 +280,24 @@ static void verw(struct translation *t)
     emit_jump(e, t->bt->stubs.verw);
 }
 
+/* -- PAUSE --------------------------------------------------------------------------------- */
+
+bool pause_in_line(const struct bt *bt, const struct guest_insn *g)
+{
+    /* With REX.B it is an exchange. */
+    return g->mnemonic == ZYDIS_MNEMONIC_PAUSE && !g->regs_written &&
+           bt->vcpu->board->n_vcpus > 1;
+}
+
+/* Somebody waits, perhaps for a vCPU whose thread has no processor just now. */
+static void relax(struct translation *t)
+{
+    struct emit *e = &t->e;
+    flags_clobber(t);
+    emit_const(e, R11, (u64)(callout_site(t) - t->bt->sites));
+    emit_jump(e, t->bt->stubs.pause);
+}
+
 /* -- All of them --------------------------------------------------------------------------- */
 
 /* Those of 64-bit code. */
@@ -348,6 +366,9 @@ void translate_system(struct translation *t)
     case ZYDIS_MNEMONIC_PUSHFD:
     case ZYDIS_MNEMONIC_PUSHFQ:
         push_flags(t);
+        break;
+    case ZYDIS_MNEMONIC_PAUSE:
+        relax(t);
         break;
     case ZYDIS_MNEMONIC_VERW:
         verw(t);
