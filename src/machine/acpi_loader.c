@@ -103,3 +103,13 @@ unsigned acpi_loader_build(const u8 *tables, struct acpi_loader_entry *entries)
     add_checksum(&script, ACPI_LOADER_RSDP, 32, 0, ACPI_RSDP_SIZE);
     return script.n;
 }
+
+void acpi_loader_clear_sums(u8 *tables, const struct acpi_loader_entry *entries, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        const struct acpi_loader_entry *entry = &entries[i];
+        bool rsdp = !strcmp((const char *)entry->operands, ACPI_LOADER_RSDP);
+        if (entry->command == COMMAND_CHECKSUM)
+            tables[(rsdp ? 0 : ACPI_FIRST) + get32(entry->operands + NAME_SIZE)] = 0;
+    }
+}

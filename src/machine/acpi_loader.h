@@ -22,3 +22,7 @@ struct acpi_loader_entry {
  * the bytes from ACPI_FIRST on the other. Returns the number of entries.
  */
 unsigned acpi_loader_build(const u8 *tables, struct acpi_loader_entry *entries);
+
+/* Clears the checksums that the script's `n` entries make: EDK2 adds up the old one too, and
+ * then takes what does not sum up to zero for no table. After each building of the tables. */
+void acpi_loader_clear_sums(u8 *tables, const struct acpi_loader_entry *entries, unsigned n);

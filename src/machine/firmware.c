@@ -40,6 +40,7 @@ struct e820_entry {
 struct firmware_files {
     u8 tables[ACPI_MAX_SIZE];
     struct acpi_loader_entry loader[ACPI_LOADER_MAX];
+    unsigned n_loader;
     struct e820_entry e820[2];
     char boot_order[4096];
     const struct pc *pc;
@@ -134,18 +135,21 @@ static size_t build_acpi(struct firmware_files *files)
 
 static void rebuild_acpi(void *opaque)
 {
-    build_acpi(opaque);
+    struct firmware_files *files = opaque;
+    build_acpi(files);
+    acpi_loader_clear_sums(files->tables, files->loader, files->n_loader);
 }
 
 static void add_acpi(struct firmware_files *files, const struct pc *pc)
 {
     size_t size = build_acpi(files);
-    unsigned commands = acpi_loader_build(files->tables, files->loader);
+    files->n_loader = acpi_loader_build(files->tables, files->loader);
+    acpi_loader_clear_sums(files->tables, files->loader, files->n_loader);
     piix4_pm_watch(pc->piix4_pm, rebuild_acpi, files);
     add_file(pc->fw_cfg, ACPI_LOADER_RSDP, files->tables, ACPI_RSDP_SIZE);
     add_file(pc->fw_cfg, ACPI_LOADER_TABLES, files->tables + ACPI_FIRST, size - ACPI_FIRST);
     add_file(pc->fw_cfg, "etc/table-loader", files->loader,
-             commands * sizeof(files->loader[0]));
+             files->n_loader * sizeof(files->loader[0]));
 }
 
 /* Floppy 1, hard disk 2, CD 3, network 4. */

@@ -98,7 +98,8 @@ SYSTEMS = {
         "files": ["generic/vmlinuz", "generic/initrd", "ovmf/OVMF.fd"],
         "words": ["-m", "512M", "-kernel", "{0}", "-initrd", "{1}", "-bios", "{2}", "-append",
                   "console=ttyS0", "-vga", "none", "-nic", "none"],
-        "dialogue": [("efi: EFI v2", None), (r"^/ # ", "echo sum $((6 * 7))\n"), ("^sum 42\n", None)],
+        "dialogue": [("efi: EFI v2", None), ("ACPI: FACP", None), (r"^/ # ", "echo sum $((6 * 7)); poweroff\n"),
+                     ("^sum 42\n", None), (END, None)],
     },
     "installer": {
         "files": ["installer/linux", "installer/initrd.gz"],
