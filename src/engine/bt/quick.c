@@ -36,7 +36,7 @@ const void *quick_link(struct bt *bt, u64 number)
     struct link *link = &bt->links[number];
     const struct tu *from = &bt->tus[link->from];
     bool global;
-    struct tu *tu = find_ready(bt, link->rip, from->mode, &global);
+    struct tu *tu = find_ready(bt, link->rip, mode_of_guest(from->mode), &global);
     if (!tu || from->dead)
         return NULL;
     bt->stats.link_misses++;
