@@ -22,11 +22,17 @@ disk() {
     fstrim /mnt/$1 || return 1
     umount /mnt/$1
 }
-check raw disk vda raw
-check qcow2 disk vdb qcow2
-check snapshot sh -c 'dd if=/dev/zero of=/dev/vdc bs=64k count=16 conv=fsync 2>/dev/null'
-check readonly sh -c '! dd if=/dev/zero of=/dev/vdd bs=512 count=1 conv=fsync 2>/dev/null &&
-    [ "$(cat /sys/block/vdd/ro)" = 1 ] && dd if=/dev/vdd of=/dev/null bs=64k count=8 2>/dev/null'
+# named SERIAL: the disk of that name.
+named() {
+    grep -lx "$1" /sys/block/vd*/serial | cut -d / -f 4
+}
+snapshot=$(named snapshot)
+readonly=$(named readonly)
+check raw disk "$(named raw)" raw
+check qcow2 disk "$(named qcow2)" qcow2
+check snapshot dd if=/dev/zero of=/dev/$snapshot bs=64k count=16 conv=fsync
+check readonly sh -c "! dd if=/dev/zero of=/dev/$readonly bs=512 count=1 conv=fsync 2>/dev/null &&
+    [ \$(cat /sys/block/$readonly/ro) = 1 ] && dd if=/dev/$readonly of=/dev/null bs=64k count=8 2>/dev/null"
 
 cat >/lease <<'END'
 [ "$1" = bound ] || exit 0
@@ -59,6 +65,6 @@ check console sh -c 'echo "hello console" >/dev/hvc0'
 check balloon sh -c 'dmesg | grep -q "Free page reporting enabled"'
 packed=$(sed -n 's/.*doppel.packed=\([01]\).*/\1/p' /proc/cmdline)
 check rings sh -c "[ \$(cut -c 35 /sys/class/net/eth0/device/features) = $packed ] &&
-    [ \$(cut -c 35 /sys/block/vdb/device/features) = $packed ]"
+    [ \$(cut -c 35 /sys/block/$(named qcow2)/device/features) = $packed ]"
 check quiet sh -c '! dmesg | grep -E "BUG:|Oops|WARNING: CPU|rcu.*stall|soft lockup|Call Trace|I/O error"'
 echo "script done"
