@@ -25,7 +25,7 @@ struct liar {
     const u8 *data; /* the input, taken from the front */
     size_t size;
     int locks;
-    u8 page[2 * PAGE_SIZE]; /* what the software TLB finds */
+    u8 page[2 * PAGE_SIZE] __attribute__((aligned(64))); /* what the software TLB finds */
     u8 *code; /* executable: thunks that cannot fault are run without ops->native */
     size_t code_used;
 };
