@@ -1,6 +1,7 @@
 /*
  * Kernel images as hostile input: whatever the bytes, boot_load returns, and an image that it
- * takes leaves the processor at an address that the protocol allows.
+ * takes leaves the processor at an address that the protocol allows; what firmware gets of it
+ * lies in memory, part by part.
  *
  * Under libFuzzer the bytes come from it. Otherwise main() corrupts valid images of each kind:
  * fuzz_boot [SEED [RUNS]].
@@ -11,10 +12,27 @@
 
 #include "base/ensure.h"
 #include "boot/boot.h"
+#include "boot/linux_bios.h"
 #include "memory/pmap.h"
 #include "platform/board.h"
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
+
+static void try_firmware(const struct boot_image *kernel)
+{
+    const struct linux_bios_keys keys = {{1, 2, 3, 4}};
+    struct linux_bios *bios = malloc(sizeof(*bios));
+    struct error err = {{0}};
+    ensure(bios);
+    linux_bios_wanted(kernel);
+    if (linux_bios_prepare(bios, kernel, kernel, "console=ttyS0", 32 * MiB, &keys, &err)) {
+        for (unsigned i = 0; i < ARRAY_LEN(bios->parts); i++)
+            ensure((u64)bios->parts[i].addr + bios->parts[i].size <= 32 * MiB);
+    } else {
+        ensure(*err.text);
+    }
+    free(bios);
+}
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
@@ -41,6 +59,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
         ensure(cpu->rip <= UINT32_MAX && !(cpu->rflags & FLAG_IF));
     else
         ensure(*err.text && strlen(err.text) < sizeof(err.text));
+    try_firmware(&config.kernel);
     struct pmap *pmap = board.pmap;
     board_destroy(&board);
     pmap_destroy(pmap);
