@@ -98,7 +98,7 @@ static void info_block(struct hmp *hmp)
     const struct vm_config *config = vm_config(hmp->vm);
     for (unsigned i = 0; i < config->plugs.n_disks; i++) {
         const struct disk_config *disk = &config->plugs.disks[i];
-        char name[64];
+        char name[80];
         action_disk_name(config, i, name, sizeof(name));
         fprintf(hmp->out, "%s%s: ", i ? "\n" : "", name);
         struct vm_medium medium = vm_medium(hmp->vm, i);
@@ -107,6 +107,9 @@ static void info_block(struct hmp *hmp)
         else
             fprintf(hmp->out, "%s (%s%s)\n", disk->path, action_disk_format(disk),
                     disk->image.read_only ? ", read-only" : "");
+        action_disk_device(config, i, name, sizeof(name));
+        if (name[0])
+            fprintf(hmp->out, "    Attached to:      %s\n", name);
         if (medium.removable)
             fprintf(hmp->out, "    Removable device: %slocked, tray %s\n",
                     medium.locked ? "" : "not ", medium.open ? "open" : "closed");

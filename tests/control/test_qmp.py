@@ -308,6 +308,7 @@ class Commands(Qmp):
         words = ["file=@kernel,format=raw,readonly=on,file.locking=off," + end for end in (
             "if=virtio", "if=ide,index=1", "if=ide,media=cdrom", "if=virtio", "if=none,id=x", "if=floppy")]
         machine = self.machine(HALT, "-S", *[word for drive in words for word in ("-drive", drive)])
+        self.assertIn("    Attached to:      /machine/unattached/virtio0", machine.qmp.hmp("info block"))
         self.assertEqual([disk["device"] for disk in machine.qmp.command("query-block")],
                          ["virtio0", "ide0-hd1", "ide0-cd0", "virtio1", "x", "floppy0"])
 
@@ -373,7 +374,8 @@ class Commands(Qmp):
         self.assertEqual(qmp.hmp("eject floppy0"), "")
         self.assertEqual(qmp.hmp("change floppy0 %s raw read-only" % images[0]), "")
         self.assertEqual(drive("floppy0")["inserted"]["ro"], True)
-        self.assertIn("floppy0: %s (raw, read-only)\r\n    Removable device: not locked, tray closed" %
+        self.assertIn("floppy0: %s (raw, read-only)\r\n    Attached to:      /machine/unattached/floppy0\r\n"
+                      "    Removable device: not locked, tray closed" %
                       images[0], qmp.hmp("info block"))
         self.assertIn("second: [not inserted]", qmp.hmp("info block"))
 
@@ -397,8 +399,11 @@ class Commands(Qmp):
         code = b"".join(b"\xb0%c\xe6\x70\xb0%c\xe6\x71" % pair for pair in ((0x32, 0x20), (9, 0x99)))
         qmp = self.client(code + HALT, "-S")
         qmp.command("cont")
-        offset = qmp.event("RTC_CHANGE")["data"]["offset"]
-        self.assertGreater(offset, 365 * 86400)
+        # On a busy host the first register may be told before the second is written.
+        offsets = [qmp.event("RTC_CHANGE")["data"]["offset"]]
+        if offsets[-1] <= 365 * 86400:
+            offsets.append(qmp.event("RTC_CHANGE")["data"]["offset"])
+        self.assertGreater(offsets[-1], 365 * 86400)
 
     def test_lines(self):
         machine = self.machine(SPIN)
