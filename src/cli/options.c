@@ -144,7 +144,8 @@ static bool set_accel(struct run_options *o, const char *value, struct error *er
     }
     static const char always[] = "direct,always=on";
     static const char copies[] = "direct,always=on,copies=on";
-    if (!strcmp(value, always) || !strcmp(value, copies)) { /* for tests: whether it pays or not */
+    if (!strcmp(value, always) ||
+        !strcmp(value, copies)) { /* for tests: whether it pays or not */
         o->vm.engine_options |= ENGINE_ALWAYS | (strcmp(value, always) ? ENGINE_COPIES : 0);
         return add_engines(o, "-accel", "direct", err);
     }
