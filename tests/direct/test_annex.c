@@ -329,6 +329,29 @@ static void test_nothing_sensitive(void **state)
     assert_int_equal(findings(f), 0);
 }
 
+/* RDTSCP, of which the vdso's page is refused, goes on in the copy, with the guest's number of
+ * its processor. */
+static void test_rdtscp(void **state)
+{
+    struct fixture *f = *state;
+    static const u8 code[] = {0x0f, 0x01, 0xf9, 0x0f, 0x0b}; /* rdtscp; ud2 */
+    start(f, CODE + 0x800);
+    set_up_model(f);
+    if (!x86_has(f->cpu->model, FEAT_RDTSCP))
+        skip();
+    memcpy(f->ram + 0x800, code, sizeof(code));
+    for (u32 aux = 5; aux < 7; aux++) {
+        f->cpu->rip = CODE + 0x800;
+        f->cpu->tsc_aux = aux;
+        f->cpu->gpr[RCX] = ~0ull;
+        run_copies(f);
+        assert_int_equal(f->cpu->rip, CODE + 0x803);
+        assert_int_equal(f->cpu->gpr[RCX], aux);
+        assert_int_equal(f->cpu->gpr[RDX] >> 32, 0);
+    }
+    assert_int_equal(findings(f) & ~BIT(FOUND_RDTSC), 0);
+}
+
 /* Code in the middle of other instructions. */
 static void test_overlapping(void **state)
 {
@@ -455,11 +478,11 @@ int main(void)
         !annex_works(&model))
         return 77;
     const struct CMUnitTest tests[] = {
-        CELL_TEST(test_same),         CELL_TEST(test_stopped_anywhere),
-        CELL_TEST(test_faults),       CELL_TEST(test_nothing_sensitive),
-        CELL_TEST(test_overlapping),  CELL_TEST(test_anew),
-        CELL_TEST(test_written),      CELL_TEST(test_jumped_into),
-        CELL_TEST(test_forged_place),
+        CELL_TEST(test_same),        CELL_TEST(test_stopped_anywhere),
+        CELL_TEST(test_faults),      CELL_TEST(test_nothing_sensitive),
+        CELL_TEST(test_rdtscp),      CELL_TEST(test_overlapping),
+        CELL_TEST(test_anew),        CELL_TEST(test_written),
+        CELL_TEST(test_jumped_into), CELL_TEST(test_forged_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
