@@ -29,13 +29,15 @@ KERNELS = ["interpreter", "quicksort", "hash_chains", "lz", "md5_rounds", "matri
            "matrix_vector", "sqlite"]
 # Runs on one processor and on two: what the second one brings.
 PARALLEL = "parallel_two"
+# Two processors that wait for each other: against TCG's.
+WAITING = ["pipe_apart", "map_contended"]
 TIMEOUT = 900
 
 
 def build_workloads(directory):
     """Compiles the workloads; returns (path, names). SQLite joins when its static library is there."""
     path = os.path.join(directory, "workloads")
-    base = ["gcc", "-O2", "-static", "-o", path, os.path.join(HERE, "guest/workloads.c")]
+    base = ["gcc", "-O2", "-static", "-pthread", "-o", path, os.path.join(HERE, "guest/workloads.c")]
     sqlite = base + ["-DWITH_SQLITE", "-lsqlite3", "-lm"]
     for command in (sqlite, base + ["-lm"]):
         if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0:
@@ -179,6 +181,17 @@ def measure_parallel(guests, kernel, initrd, runs):
         print(f"{guest.name}: {PARALLEL} with 2 processors: {cell(gains)} x the throughput of 1")
 
 
+def measure_waiting(guests, kernel, initrd, runs, names):
+    """Seconds with two processors, and ratios to TCG's, which comes last."""
+    rounds = [{guest.name: guest.run(kernel, initrd, names, 2) for guest in guests}
+              for _ in range(runs)]
+    for name in names:
+        for guest in guests:
+            seconds = [r[guest.name][name][0] for r in rounds if name in r[guest.name]]
+            print(f"{guest.name}: {name} with 2 processors: {cell(seconds)} s, "
+                  f"{cell(ratios(rounds, guest.name, 'tcg', name))} x TCG's time")
+
+
 def measure(contenders, native, kernel, initrd, names, arguments):
     """The rounds, each {contender: {workload: (seconds, checksum)}}; Ctrl-C ends with those done."""
     rounds = []
@@ -226,7 +239,8 @@ def main():
         if arguments.only:
             names = [name for name in arguments.only.split(",") if name in names]
         parallel = PARALLEL in names
-        names = [name for name in names if name != PARALLEL]
+        waiting = [name for name in names if name in WAITING]
+        names = [name for name in names if name != PARALLEL and name not in WAITING]
         initrd = make_initrd(arguments.guests, directory, workloads)
         busybox = os.path.join(directory, "busybox")
         subprocess.run(["cpio", "--quiet", "-i", "--to-stdout", "bin/busybox"], check=True,
@@ -245,9 +259,11 @@ def main():
         print_table(rounds, list(rounds[0]), names)
         print_geometric_means(rounds, list(rounds[0]))
         print_ways(rounds, [name for name in names if name in SIM_WORKLOADS])
+        quick = [guest for guest in contenders if guest.name != "sim" or arguments.only]
         if parallel and len(rounds) == arguments.runs:
-            quick = [guest for guest in contenders if guest.name != "sim" or arguments.only]
             measure_parallel(quick, kernel, initrd, arguments.runs)
+        if waiting and len(rounds) == arguments.runs:
+            measure_waiting(quick, kernel, initrd, arguments.runs, waiting)
         return 0 if check_sums(rounds, names) else 1
 
 

@@ -10,6 +10,8 @@
  * the compiler honest and shows that both sides computed the same.
  */
 #define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -348,6 +350,69 @@ static uint64_t pipe_ping_pong(void)
     return 0;
 }
 
+static void stay_on(unsigned processor)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(processor, &set);
+    sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* The same between two processors: each round wakes both. */
+static uint64_t pipe_apart(void)
+{
+    cpu_set_t before;
+    int to[2], from[2];
+    char byte = 0;
+    if (sched_getaffinity(0, sizeof(before), &before) || pipe(to) || pipe(from))
+        abort();
+    pid_t child = fork();
+    if (!child) {
+        stay_on(1);
+        close(to[1]);
+        while (read(to[0], &byte, 1) == 1 && write(from[1], &byte, 1) == 1)
+            ;
+        _exit(0);
+    }
+    stay_on(0);
+    for (unsigned i = 0; i < 20000; i++) {
+        if (write(to[1], &byte, 1) != 1 || read(from[0], &byte, 1) != 1)
+            abort();
+    }
+    close(to[0]), close(to[1]), close(from[0]), close(from[1]);
+    waitpid(child, NULL, 0);
+    sched_setaffinity(0, sizeof(before), &before);
+    return 0;
+}
+
+static void *map_and_unmap(void *processor)
+{
+    enum { BYTES = 65536 };
+    stay_on((unsigned)(uintptr_t)processor);
+    for (unsigned i = 0; i < 3000; i++) {
+        uint8_t *p =
+            mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        for (unsigned k = 0; k < BYTES; k += 4096)
+            p[k] = 1;
+        mprotect(p, BYTES / 2, PROT_READ);
+        munmap(p, BYTES);
+    }
+    return NULL;
+}
+
+/* Two threads in one address space: they wait for its lock, and each unmapping for both. */
+static uint64_t map_contended(void)
+{
+    pthread_t thread[2];
+    for (uintptr_t i = 0; i < 2; i++) {
+        if (pthread_create(&thread[i], NULL, map_and_unmap, (void *)i))
+            abort();
+    }
+    for (unsigned i = 0; i < 2; i++)
+        pthread_join(thread[i], NULL);
+    return 0;
+}
+
 static uint64_t touch_memory(void)
 {
     enum { BYTES = 256 << 20 };
@@ -452,6 +517,8 @@ static const struct workload {
     {"map_unmap", map_unmap, 1, 0},
     {"fork_exec_wait", fork_exec_wait, 1, 0},
     {"parallel_two", parallel_two, 5, 0},
+    {"pipe_apart", pipe_apart, 1, 0},
+    {"map_contended", map_contended, 1, 0},
 };
 
 static int wanted(char **names, const char *name)

@@ -52,7 +52,7 @@ done >/dev/null 2>&1
 def build_programs(directory, cc):
     """The bench's workloads, with what static libraries there are."""
     path = os.path.join(directory, "workloads")
-    base = [cc, "-O2", "-static", "-o", path, os.path.join(ROOT, "bench/guest/workloads.c")]
+    base = [cc, "-O2", "-static", "-pthread", "-o", path, os.path.join(ROOT, "bench/guest/workloads.c")]
     for words in (["-DWITH_SQLITE", "-lsqlite3", "-lm"], ["-lm"]):
         if subprocess.run(base + words, stderr=subprocess.DEVNULL, check=False).returncode == 0:
             return path
