@@ -4,6 +4,7 @@
  */
 #include "x86/model.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "x86/regs.h"
@@ -231,12 +232,11 @@ struct words {
  * anyway. */
 static void leave_out(struct x86_model *m, const char *name, size_t len)
 {
-    size_t used = strlen(m->left_out), room = sizeof(m->left_out) - used;
-    if (len + 3 > room)
+    size_t used = strlen(m->left_out);
+    if (used + len + 2 > sizeof(m->left_out))
         return;
-    memcpy(m->left_out + used, " ", used != 0);
-    memcpy(m->left_out + used + (used != 0), name, len);
-    m->left_out[used + (used != 0) + len] = 0;
+    snprintf(m->left_out + used, sizeof(m->left_out) - used, "%s%.*s", used ? " " : "",
+             (int)len, name);
 }
 
 /*
