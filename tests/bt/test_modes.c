@@ -214,16 +214,17 @@ struct piece {
                "%ax; call *%ax; push %ax; mov %sp, %bp; call *(%bp); pop %ax; mov %ax, (%bx);" \
                "call *(%bx); jmp 4f; 2: add $7, %dx; ret; 3: sub $9, %dx; ret $0;"             \
                "4: push %ax; call 5f; calll 7f; hlt; 5: ret $2; 7: retl")                      \
-    X(loops16, "xor %ax, %ax; mov $1000, %cx; 1: add %cx, %ax; loop 1b; mov $77, %cx;"         \
-               "2: lea 1(%eax), %ax; cmp $50, %cx; loopne 2b; xor %cx, %cx; jcxz 3f; ud2;"     \
-               "3: mov $9, %ecx; 4: addr32 loop 4b; mov $5, %cx; 5: cmp %ax, %ax; loope 5b;"   \
-               "jecxz 6f; nop; 6: hlt")                                                        \
+    X(loops16,                                                                                 \
+      "xor %ax, %ax; mov $1000, %cx; 1: add %cx, %ax; loop 1b; mov $77, %cx;"                  \
+      "2: lea 1(%eax), %ax; cmp $50, %cx; loopne 2b; xor %cx, %cx; jcxz 3f; ud2;"              \
+      "3: mov $9, %ecx; 4: .byte 0x67; loop 4b; mov $5, %cx; 5: cmp %ax, %ax; loope 5b;"       \
+      "jecxz 6f; nop; 6: hlt")                                                                 \
     X(strings16,                                                                               \
       "mov %bx, %di; movsb; movsw; movsl; stosb; stosw; stosl; lodsb; lodsw; lodsl;"           \
       "scasb; setc %dl; scasl; setz %dh; cmpsb; cmpsw; cmpsl; pushf; pop %bp;"                 \
       "mov $5, %cx; rep movsb; mov $9, %cx; rep stosl; mov $3, %cx; rep movsw;"                \
-      "mov $7, %cx; repne scasb; mov $9, %cx; repe cmpsw; fs lodsb; addr32 lodsb;"             \
-      "addr32 rep stosb; hlt")                                                                 \
+      "mov $7, %cx; repne scasb; mov $9, %cx; repe cmpsw; fs lodsb; .byte 0x67; lodsb;"        \
+      ".byte 0x67; rep stosb; hlt")                                                            \
     X(string_wrap,                                                                             \
       "mov $0xfff0, %di; mov $0x20, %cx; rep stosb; mov $0xfff1, %si; mov $0x40, "             \
       "%di; mov $0x20, %cx; rep movsw; hlt")                                                   \
@@ -240,7 +241,7 @@ struct piece {
              "movups %xmm1, 32(%bx); fninit; fld1; fstpl 8(%si); hlt")                         \
     X(vex16, "vpaddd 32(%bx), %ymm1, %ymm4; andn (%bx), %ecx, %eax; hlt")                      \
     X(code_end, "jmp .+0x7e00; hlt")                                                           \
-    X(code_end_long, "jmp .+0xa100; hlt")                                                      \
+    X(code_end_long, ".byte 0xe9; .word 0xa0fd; hlt")                                          \
     X(self_modify16, "call 1f; 1: pop %bp; movb $0x42, %cs:3f-1b(%bp); mov $2, %cx;"           \
                      "2: inc %cx; 3: nop; cmp $5, %cx; jb 2b; movb $0x4a, %cs:3b-1b(%bp);"     \
                      "cmp $9, %cx; jb 2b; hlt")
