@@ -152,7 +152,7 @@ void action_nmi(struct control *control)
 {
     struct board *board = vm_board(control_vm(control));
     for (unsigned i = 0; i < board->n_vcpus; i++)
-        vcpu_signal(board->vcpus[i], ATTN_NMI);
+        vcpu_nmi(board->vcpus[i]);
 }
 
 bool action_set_link(struct control *control, const char *name, bool up)

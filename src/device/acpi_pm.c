@@ -31,6 +31,7 @@ struct acpi_pm {
 
     u16 sts, en, cnt;
     u16 gpe_sts, gpe_en;
+    bool asleep;
     u64 carry; /* how often bit 31 of the timer has changed, as far as TMR_STS knows */
 };
 
@@ -55,7 +56,12 @@ static void acpi_pm_carry(struct acpi_pm *pm)
 
 static void acpi_pm_update(struct acpi_pm *pm)
 {
-    irq_set(&pm->sci, (pm->sts & pm->en) || (pm->gpe_sts & pm->gpe_en));
+    bool up = (pm->sts & pm->en) || (pm->gpe_sts & pm->gpe_en);
+    irq_set(&pm->sci, up);
+    if (up && pm->asleep) {
+        pm->asleep = false;
+        board_ask(pm->board, BOARD_WAKE, 0);
+    }
 }
 
 static void acpi_pm_fire(void *opaque)
@@ -71,6 +77,30 @@ void acpi_pm_power_button(struct acpi_pm *pm)
     acpi_pm_update(pm);
 }
 
+static void acpi_pm_rtc(void *opaque, unsigned n, bool level)
+{
+    struct acpi_pm *pm = opaque;
+    if (level)
+        pm->sts |= RTC_STS;
+    acpi_pm_update(pm);
+}
+
+struct irq_line acpi_pm_rtc_line(struct acpi_pm *pm)
+{
+    return (struct irq_line){acpi_pm_rtc, pm, 0};
+}
+
+void acpi_pm_slept(struct acpi_pm *pm)
+{
+    pm->asleep = true;
+    acpi_pm_update(pm);
+}
+
+void acpi_pm_woken(struct acpi_pm *pm)
+{
+    pm->sts |= WAK_STS;
+}
+
 void acpi_pm_gpe(struct acpi_pm *pm, unsigned n)
 {
     ensure(n < 16);
@@ -83,11 +113,14 @@ static void acpi_pm_write_cnt(struct acpi_pm *pm, u16 value)
     pm->cnt = value & (BM_RLD | 7u << 10);
     if (!(value & SLP_EN))
         return;
-    if (SLP_TYP(value) == ACPI_SLP_TYP_S5)
+    if (SLP_TYP(value) == ACPI_SLP_TYP_S5) {
         board_ask(pm->board, BOARD_POWER_OFF, 0);
-    else
+    } else if (SLP_TYP(value) == ACPI_SLP_TYP_S3) {
+        board_ask(pm->board, BOARD_SLEEP, 0);
+    } else {
         log_to(pm->board->log, LOG_GUEST_ERRORS, "acpi: sleep type %u does not exist",
                (unsigned)SLP_TYP(value));
+    }
 }
 
 static u16 acpi_pm_read_word(const struct acpi_pm *pm, unsigned word)
@@ -163,6 +196,7 @@ static void acpi_pm_reset(void *device)
 {
     struct acpi_pm *pm = device;
     pm->sts = pm->en = pm->cnt = pm->gpe_sts = pm->gpe_en = 0;
+    pm->asleep = false;
     pm->carry = acpi_pm_ticks(pm) >> 31;
     acpi_pm_carry(pm);
     acpi_pm_update(pm);
@@ -211,11 +245,12 @@ u16 acpi_pm_base(const struct acpi_pm *pm)
 static const struct field acpi_pm_fields[] = {
     FIELD(struct acpi_pm, sts),     FIELD(struct acpi_pm, en),     FIELD(struct acpi_pm, cnt),
     FIELD(struct acpi_pm, gpe_sts), FIELD(struct acpi_pm, gpe_en), FIELD(struct acpi_pm, carry),
+    FIELD(struct acpi_pm, asleep),
 };
 
 static const struct device_class acpi_pm_class = {
     .name = "acpi-pm",
-    .version = 1,
+    .version = 2,
     .fields = acpi_pm_fields,
     .n_fields = ARRAY_LEN(acpi_pm_fields),
     .reset = acpi_pm_reset,

@@ -209,7 +209,7 @@ bool lapic_accept(struct lapic *lapic, enum apic_mode mode, u8 vector, bool leve
     case APIC_LOWEST:
         return lapic_accept_fixed(lapic, vector, level);
     case APIC_NMI:
-        vcpu_signal(lapic->vcpu, ATTN_NMI);
+        vcpu_nmi(lapic->vcpu);
         return true;
     case APIC_INIT:
         /* Only a start-up IPI that comes later counts, also when INIT is not yet served. */
@@ -259,7 +259,7 @@ static void lapic_set_lint(void *opaque, unsigned n, bool level)
         return;
     lapic->lint[n] = level;
     if (n == LAPIC_LINT1 && level && !lapic_enabled(lapic)) {
-        vcpu_signal(lapic->vcpu, ATTN_NMI);
+        vcpu_nmi(lapic->vcpu);
         return;
     }
     u32 lvt = lapic->lvt[LVT_LINT0 + n];
@@ -611,6 +611,7 @@ static void lapic_reset_registers(struct lapic *lapic)
     lapic->extint_latch = false;
     lapic->initial_count = lapic->divide = 0;
     lapic->timer_start = lapic->tsc_deadline = lapic->tsc_offset = 0;
+    lapic->timer_runs = false;
     lapic->pv_eoi = 0;
     lapic->pv_eoi_offered = false;
     lapic_timer_arm(lapic);
@@ -750,22 +751,34 @@ static void lapic_destroy(void *device)
 }
 
 static const struct field lapic_fields[] = {
-    FIELD(struct lapic, apic_base),    FIELD(struct lapic, xapic_id),
-    FIELD(struct lapic, tpr),          FIELD(struct lapic, ldr),
-    FIELD(struct lapic, dfr),          FIELD(struct lapic, svr),
-    FIELD_ARRAY(struct lapic, irr),    FIELD_ARRAY(struct lapic, isr),
-    FIELD_ARRAY(struct lapic, tmr),    FIELD(struct lapic, esr),
-    FIELD(struct lapic, esr_pending),  FIELD_ARRAY(struct lapic, lvt),
-    FIELD(struct lapic, icr),          FIELD_ARRAY(struct lapic, lint),
-    FIELD(struct lapic, extint_latch), FIELD(struct lapic, initial_count),
-    FIELD(struct lapic, divide),       FIELD(struct lapic, timer_start),
-    FIELD(struct lapic, tsc_deadline), FIELD(struct lapic, tsc_offset),
-    FIELD(struct lapic, pv_eoi),       FIELD(struct lapic, pv_eoi_offered),
+    FIELD(struct lapic, apic_base),
+    FIELD(struct lapic, xapic_id),
+    FIELD(struct lapic, tpr),
+    FIELD(struct lapic, ldr),
+    FIELD(struct lapic, dfr),
+    FIELD(struct lapic, svr),
+    FIELD_ARRAY(struct lapic, irr),
+    FIELD_ARRAY(struct lapic, isr),
+    FIELD_ARRAY(struct lapic, tmr),
+    FIELD(struct lapic, esr),
+    FIELD(struct lapic, esr_pending),
+    FIELD_ARRAY(struct lapic, lvt),
+    FIELD(struct lapic, icr),
+    FIELD_ARRAY(struct lapic, lint),
+    FIELD(struct lapic, extint_latch),
+    FIELD(struct lapic, initial_count),
+    FIELD(struct lapic, divide),
+    FIELD(struct lapic, timer_start),
+    FIELD(struct lapic, timer_runs),
+    FIELD(struct lapic, tsc_deadline),
+    FIELD(struct lapic, tsc_offset),
+    FIELD(struct lapic, pv_eoi),
+    FIELD(struct lapic, pv_eoi_offered),
 };
 
 static const struct device_class lapic_class = {
     .name = "lapic",
-    .version = 2,
+    .version = 3,
     .fields = lapic_fields,
     .n_fields = ARRAY_LEN(lapic_fields),
     .reset = lapic_reset,

@@ -37,6 +37,7 @@ struct lapic {
     u32 initial_count;   /* of the timer */
     u32 divide;          /* the divide configuration register */
     u64 timer_start;     /* virtual ns at which initial_count was loaded */
+    bool timer_runs;     /* since then, until a one-shot count has reached zero */
     u64 tsc_deadline;    /* MSR_TSC_DEADLINE, in guest TSC; 0 disarmed */
     u64 tsc_offset;      /* guest TSC - host TSC when the deadline was written */
     u64 pv_eoi;          /* MSR_KVM_PV_EOI_EN */

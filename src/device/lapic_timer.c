@@ -44,7 +44,8 @@ static u64 lapic_tsc_to_ns(const struct lapic *lapic, u64 deadline)
 
 static bool lapic_timer_deadline_at(const struct lapic *lapic, u64 *deadline)
 {
-    u64 now = clock_now(&lapic->board->clock), period = lapic_timer_period(lapic);
+    u64 now = clock_now(&lapic->board->clock);
+    u64 period = lapic->timer_runs ? lapic_timer_period(lapic) : 0;
     switch (lapic_timer_mode(lapic)) {
     case TIMER_ONE_SHOT:
         *deadline = lapic->timer_start + period;
@@ -107,10 +108,25 @@ void lapic_timer_sync(struct lapic *lapic)
     lapic_timer_fire(lapic);
 }
 
+/* Makes the start that of the present count, for another mode to go on from there: a count
+ * that has reached zero stays there, a periodic one is not loaded anew (10.5.4). */
+static void lapic_timer_settle(struct lapic *lapic)
+{
+    u64 period = lapic_timer_period(lapic);
+    u64 elapsed = clock_now(&lapic->board->clock) - lapic->timer_start;
+    if (!period || elapsed < period)
+        return;
+    if (lapic_timer_mode(lapic) == TIMER_PERIODIC)
+        lapic->timer_start += elapsed - elapsed % period;
+    else
+        lapic->timer_runs = false;
+}
+
 void lapic_timer_set_lvt(struct lapic *lapic, u32 value)
 {
     lapic_timer_sync(lapic);
     enum lapic_timer_mode old = lapic_timer_mode(lapic);
+    lapic_timer_settle(lapic);
     lapic->lvt[LVT_TIMER] = value;
     enum lapic_timer_mode now = lapic_timer_mode(lapic);
     /* Into and out of TSC-deadline mode disarms (10.5.4.1). */
@@ -128,13 +144,14 @@ void lapic_timer_set_count(struct lapic *lapic, u32 value)
     lapic_timer_sync(lapic);
     lapic->initial_count = value;
     lapic->timer_start = clock_now(&lapic->board->clock);
+    lapic->timer_runs = true;
     lapic_timer_arm(lapic);
 }
 
 u32 lapic_timer_count(const struct lapic *lapic)
 {
     u64 period = lapic_timer_period(lapic);
-    if (!period || lapic_timer_mode(lapic) == TIMER_TSC_DEADLINE)
+    if (!period || !lapic->timer_runs || lapic_timer_mode(lapic) == TIMER_TSC_DEADLINE)
         return 0;
     u64 elapsed = clock_now(&lapic->board->clock) - lapic->timer_start;
     if (lapic_timer_mode(lapic) == TIMER_PERIODIC)

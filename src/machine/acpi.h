@@ -23,9 +23,10 @@ struct acpi_config {
     bool has_vga;
 };
 
-#define ACPI_MAX_SIZE  0x4000
-#define ACPI_RSDP_SIZE 36
-#define ACPI_FIRST     64 /* where the other tables begin: the FACS wants it */
+#define ACPI_MAX_SIZE    0x4000
+#define ACPI_RSDP_SIZE   36
+#define ACPI_FACS_VECTOR 12 /* where the FACS has the firmware waking vector (5.2.10) */
+#define ACPI_FIRST       64 /* where the other tables begin: the FACS wants it */
 
 /*
  * Builds all tables for address `base` (16-byte aligned, below 4 GiB) into `buf` of

@@ -51,19 +51,29 @@ static void create_interrupts(struct pc *pc, struct board *board, unsigned phys_
     gsi_init(&pc->gsi, pc->pic, ioapic_create(board, pc->apic_bus));
 }
 
+/* The wire forks. */
+static void set_rtc_irq(void *opaque, unsigned n, bool level)
+{
+    const struct pc *pc = opaque;
+    for (unsigned i = 0; i < ARRAY_LEN(pc->rtc_irq); i++)
+        irq_set(&pc->rtc_irq[i], level);
+}
+
 void pc_create(struct pc *pc, struct board *board, const struct vm_config *config,
                struct chardev *const *chars, unsigned phys_bits)
 {
     struct gsi *gsi = &pc->gsi;
     create_interrupts(pc, board, phys_bits);
     pit_create(board, gsi_line(gsi, IRQ_PIT));
-    pc->rtc = rtc_create(board, gsi_line(gsi, IRQ_RTC), (struct irq_line){0});
+    pc->acpi_pm = acpi_pm_create(board, gsi_line(gsi, ACPI_SCI_IRQ));
+    pc->rtc_irq[0] = gsi_line(gsi, IRQ_RTC);
+    pc->rtc_irq[1] = acpi_pm_rtc_line(pc->acpi_pm);
+    pc->rtc = rtc_create(board, (struct irq_line){set_rtc_irq, pc, 0}, (struct irq_line){0});
     rtc_set_memory(pc->rtc, pmap_below_4g(board->pmap), pmap_above_4g(board->pmap));
     struct i8042 *i8042 =
         i8042_create(board, gsi_line(gsi, IRQ_KEYBOARD), gsi_line(gsi, IRQ_AUX));
     ps2_keyboard_create(board, i8042, &pc->input);
     ps2_mouse_create(board, i8042, &pc->input);
-    pc->acpi_pm = acpi_pm_create(board, gsi_line(gsi, ACPI_SCI_IRQ));
     fpu_error_create(board, gsi_line(gsi, IRQ_FPU));
     pc->pci = pci_host_create(board, gsi, pc->apic_bus);
     pc->piix4_pm = piix4_pm_create(board, pc->pci, pc->acpi_pm);
@@ -167,6 +177,14 @@ static void write_smbios(struct board *board, const struct vm_config *config)
     size_t size = pc_build_smbios(board, config, base, tables, anchor);
     ram_write(board, gpa(PC_SMBIOS_TABLES), anchor, sizeof(anchor));
     ram_write(board, gpa(base), tables, size);
+}
+
+u32 pc_waking_vector(struct board *board)
+{
+    u32 vector = 0;
+    ram_read(board, gpa(PC_ACPI_TABLES + ACPI_FIRST + ACPI_FACS_VECTOR), &vector,
+             sizeof(vector));
+    return vector;
 }
 
 u64 pc_write_tables(const struct pc *pc, struct board *board, const struct vm_config *config)

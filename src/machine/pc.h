@@ -22,6 +22,7 @@ struct pc {
     struct fw_cfg *fw_cfg;
     struct isa_dma *dma;
     struct acpi_pm *acpi_pm;
+    struct irq_line rtc_irq[2]; /* the RTC's wire goes to a GSI and to acpi_pm */
     struct piix4_pm *piix4_pm;
     struct pvclock *pvclock;
     struct pv pv[VM_MAX_CPUS];
@@ -61,6 +62,9 @@ void pc_reset(struct pc *pc, bool firmware);
 /* Builds the SMBIOS structures for address `base`; returns their size, 0: too many texts. */
 size_t pc_build_smbios(const struct board *board, const struct vm_config *config, u32 base,
                        u8 *tables, u8 *anchor);
+
+/* Where the FACS that pc_write_tables wrote says that S3 ends. */
+u32 pc_waking_vector(struct board *board);
 
 /* Writes what firmware would have left in guest memory: ACPI tables, MP tables, BIOS data.
  * Returns the RSDP's address. */

@@ -74,8 +74,9 @@ static s64 send_ipi(struct pv *pv, const u64 bits[2], u64 first, u64 icr, unsign
     board_lock(pv->vcpu->board);
     for (unsigned word = 0; word < 2; word++) {
         for (u64 left = bits[word]; left; left &= left - 1) {
-            message.dest = (u32)first + word * width + (unsigned)__builtin_ctzll(left);
-            taken += message.dest < pv->vcpu->board->n_vcpus &&
+            u64 id = first + word * width + (unsigned)__builtin_ctzll(left);
+            message.dest = (u32)id;
+            taken += id >= first && id < pv->vcpu->board->n_vcpus &&
                      apic_bus_send(pv->apic_bus, &message);
         }
     }

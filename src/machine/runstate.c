@@ -75,7 +75,7 @@ static void go(struct vm *vm)
     board_lock(&vm->board);
     bool asked = vm->request != BOARD_RUN;
     board_unlock(&vm->board);
-    if (!asked)
+    if (!asked && !vm->asleep)
         run_resume(vm);
 }
 
@@ -283,6 +283,15 @@ static enum vm_end serve(struct vm *vm, enum board_request request, struct vm_re
         return reset(vm, VM_TRIPLE_FAULT, result);
     case BOARD_RESET:
         return reset(vm, VM_RESET, result);
+    case BOARD_SLEEP:
+        vm->asleep = true;
+        board_lock(&vm->board);
+        acpi_pm_slept(vm->pc.acpi_pm);
+        board_unlock(&vm->board);
+        break;
+    case BOARD_WAKE:
+        vm_wake(vm);
+        break;
     case BOARD_RUN:
         break;
     }
@@ -317,7 +326,7 @@ struct vm_result vm_run(struct vm *vm)
             continue;
         }
         result.end = serve(vm, request, &result);
-        if (result.end == VM_RUNNING && vm->state == VM_STATE_RUNNING)
+        if (result.end == VM_RUNNING && vm->state == VM_STATE_RUNNING && !vm->asleep)
             run_resume(vm);
     }
     if (result.end == VM_RUNNING) {

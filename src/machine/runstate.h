@@ -6,6 +6,8 @@
 /* vm.c's: power-on state of everything, and the kernel, if any, loaded; the vCPUs are parked.
  */
 bool vm_reset(struct vm *vm, struct error *err);
+/* Ends S3; the vCPUs are parked, and stay so. */
+void vm_wake(struct vm *vm);
 
 /* Tells the watchers what has happened to disks and trays; from the main thread. */
 void runstate_tell_disks(struct vm *vm);

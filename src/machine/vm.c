@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/ensure.h"
+#include "device/acpi_pm.h"
 #include "engine/access.h"
 #include "host/file.h"
 #include "host/run_delay.h"
@@ -59,10 +60,11 @@ static void set_memory_types(struct x86_cpu *c)
     c->mtrr_var[1] = hole_mask | BIT(11);
 }
 
-/* Power-on state of everything, and the kernel, if any, loaded; the vCPUs are parked. */
-bool vm_reset(struct vm *vm, struct error *err)
+/* Power-on state of everything but RAM; the vCPUs are parked. */
+static void reset_board(struct vm *vm)
 {
     bool firmware = vm->config.firmware;
+    vm->asleep = false;
     board_lock(&vm->board);
     devices_reset(&vm->board);
     pc_reset(&vm->pc, firmware);
@@ -71,6 +73,7 @@ bool vm_reset(struct vm *vm, struct error *err)
     for (unsigned i = 0; i < vm->board.n_vcpus; i++) {
         struct vcpu *vcpu = vm->board.vcpus[i];
         vcpu_clear(vcpu, ATTN_NMI | ATTN_INIT | ATTN_SIPI);
+        atomic_store(&vcpu->nmis, 0);
         x86_reset(&vcpu->cpu);
         atomic_store(&vcpu->unhalted, false);
         if (!firmware)
@@ -78,11 +81,35 @@ bool vm_reset(struct vm *vm, struct error *err)
         vcpu->cpu.activity = i ? CPU_WAIT_SIPI : CPU_RUNNING;
         tlb_drop(&vcpu->cpu);
     }
-    if (firmware)
+}
+
+/* And the kernel, if any, loaded. */
+bool vm_reset(struct vm *vm, struct error *err)
+{
+    reset_board(vm);
+    if (vm->config.firmware)
         return true;
     u64 rsdp = pc_write_tables(&vm->pc, &vm->board, &vm->config);
     vm->kernel.text_screen = vm->config.vga;
     return kernel_load(&vm->kernel, &vm->board, rsdp, &vm->board.vcpus[0]->cpu, err);
+}
+
+/* Out of S3: memory is as it was, the first processor starts in real mode where the FACS says
+ * (ACPI 6.4, 16.3.2). With firmware it starts there, as after a reset. */
+void vm_wake(struct vm *vm)
+{
+    struct x86_cpu *c = &vm->board.vcpus[0]->cpu;
+    reset_board(vm);
+    board_lock(&vm->board);
+    acpi_pm_woken(vm->pc.acpi_pm);
+    board_unlock(&vm->board);
+    if (vm->config.firmware)
+        return;
+    u32 vector = pc_waking_vector(&vm->board);
+    c->seg[SEG_CS].sel = (u16)(vector >> 4);
+    c->seg[SEG_CS].base = vector & 0xffff0;
+    c->rip = c->insn_rip = vector & 15;
+    x86_derive(c);
 }
 
 /* -- Life ------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ struct vm {
     struct pc pc;
     struct plugs plugs;
     unsigned starts; /* vm_reset's */
+    bool asleep;     /* in S3: vCPUs stand still, devices go on; main thread */
 
     enum board_request request; /* under the board lock */
     int exit_status;            /* under the board lock */

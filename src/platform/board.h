@@ -25,6 +25,8 @@ enum board_request {
     BOARD_RESET,     /* reset line: keyboard controller, port 92h, CF9h, reset register, triple
                         fault */
     BOARD_POWER_OFF, /* ACPI S5 */
+    BOARD_SLEEP,     /* ACPI S3 */
+    BOARD_WAKE,      /* an event that ends S3 */
     BOARD_EXIT,      /* debug exit: `exit_status` */
     BOARD_SHUTDOWN,  /* triple fault */
 };

@@ -71,6 +71,28 @@ void vcpu_signal(struct vcpu *vcpu, u32 attention)
     pthread_mutex_unlock(&vcpu->wait_lock);
 }
 
+void vcpu_nmi(struct vcpu *vcpu)
+{
+    atomic_fetch_add(&vcpu->nmis, 1);
+    vcpu_signal(vcpu, ATTN_NMI);
+}
+
+void vcpu_nmi_hold(struct vcpu *vcpu)
+{
+    if (atomic_load(&vcpu->nmis) > 1)
+        atomic_store(&vcpu->nmis, 1);
+}
+
+bool vcpu_nmi_take(struct vcpu *vcpu)
+{
+    vcpu_clear(vcpu, ATTN_NMI);
+    /* Whoever adds one from here on raises the bit after that. */
+    u32 nmis = atomic_exchange(&vcpu->nmis, 0);
+    if (nmis > 1)
+        vcpu_nmi(vcpu);
+    return nmis;
+}
+
 void vcpu_set_kick(struct vcpu *vcpu, void (*kick)(struct vcpu *vcpu))
 {
     pthread_mutex_lock(&vcpu->wait_lock);

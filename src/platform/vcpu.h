@@ -61,6 +61,7 @@ struct vcpu {
      * keeps it right. */
     _Atomic u64 apic_page;
     _Atomic u8 sipi_vector;
+    _Atomic u32 nmis; /* sent and not yet taken, beside ATTN_NMI */
 
     const struct pv_ops *pv_ops; /* NULL: none */
     void *pv;
@@ -117,6 +118,13 @@ void vcpu_clear_room(struct vcpu *vcpu);
 /* Raises attention bits (ATTN_INTR, ATTN_NMI, ATTN_INIT, ATTN_SIPI, ATTN_KICK, ATTN_WORK),
  * wakes the vCPU from HLT and makes its engine notice within microseconds. */
 void vcpu_signal(struct vcpu *vcpu, u32 attention);
+/* An NMI. A processor that is in none takes one and keeps one more; one that is keeps one: two
+ * that come at once are two, as with KVM. */
+void vcpu_nmi(struct vcpu *vcpu);
+/* By the vCPU's own thread: what is kept while NMIs are blocked; and takes one, if ATTN_NMI is
+ * not the late signal of one that was taken already. */
+void vcpu_nmi_hold(struct vcpu *vcpu);
+bool vcpu_nmi_take(struct vcpu *vcpu);
 /* Changes vcpu->kick in the vCPU's thread; NULL: nobody is in the old one any more. */
 void vcpu_set_kick(struct vcpu *vcpu, void (*kick)(struct vcpu *vcpu));
 /* Lowers level-like bits (ATTN_INTR). */

@@ -156,6 +156,8 @@ static void reset_msrs(struct x86_cpu *c)
     c->syscfg = c->mcg_status = c->mcg_ctl = 0;
     c->hwcr = BIT(24); /* the TSC counts at P0 frequency, as Linux insists on */
     memset(c->mc_ctl, 0, sizeof(c->mc_ctl));
+    memset(c->mc_addr, 0, sizeof(c->mc_addr));
+    memset(c->mc_misc, 0, sizeof(c->mc_misc));
     c->mtrr_def_type = 0;
     memset(c->mtrr_fixed, 0, sizeof(c->mtrr_fixed));
     memset(c->mtrr_var, 0, sizeof(c->mtrr_var));

@@ -9,12 +9,6 @@
 #include "x86/stack.h"
 #include "x86/task.h"
 
-/* AMD's processors take no 64-bit offset in a far pointer: REX.W is ignored. */
-static unsigned far_size(const struct x86_cpu *c, const struct x86_insn *i)
-{
-    return i->opsize == 8 && c->model->amd ? 4 : i->opsize;
-}
-
 static bool is_64bit_code(const struct x86_cpu *c, u64 cs)
 {
     return x86_long_mode(c) && (descriptor_attr(cs) & SEG_L);
@@ -72,9 +66,12 @@ struct far_branch {
     bool call;
 };
 
+/* With REX.W a pointer in memory has a 64-bit offset on every model: AMD's manual knows only 16
+ * and 32 bits there (APM vol. 3, JMP Far), but who writes REX.W means it, and hypervisors on
+ * AMD's processors do as Intel's. */
 static struct far_branch far_operand(struct x86_cpu *c, const struct x86_insn *i, bool call)
 {
-    struct far_branch b = {.size = far_size(c, i), .call = call};
+    struct far_branch b = {.size = i->opsize, .call = call};
     if (i->opd[0].kind == OPD_MEM) {
         u64 ea = x86_ea(c, i), sel_at = ea + b.size;
         if (i->adsize != 8)

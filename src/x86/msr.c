@@ -227,24 +227,39 @@ static bool set_base(struct x86_cpu *c, enum x86_seg_reg seg, u64 base)
     return true;
 }
 
-/* Machine-check banks: four registers each, of which only CTL keeps anything. */
+/* Machine-check banks: four registers each. There are no errors, so STATUS is zero, and only
+ * zero may be written to it; ADDR and MISC keep what is written (SDM vol. 3, 15.3.2). */
+#define MC_CTL 0 /* the first of them */
+
 static bool is_bank(u32 index)
 {
     return index - MSR_MC0_CTL < 4 * MC_BANKS;
 }
 
-static u64 read_bank(const struct x86_cpu *c, u32 index)
+/* NULL: STATUS */
+static u64 *bank_field(struct x86_cpu *c, u32 index)
 {
     unsigned n = index - MSR_MC0_CTL;
-    return n % 4 == 0 ? c->mc_ctl[n / 4] : 0;
+    u64 *const fields[] = {c->mc_ctl, NULL, c->mc_addr, c->mc_misc};
+    return fields[n % 4] ? &fields[n % 4][n / 4] : NULL;
 }
 
+static u64 read_bank(struct x86_cpu *c, u32 index)
+{
+    const u64 *field = bank_field(c, index);
+    return field ? *field : 0;
+}
+
+/* CTL takes all ones or zeros; Linux leaves out bit 0 or 10 on some processors of AMD's. */
 static bool write_bank(struct x86_cpu *c, u32 index, u64 value)
 {
-    unsigned n = index - MSR_MC0_CTL;
-    if (n % 4 == 0)
-        c->mc_ctl[n / 4] = value;
-    return n % 4 == 0 || value == 0;
+    u64 *field = bank_field(c, index);
+    if (!field)
+        return value == 0;
+    if ((index - MSR_MC0_CTL) % 4 == MC_CTL && value && (value | BIT(0) | BIT(10)) != ~0ull)
+        return false;
+    *field = value;
+    return true;
 }
 
 static bool read_special(struct x86_cpu *c, u32 index, u64 *value)

@@ -19,6 +19,8 @@ EXIT_DEVICE = 'isa-debug-exit,iobase=0xf4,iosize=0x4'
 def command(args):
     common = ['-kernel', args.kernel, '-m', args.memory, '-smp', str(args.smp), '-nographic',
               '-device', EXIT_DEVICE, '-no-reboot']
+    for device in args.devices.split():
+        common += ['-device', device]
     if args.engine == 'qemu':
         binary = shutil.which('qemu-system-x86_64')
         if not binary:
@@ -44,6 +46,7 @@ def main():
     parser.add_argument('kernel')
     parser.add_argument('--doppel', default='build/doppel')
     parser.add_argument('--cpu', default='max', help='QEMU CPU model')
+    parser.add_argument('--devices', default='', help='more of them, separated by blanks')
     parser.add_argument('--memory', default='64M')
     parser.add_argument('--smp', type=int, default=1)
     parser.add_argument('--ends', choices=['pass', 'reset', 'off'], default='pass')

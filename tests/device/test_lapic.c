@@ -335,6 +335,31 @@ static void test_timer_divide(void **state)
     assert_int_equal(rd(t, 0, TIMER_NOW), 400);
 }
 
+/* The count goes on where the mode changes between one-shot and periodic. */
+static void test_timer_mode(void **state)
+{
+    struct lapic_test *t = *state;
+    wr(t, 0, DIVIDE, 0xb);
+    wr(t, 0, LVT_TIMER, 0x10030);
+    wr(t, 0, TIMER_INIT, 1000000);
+    fixture_step(t->f, 600000);
+    wr(t, 0, LVT_TIMER, 0x30030); /* periodic: not loaded anew */
+    assert_int_equal(rd(t, 0, TIMER_NOW), 400000);
+    fixture_step(t->f, 1500000);
+    assert_int_equal(rd(t, 0, TIMER_NOW), 900000);
+    wr(t, 0, LVT_TIMER, 0x10030); /* one-shot: the present period is the last */
+    assert_int_equal(rd(t, 0, TIMER_NOW), 900000);
+    fixture_step(t->f, 900000);
+    assert_int_equal(rd(t, 0, TIMER_NOW), 0);
+    wr(t, 0, LVT_TIMER, 0x30030); /* what has reached zero stays there */
+    assert_int_equal(rd(t, 0, TIMER_NOW), 0);
+    fixture_step(t->f, 300000);
+    assert_int_equal(rd(t, 0, TIMER_NOW), 0);
+    assert_int_equal(rd(t, 0, TIMER_INIT), 1000000);
+    wr(t, 0, TIMER_INIT, 1000);
+    assert_int_equal(rd(t, 0, TIMER_NOW), 1000);
+}
+
 static void test_timer_periodic(void **state)
 {
     struct lapic_test *t = *state;
@@ -604,6 +629,7 @@ int main(void)
         TEST(test_timer_one_shot),
         TEST(test_timer_divide),
         TEST(test_timer_periodic),
+        TEST(test_timer_mode),
         TEST(test_timer_fast_period_is_bounded),
         TEST(test_tsc_deadline),
         TEST(test_base_transitions),

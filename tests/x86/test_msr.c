@@ -70,7 +70,7 @@ static void test_values(void **state)
         {MSR_MTRR_PHYSBASE0 + 15, 0, 1ull << 63},
         {MSR_DEBUGCTL, 0, 1ull << 20},
         {MSR_MCG_CTL, ~0ull, 1},
-        {MSR_MC0_CTL, 0x1234, 0},
+        {MSR_MC0_CTL, ~0ull, 0x1234},
         {MSR_XSS, 0, 0x100},
     };
     struct fake *f = tables_new(8);
@@ -101,6 +101,27 @@ static void test_vendors(void **state)
     f->model.amd = false;
     assert_int_equal(rdmsr(f, MSR_HWCR), VEC_GP);
     assert_int_equal(rdmsr(f, MSR_MISC_ENABLE), -1);
+    fake_free(f);
+}
+
+/* CTL takes all or nothing, STATUS only zero, ADDR and MISC anything (SDM vol. 3, 15.3.2). */
+static void test_banks(void **state)
+{
+    struct fake *f = tables_new(8);
+    for (u32 n = 0; n < 8; n++) {
+        u32 bank = MSR_MC0_CTL + 4 * n;
+        const u64 odd = 0xaaaaaaaaaaaaaaaa + n;
+        assert_int_equal(wrmsr(f, bank, ~0ull), -1);
+        assert_int_equal(value_of(f, bank), ~0ull);
+        assert_int_equal(wrmsr(f, bank, odd), VEC_GP);
+        assert_int_equal(wrmsr(f, bank, 0), -1);
+        assert_int_equal(wrmsr(f, bank + 1, 1), VEC_GP);
+        assert_int_equal(wrmsr(f, bank + 1, 0), -1);
+        assert_int_equal(wrmsr(f, bank + 2, odd), -1);
+        assert_int_equal(wrmsr(f, bank + 3, ~odd), -1);
+        assert_int_equal(value_of(f, bank + 2), odd);
+        assert_int_equal(value_of(f, bank + 3), ~odd);
+    }
     fake_free(f);
 }
 
@@ -327,12 +348,19 @@ static void test_reset(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),  cmocka_unit_test(test_vendors),
-        cmocka_unit_test(test_tsc),     cmocka_unit_test(test_efer),
-        cmocka_unit_test(test_cr0),     cmocka_unit_test(test_long_mode_entry),
-        cmocka_unit_test(test_cr3_cr4), cmocka_unit_test(test_debug_registers),
-        cmocka_unit_test(test_xsetbv),  cmocka_unit_test(test_invpcid),
-        cmocka_unit_test(test_reset),   cmocka_unit_test(test_absent),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_vendors),
+        cmocka_unit_test(test_tsc),
+        cmocka_unit_test(test_banks),
+        cmocka_unit_test(test_efer),
+        cmocka_unit_test(test_cr0),
+        cmocka_unit_test(test_long_mode_entry),
+        cmocka_unit_test(test_cr3_cr4),
+        cmocka_unit_test(test_debug_registers),
+        cmocka_unit_test(test_xsetbv),
+        cmocka_unit_test(test_invpcid),
+        cmocka_unit_test(test_reset),
+        cmocka_unit_test(test_absent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -48,8 +48,11 @@ static void attend_start(struct vcpu *vcpu)
 static void attend_interrupts(struct vcpu *vcpu)
 {
     struct x86_cpu *c = &vcpu->cpu;
+    if (pending(c, ATTN_NMI) && c->nmi_blocked)
+        vcpu_nmi_hold(vcpu);
     if (pending(c, ATTN_NMI) && !c->nmi_blocked) {
-        vcpu_clear(vcpu, ATTN_NMI);
+        if (!vcpu_nmi_take(vcpu))
+            return;
         c->activity = CPU_RUNNING;
         vcpu->sim->interrupts++;
         x86_deliver_nmi(c);
