@@ -53,9 +53,90 @@ static void test_interrupt_waits(void **state)
     run_rounds(ATTN_INTR);
 }
 
+/*
+ * 1000 indirect calls by turns to two functions whose addresses are alike in what the table of
+ * targets goes by; then the second one is written anew, which the next call must see.
+ */
+extern const u8 start_turns[], end_turns[];
+__asm__(".pushsection .rodata\n"
+        "start_turns:\n"
+        "mov $0x140000, %esi\n mov $0x150000, %edi\n xor %eax, %eax\n mov $1000, %ecx\n"
+        "1: call *%rsi\n xchg %rsi, %rdi\n dec %ecx\n jnz 1b\n"
+        "movb $5, 0x150002\n"
+        "call *0x80(%rbx)\n hlt\n"
+        "end_turns:\n"
+        ".popsection\n");
+
+static void test_alike_targets(void **state)
+{
+    (void)state;
+    static const u8 add_one[] = {0x83, 0xc0, 1, 0xc3}, add_two[] = {0x83, 0xc0, 2, 0xc3};
+    const u64 second = CODE + 0x50000;
+    struct guest *g = guest_create(&bt_engine, 1);
+    guest_write(g, CODE, start_turns, (u64)(end_turns - start_turns));
+    guest_write(g, CODE + 0x40000, add_one, sizeof(add_one));
+    guest_write(g, second, add_two, sizeof(add_two));
+    guest_write(g, DATA + 0x80, &second, sizeof(second));
+    g->vcpu->cpu.rip = CODE;
+    g->vcpu->cpu.gpr[RBX] = DATA;
+    assert_int_equal(guest_run(g), EXIT_HALTED);
+    assert_int_equal((u32)g->vcpu->cpu.gpr[RAX], 500 + 500 * 2 + 5);
+    assert_true(guest_counter(g, "callouts_indirect") < 100);
+    guest_destroy(g);
+}
+
+/*
+ * The same for a target that is mapped elsewhere: behind INVLPG the code of the new page runs.
+ */
+extern const u8 start_remap[], end_remap[];
+__asm__(".pushsection .rodata\n"
+        "start_remap:\n"
+        "mov $0x140000, %esi\n mov $0x150000, %edi\n xor %eax, %eax\n mov $100, %ecx\n"
+        "1: call *%rsi\n xchg %rsi, %rdi\n dec %ecx\n jnz 1b\n"
+        "mov %rdx, (%rbx)\n invlpg 0x150000\n"
+        "call *%rdi\n hlt\n"
+        "end_remap:\n"
+        ".popsection\n");
+
+/* gpa of the entry that maps `la` by 4 KiB. */
+static u64 entry_of(struct guest *g, u64 la)
+{
+    u64 table = g->vcpu->cpu.cr3 & PAGE_MASK;
+    for (unsigned shift = 39; shift > PAGE_SHIFT; shift -= 9) {
+        u64 entry;
+        memcpy(&entry, guest_page(g, table) + (la >> shift & 511) * 8, 8);
+        table = entry & PAGE_MASK & bits_low(52);
+    }
+    return table + (la >> PAGE_SHIFT & 511) * 8;
+}
+
+static void test_alike_remapped(void **state)
+{
+    (void)state;
+    static const u8 add_one[] = {0x83, 0xc0, 1, 0xc3}, add_two[] = {0x83, 0xc0, 2, 0xc3},
+                    add_seven[] = {0x83, 0xc0, 7, 0xc3};
+    struct guest *g = guest_create(&bt_engine, 1);
+    guest_write(g, CODE, start_remap, (u64)(end_remap - start_remap));
+    guest_write(g, CODE + 0x40000, add_one, sizeof(add_one));
+    guest_write(g, CODE + 0x50000, add_two, sizeof(add_two));
+    guest_write(g, CODE + 0x60000, add_seven, sizeof(add_seven));
+    u64 at = entry_of(g, CODE + 0x50000), other;
+    memcpy(&other,
+           guest_page(g, entry_of(g, CODE + 0x60000) & PAGE_MASK) +
+               (entry_of(g, CODE + 0x60000) & ~PAGE_MASK),
+           8);
+    g->vcpu->cpu.rip = CODE;
+    g->vcpu->cpu.gpr[RBX] = at;
+    g->vcpu->cpu.gpr[RDX] = other;
+    assert_int_equal(guest_run(g), EXIT_HALTED);
+    assert_int_equal((u32)g->vcpu->cpu.gpr[RAX], 50 + 50 * 2 + 7);
+    guest_destroy(g);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_quiet),
-                                       cmocka_unit_test(test_interrupt_waits)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_quiet), cmocka_unit_test(test_interrupt_waits),
+        cmocka_unit_test(test_alike_targets), cmocka_unit_test(test_alike_remapped)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -188,6 +188,8 @@ struct adapted {
 #define CELL_SLOTS     (1u << 14)
 #define INDIRECT_BITS  16 /* what MOVZX takes */
 #define INDIRECT_SLOTS (1u << INDIRECT_BITS)
+#define SECOND_BITS    14
+#define SECOND_SLOTS   (1u << SECOND_BITS)
 #define CACHE_SIZE     (32 * MiB) /* at most */
 #define GENERATIONS    8          /* of TUs: when all is full, the oldest goes */
 #define POINTERS       8          /* host addresses that a TU keeps at a time */
@@ -229,6 +231,11 @@ struct bt_hot {
     u32 calls;    /* bt_watch.calls */
     const void *cell[MAX_CELLS];
     const void *indirect[MODE_TABLES][INDIRECT_SLOTS];
+    /* A second look for 64-bit code, by another hash, where the first finds another target. */
+    struct second {
+        u64 rip;
+        const void *entry; /* entry_saved; stubs.exit_indirect: none */
+    } second[TLB_SETS][SECOND_SLOTS];
 };
 
 /* The generated sequences (stubs.c), executable addresses. */
@@ -241,7 +248,8 @@ struct stubs {
     const void *access;      /* r11 = site, r10 = linear address; flags saved: a check failed */
     const void *simulate[2]; /* r11 = site: the simulator runs its instruction */
     const void *stop[2];     /* r11 = site: look for attention before its instruction */
-    const void *exit_indirect; /* r10 = target; flags saved */
+    const void *exit_indirect;    /* r10 = target; flags saved */
+    const void *second[TLB_SETS]; /* the same, after a look into that table */
     /* These do what they can and leave the rest to `simulate`; r11 = site, flags saved. */
     const void *store; /* r10 = linear address; the value is in hot->bounce */
     const void *string;
@@ -252,8 +260,9 @@ struct stubs {
 };
 
 /* Places that are filled, and a filter of their pages for INVLPG. */
-#define LIVE_PLACES (MAX_CELLS + (MODE_TABLES << INDIRECT_BITS))
-#define LIVE_FILTER 256
+#define SECOND_PLACES (MAX_CELLS + (MODE_TABLES << INDIRECT_BITS)) /* the first of them */
+#define LIVE_PLACES   (SECOND_PLACES + (TLB_SETS << SECOND_BITS))
+#define LIVE_FILTER   256
 struct live {
     u32 *place;
     u32 n;

@@ -43,6 +43,18 @@ void link_guard(struct bt *bt, const struct site *site, struct tu *to)
 
 static u32 cell_find(const struct bt *bt, u64 rip, u32 mode, bool saved);
 
+/* As the stub does (stubs.c). NULL: its mode has no second table. */
+static struct second *second_of(struct bt *bt, const struct tu *tu)
+{
+    unsigned slot = (unsigned)(tu->rip ^ tu->rip >> INDIRECT_BITS) & (SECOND_SLOTS - 1);
+    return mode_is_64bit(tu->mode) ? &bt->hot->second[tu->mode & MODE_SET_MASK][slot] : NULL;
+}
+
+static struct second no_second(const struct bt *bt)
+{
+    return (struct second){.entry = bt->stubs.exit_indirect};
+}
+
 void link_drop_incoming(struct bt *bt, struct tu *tu)
 {
     for (u32 i = tu->incoming; i;) {
@@ -61,6 +73,9 @@ void link_drop_incoming(struct bt *bt, struct tu *tu)
         &bt->hot->indirect[MODE_TABLE(tu->mode)][tu->rip & (INDIRECT_SLOTS - 1)];
     if (*slot == bt_exec(bt, tu->entry_indirect))
         *slot = bt->stubs.exit_indirect;
+    struct second *second = second_of(bt, tu);
+    if (second && second->entry == bt_exec(bt, tu->entry_saved))
+        *second = no_second(bt);
 }
 
 /* It is in the list of its target. */
@@ -122,6 +137,8 @@ static void forget_place(struct bt *bt, u32 place)
     u32 slot = place - MAX_CELLS;
     if (place < MAX_CELLS)
         bt->hot->cell[place] = bt->stubs.exit_cell[bt->cells[place].saved];
+    else if (place >= SECOND_PLACES)
+        bt->hot->second[0][place - SECOND_PLACES] = no_second(bt);
     else
         bt->hot->indirect[slot >> INDIRECT_BITS][slot & (INDIRECT_SLOTS - 1)] =
             bt->stubs.exit_indirect;
@@ -131,6 +148,8 @@ static void forget_table(struct bt *bt, unsigned table)
 {
     for (unsigned slot = 0; slot < INDIRECT_SLOTS; slot++)
         bt->hot->indirect[table][slot] = bt->stubs.exit_indirect;
+    for (unsigned slot = 0; table < TLB_SETS && slot < SECOND_SLOTS; slot++)
+        bt->hot->second[table][slot] = no_second(bt);
 }
 
 void links_forget(struct bt *bt, bool global_too)
@@ -220,6 +239,11 @@ void indirect_set(struct bt *bt, const struct tu *tu, bool global)
     unsigned slot = tu->rip & (INDIRECT_SLOTS - 1);
     bt->hot->indirect[set][slot] = bt_exec(bt, tu->entry_indirect);
     note_live(bt, place_of_slot(set, slot), place_linear(tu->mode, tu->rip), global);
+    struct second *second = second_of(bt, tu);
+    if (!second)
+        return;
+    *second = (struct second){tu->rip, bt_exec(bt, tu->entry_saved)};
+    note_live(bt, SECOND_PLACES + (u32)(second - bt->hot->second[0]), tu->rip, global);
 }
 
 /* The mode of 64-bit code that translated code enters through `set` from `mode`

@@ -202,6 +202,24 @@ static const void *make_callout(struct bt *bt, struct emit *e, const void *back,
     return start;
 }
 
+/*
+ * Where the target in r10 is not the one that its slot of the first table holds: large programs
+ * have thousands of those, which took a callout each time.
+ */
+static const void *make_second(struct bt *bt, struct emit *e, const struct second *table)
+{
+    const void *start = emit_here(e);
+    emit_move(e, R11, R10);
+    emit_shift(e, 8, SHIFT_RIGHT, R11, INDIRECT_BITS);
+    emit_rr(e, 4, 0x31, R10, R11); /* xor */
+    emit_and_imm(e, R11, SECOND_SLOTS - 1);
+    emit_shift(e, 4, SHIFT_LEFT, R11, 1); /* of two words each */
+    emit_rm(e, 8, 0x3b, R10, mem_gs_index(R11, bt_mem(bt, &table->rip).disp));
+    emit_jump_if(e, CC_NE, bt->stubs.exit_indirect);
+    emit_jump_mem(e, mem_gs_index(R11, bt_mem(bt, &table->entry).disp));
+    return start;
+}
+
 bool stubs_make(struct bt *bt)
 {
     struct emit e = {
@@ -224,6 +242,8 @@ bool stubs_make(struct bt *bt)
     s->access = make_callout(bt, &e, back, quick_access, dispatch_access, true);
     s->store = make_callout(bt, &e, back, quick_store, dispatch_store, true);
     s->exit_indirect = make_callout(bt, &e, back, quick_indirect, dispatch_indirect, true);
+    for (unsigned set = 0; set < TLB_SETS; set++)
+        s->second[set] = make_second(bt, &e, bt->hot->second[set]);
     s->string = make_callout(bt, &e, back, quick_string, dispatch_simulate, true);
     s->pause = make_callout(bt, &e, back, quick_pause, dispatch_simulate, true);
     s->verw = make_callout(bt, &e, back, quick_verw, dispatch_simulate, true);

@@ -405,7 +405,9 @@ static void put_entries(struct translation *t)
         emit_const(e, R11, tu->rip);
         emit_rr(e, 8, 0x39, R11, R10);
     }
-    emit_jump_if(e, CC_NE, bt->stubs.exit_indirect);
+    emit_jump_if(e, CC_NE,
+                 mode_is_64bit(tu->mode) ? bt->stubs.second[tu->mode & MODE_SET_MASK]
+                                         : bt->stubs.exit_indirect);
     tu->entry_saved = bt_offset(bt, emit_here(e));
     t->flags = FLAGS_SAVED;
     if (saved) {
