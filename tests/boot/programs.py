@@ -2,6 +2,7 @@
 """Programs in a Linux guest: those of programs.c, and Debian's python3, gdb, luajit, openssl, gcc.
 
 usage: tests/boot/programs.py ENGINE [--cpus N] [--only own|debian] [--doppel PATH] [--guests DIR]
+                              [--exchange PATH]
 
 The guest lives in RAM: its RAM disk gets the programs, and the userland of tools/userland.sh in /deb.
 What they print is compared with what the same programs print on the host, or with what must come
@@ -92,8 +93,12 @@ def run(args, directory, kind):
         if kind == "debian":
             out.write(deb_entries(os.path.join(args.guests, "userland.tar")))
         out.write(guests.archive(files))
-    words = guests.command(args.engine, args.doppel, os.path.join(args.guests, "cloud/vmlinuz"), initrd,
-                           "console=ttyS0 quiet panic=-1", memory="2G", cpus=args.cpus)
+    kernel, append = os.path.join(args.guests, "cloud/vmlinuz"), "console=ttyS0 quiet panic=-1"
+    if args.exchange:
+        words = [args.exchange, kernel, initrd, append, "2048", str(args.cpus), args.engine]
+    else:
+        words = guests.command(args.engine, args.doppel, kernel, initrd, append, memory="2G",
+                               cpus=args.cpus)
     result = guests.boot(words, args.timeout)
     if result.status != 0:
         sys.exit(f"status {result.status}\n{result.output[-3000:]}\n{result.errors[-500:]}")
@@ -125,6 +130,7 @@ def main():
     parser = guests.parser(__doc__)
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--only", choices=["own", "debian"])
+    parser.add_argument("--exchange", help="tests/boot/exchange.c; ENGINE is its seed then")
     parser.add_argument("--timeout", type=int, default=900)
     args = parser.parse_args()
     guests.kernel_and_initrd(args, "cloud")
