@@ -22,7 +22,7 @@ enum engine_exit {
 
 /* Bits of vcpu->engine_options. */
 #define ENGINE_ALWAYS BIT(0) /* direct: cells for all user code that can have one (tests) */
-#define ENGINE_COPIES BIT(1) /* direct: all user code from copies, see direct/annex.h (tests) */
+#define ENGINE_COPIES BIT(1) /* direct: user code runs from copies, direct/annex.h (tests) */
 
 /* The size of the code cache of bt, in MiB; 0: the default. */
 #define ENGINE_CACHE(mib)         ((u32)(mib) << 8)

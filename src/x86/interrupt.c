@@ -387,9 +387,9 @@ void exec_into(struct x86_cpu *c, struct x86_insn *i)
 }
 
 /*
- * A #DB trap that leaves DR6 alone and asks no gate for its DPL. A data breakpoint that MOV SS held
- * back is told with it: a second #DB at the handler's first instruction would overwrite the frame
- * of the first where the handler has a stack of the IST, and never end.
+ * A #DB trap that leaves DR6 alone and asks no gate for its DPL. A data breakpoint that MOV SS
+ * held back is told with it: a second #DB at the handler's first instruction would overwrite
+ * the frame of the first where the handler has a stack of the IST, and never end.
  */
 void exec_int1(struct x86_cpu *c, struct x86_insn *i)
 {

@@ -160,8 +160,8 @@ static inline bool x86_has(const struct x86_model *model, enum x86_feature featu
 /*
  * Fills the model from the host's CPUID and the user's words: a model ("host", "max",
  * "x86-64-v2", or one of QEMU's), followed by ",+feature", ",-feature", ",vendor=..." and
- * ",phys-bits=N" as often as wanted; NULL means the default. `vcpus` shapes the topology leaves.
- * False: *err names the word.
+ * ",phys-bits=N" as often as wanted; NULL means the default. `vcpus` shapes the topology
+ * leaves. False: *err names the word.
  */
 bool x86_model_init(struct x86_model *model, const char *words, unsigned vcpus, u64 tsc_hz,
                     struct error *err);
