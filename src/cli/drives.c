@@ -192,26 +192,26 @@ static struct disk_config *new_disk(struct run_options *o, struct error *err)
 /* The drive is complete: gives it a device, unless one is to come. */
 static bool plug_drive(struct run_options *o, const struct drive *drive, struct error *err)
 {
-    static const enum plug_kind kinds[] = {[DRIVE_DEFAULT] = PLUG_BLK,
-                                           [DRIVE_VIRTIO] = PLUG_BLK,
-                                           [DRIVE_IDE] = PLUG_IDE,
-                                           [DRIVE_FLOPPY] = PLUG_FLOPPY,
-                                           [DRIVE_FLASH] = PLUG_FLASH};
+    static const enum plug_kind kinds[] = {
+        [DRIVE_IDE] = PLUG_IDE, [DRIVE_FLOPPY] = PLUG_FLOPPY, [DRIVE_FLASH] = PLUG_FLASH};
+    unsigned number = o->vm.plugs.n_disks++;
     enum drive_interface interface = drive->interface;
-    if (drive->cdrom) {
-        drive->disk->image.read_only = true;
-        interface = interface == DRIVE_DEFAULT ? DRIVE_IDE : interface;
+    if (interface == DRIVE_DEFAULT)
+        interface = drive->cdrom ? DRIVE_IDE : DRIVE_VIRTIO;
+    drive->disk->image.read_only |= drive->cdrom;
+    drive->disk->used = interface != DRIVE_NONE;
+    if (interface == DRIVE_NONE)
+        return true;
+    if (interface == DRIVE_VIRTIO) {
+        o->virtio_drives |= BIT(number);
+        return true;
     }
-    if (interface != DRIVE_NONE) {
-        bool ide_cd = drive->cdrom && interface == DRIVE_IDE;
-        struct plug_config *plug = plugs_add(o, ide_cd ? PLUG_IDE_CD : kinds[interface], err);
-        if (!plug)
-            return false;
-        plug->disk = o->vm.plugs.n_disks;
-        plug->unit = drive->unit;
-        drive->disk->used = true;
-    }
-    o->vm.plugs.n_disks++;
+    bool ide_cd = drive->cdrom && interface == DRIVE_IDE;
+    struct plug_config *plug = plugs_add(o, ide_cd ? PLUG_IDE_CD : kinds[interface], err);
+    if (!plug)
+        return false;
+    plug->disk = number;
+    plug->unit = drive->unit;
     return true;
 }
 
@@ -475,9 +475,25 @@ static bool find_flash_firmware(struct vm_config *vm, struct error *err)
            error_set(err, "-drive if=pflash: there is no unit=0, which holds the code");
 }
 
+/* Devices behind those of -device, as in QEMU: the guest's first disk is the same one. */
+static bool plug_virtio_drives(struct run_options *o, struct error *err)
+{
+    for (unsigned i = 0; i < o->vm.plugs.n_disks; i++) {
+        if (!(o->virtio_drives & BIT(i)))
+            continue;
+        struct plug_config *plug = plugs_add(o, PLUG_BLK, err);
+        if (!plug)
+            return false;
+        plug->disk = i;
+    }
+    return true;
+}
+
 bool drives_finish(struct run_options *o, struct error *err)
 {
     struct plugs_config *plugs = &o->vm.plugs;
+    if (!plug_virtio_drives(o, err))
+        return false;
     for (unsigned i = 0; i < plugs->n_disks; i++)
         plugs->disks[i].image.snapshot |= o->snapshot;
     for (unsigned i = 0; i < ARRAY_LEN(families); i++)

@@ -26,7 +26,8 @@ struct run_options {
     bool no_defaults;
     bool curses; /* -display curses */
     bool vga_given;
-    bool snapshot; /* -snapshot: for every disk */
+    bool snapshot;     /* -snapshot: for every disk */
+    u32 virtio_drives; /* bits: disks of -drive if=virtio, which get their devices last */
     bool stats;
     bool verbose;
     bool help;
