@@ -53,6 +53,7 @@ struct lockstep {
     jmp_buf stop; /* a trial goes no further */
     bool trial;
     bool whole;            /* the trial did all its steps */
+    bool unknown;          /* the translator delivered a fault without knowing all flags */
     struct x86_cpu *saved; /* but for its TLB: */
     struct slot slot[TLB_SETS * TLB_SIZE];
     unsigned n_slots;
@@ -413,36 +414,6 @@ static void run_trial(struct lockstep *l)
 
 /* -- Comparing ----------------------------------------------------------------------------- */
 
-/* Flags that the trial overwrote unread from step `k` on; what it did not come to counts too.
- */
-static u32 dead_flags(const struct lockstep *l, unsigned k)
-{
-    u32 open = FLAGS_STATUS, dead = 0;
-    /* An exception was delivered just now: which flags were dead depends on code that the trial
-     * did not come to. */
-    if (k && l->step[k].faults != l->step[k - 1].faults)
-        return FLAGS_STATUS;
-    for (; k < l->n && open; k++) {
-        const struct step *s = &l->step[k];
-        /* The same of an instruction that faulted: the handler's code says nothing. */
-        if (s[1].faults != s->faults)
-            return dead | open;
-        struct guest_insn g;
-        unsigned code_size = s->seg[SEG_CS].attr & SEG_L ? 8 : l->saved->code_size;
-        u8 bytes[GUEST_BYTES];
-        unsigned n = code_bytes(s, bytes);
-        if (!n || !guest_decode(&l->decoder, code_size, bytes, n, s->rip, &g))
-            break;
-        bool opaque = g.kind == GUEST_SIMULATE || g.kind == GUEST_SYSTEM;
-        open &= opaque ? 0 : ~(u32)g.flags_read;
-        dead |= open & g.flags_kill;
-        open &= ~dead;
-    }
-    if (k < l->n)
-        return dead;
-    return dead | open;
-}
-
 static bool same_place(const struct step *s, const struct x86_cpu *c)
 {
     return s->rip == c->rip && s->cpl == c->cpl && !memcmp(s->gpr, c->gpr, sizeof(s->gpr));
@@ -471,7 +442,8 @@ static bool same_segments(const struct step *s, const struct x86_cpu *c)
 
 /*
  * Is byte `at` of the write in a pushed RFLAGS image that differs in arithmetic flags only,
- * which may have been dead? Frames of exceptions are written whole, in slots of 8 or 4 bytes.
+ * where the translator owns up that it did not know them? Frames of exceptions are written
+ * whole, in slots of 8 or 4 bytes.
  */
 static bool is_flags_image(const struct write *w, unsigned at)
 {
@@ -499,7 +471,7 @@ static const struct write *wrong_write(const struct lockstep *l, unsigned k)
             bool later = false;
             for (unsigned j = i + 1; j < l->step[k].writes && !later; j++)
                 later = at >= l->write[j].at && at < l->write[j].at + l->write[j].size;
-            if (!later && *at != w->after[byte] && !is_flags_image(w, byte))
+            if (!later && *at != w->after[byte] && !(l->unknown && is_flags_image(w, byte)))
                 return w;
         }
     }
@@ -510,8 +482,7 @@ static const char *difference(const struct lockstep *l, unsigned k)
 {
     const struct x86_cpu *c = &l->vcpu->cpu;
     const struct step *s = &l->step[k];
-    u64 flags = (s->rflags ^ c->rflags) & ~(u64)FLAG_RF;
-    if (flags && flags & ~(u64)dead_flags(l, k))
+    if ((s->rflags ^ c->rflags) & ~(u64)(FLAG_RF | (l->unknown ? FLAGS_STATUS : 0)))
         return "flags";
     if (s->cr2 != c->cr2)
         return "CR2";
@@ -605,8 +576,10 @@ static enum engine_exit lockstep_enter(struct vcpu *vcpu)
     while (true) {
         run_trial(l);
         struct others before = others_now(vcpu);
+        u64 unknown = bt_of(vcpu)->stats.flags_unknown;
         l->asked = 0;
         enum engine_exit exit = bt_engine.enter(vcpu);
+        l->unknown = bt_of(vcpu)->stats.flags_unknown != unknown;
         struct others after = others_now(vcpu);
         if (!l->n || exit != EXIT_USER || memcmp(&before, &after, sizeof(before)))
             l->counts.skipped++;

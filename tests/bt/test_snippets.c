@@ -82,6 +82,15 @@ struct snippet {
     X(flags_over_access, "cmp %rax, %rcx; mov (%rbx), %rdx; setb %r8b; mov (%rsi), %r9;"       \
                          "seto %dl; adc 8(%rbx), %rax; mov %rax, (%rbx); sbb %r12, %r12;"      \
                          "lahf; mov 8(%rsi), %rcx; pushfq; pop %r14; hlt")                     \
+    X(fault_after_dead_add, "stc; add %rcx, %rax; mov 0x400000, %rdx; xor %ecx, %ecx; hlt")    \
+    X(fault_after_dead_sub, "sub %r10d, %r11d; mov 0x400000, %rdx; test %ecx, %ecx; hlt")      \
+    X(fault_after_dead_compare, "cmp %cl, %ah; mov (%rbx), %rdx; lea 1(%rdx), %r9; "           \
+                                "mov %rdx, 8(%rbx); mov %rdx, 0x400000; xor %ecx, %ecx; hlt")  \
+    X(fault_after_dead_logic, "xor %r8, %rbp; mov (%rbx), %rdx; mov %rdx, 0x400000; "          \
+                              "and %ecx, %ecx; hlt")                                           \
+    X(fault_after_dead_and, "and $0x7f, %al; mov (%rbx), %rdx; mov %rdx, 0x400000; "           \
+                            "neg %ecx; hlt")                                                   \
+    X(fault_after_dead_neg, "neg %edi; jmp 1f; 1: mov 0x400000, %rdx; neg %ecx; hlt")          \
     X(counts, "xor %ecx, %ecx; cmp $3, %eax; shl %cl, %rdx; setb %r8b; mov $5, %ecx;"          \
               "mov (%rbx), %rax; shr %cl, %rax; setc %r9b; rol $3, %rax; setz %r12b; hlt")     \
     X(stack, "push %rax; push $-3; push (%rbx); push %r10; push %rsp; push %r11; pop %rcx;"    \

@@ -64,6 +64,11 @@ static void bt_kick(struct vcpu *vcpu)
     __atomic_store_n(&bt->hot->poll, bt->hot->poll_trap, __ATOMIC_SEQ_CST);
 }
 
+static void faulting(struct x86_cpu *c)
+{
+    flags_expose(bt_of(container_of(c, struct vcpu, cpu)));
+}
+
 static bool bt_attach(struct vcpu *vcpu, struct error *err)
 {
     if (!bt_make(vcpu, err))
@@ -73,6 +78,7 @@ static bool bt_attach(struct vcpu *vcpu, struct error *err)
         return false;
     }
     vcpu->cpu.ops = &bt_of(vcpu)->ops;
+    vcpu->sim->faulting = faulting;
     vcpu_set_kick(vcpu, bt_kick);
     trap_install();
     if (trap_enter(&bt_of(vcpu)->trap, err))
@@ -182,6 +188,9 @@ static unsigned bt_counters(struct vcpu *vcpu, struct engine_counter *counters, 
         {"stops", bt->stats.stops},
         {"steps", bt->stats.steps},
         {"host_faults", bt->stats.host_faults},
+        {"flags_recovered", bt->stats.flags_recovered},
+        {"flags_settled", bt->stats.flags_settled},
+        {"flags_unknown", bt->stats.flags_unknown},
         {"callouts", bt->stats.callouts},
         {"quick_callouts", bt->stats.quick_callouts},
     };

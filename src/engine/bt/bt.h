@@ -17,6 +17,7 @@
  *   ops.c        guest memory and the outside world for the simulator's semantics
  *   listing.c    TUs as text
  *   fault.c      host faults inside translations become guest state
+ *   precise.c    arithmetic flags where the guest sees them
  *
  * State in translated code: guest registers are in the host registers of their names (RSP
  * too), but r10 and r11, which are in cpu.gpr. Arithmetic flags are in the host's, or in
@@ -112,6 +113,7 @@ struct link {
     u32 from, to;
     u32 next;   /* of the target's incoming */
     bool saved; /* wants entry_saved */
+    u8 stale;   /* flags that may not be the guest's here (flags_pack) */
 };
 
 /*
@@ -133,25 +135,28 @@ struct site {
     u32 host;   /* the host instruction that may fault; ascending in the table */
     u32 resume; /* where translated code goes on after the guest instruction */
     u32 tu;
-    u8 length;      /* of the guest instruction */
-    u8 flags_saved; /* arithmetic flags are in bt->flags (or dead), else in the host's */
-    u8 kind;        /* enum site_kind */
-    u16 size;       /* ACCESS: bytes that the check covers; `write`: how they are accessed */
+    u8 length;   /* of the guest instruction */
+    u8 kind;     /* enum site_kind */
+    u8 stale;    /* dead arithmetic flags that were not kept (flags_pack) */
+    u8 producer; /* how far back the instruction stands that makes them (precise.c); or 0 */
+    u16 size;    /* ACCESS: bytes that the check covers; `write`: how they are accessed */
     bool write : 1;
-    bool shared : 1;   /* ACCESS: beyond the operand, for other accesses too */
-    bool constant : 1; /* ACCESS: of a known address: r10 is its page behind the check */
-    bool plain : 1;    /* ACCESS: of a load or store that cannot fault by itself */
-    bool adapted : 1;  /* ACCESS: a store whose failed checks go to stubs.store */
-    bool outdated : 1; /* at `resume` earlier checks still count, which C code may outdate */
-    u8 guard;          /* from `host` to the field of the jump that a failed check takes */
-    u8 passed;         /* ACCESS: from `host` to what a good check of a load goes to; or 0 */
-    u8 string;         /* CALLOUT: enum string_kind, a repeated one with elements of `size` */
-    u8 seg, adsize;    /* of its source, or what it loads; of its addresses */
-    u32 decoded;       /* CALLOUT: in bt->decoded; 0: the simulator decodes it */
-    bool swapped : 1;  /* RAX and RDX are in hot->spill */
-    bool vectors;      /* CALLOUT: touches vector state, which must be home */
-    u16 mnemonic;      /* ZydisMnemonic: the reason in the statistics */
-    s32 stack;         /* SITE_EXIT: by how much RSP was moved; CALLOUT: is to be */
+    bool shared : 1;      /* ACCESS: beyond the operand, for other accesses too */
+    bool constant : 1;    /* ACCESS: of a known address: r10 is its page behind the check */
+    bool plain : 1;       /* ACCESS: of a load or store that cannot fault by itself */
+    bool adapted : 1;     /* ACCESS: a store whose failed checks go to stubs.store */
+    bool outdated : 1;    /* at `resume` earlier checks still count, which C code may outdate */
+    bool flags_saved : 1; /* arithmetic flags are in bt->flags (or dead), else in the host's */
+    bool settles : 1;     /* behind its instruction none is stale */
+    u8 guard;             /* from `host` to the field of the jump that a failed check takes */
+    u8 passed;            /* ACCESS: from `host` to what a good check of a load goes to; or 0 */
+    u8 string;        /* CALLOUT: enum string_kind, a repeated one with elements of `size` */
+    u8 seg, adsize;   /* of its source, or what it loads; of its addresses */
+    u32 decoded;      /* CALLOUT: in bt->decoded; 0: the simulator decodes it */
+    bool swapped : 1; /* RAX and RDX are in hot->spill */
+    bool vectors : 1; /* CALLOUT: touches vector state, which must be home */
+    u16 mnemonic;     /* ZydisMnemonic: the reason in the statistics */
+    s32 stack;        /* SITE_EXIT: by how much RSP was moved; CALLOUT: is to be */
 };
 /* ACCESS: a check that failed or a copy that faulted; CALLOUT: an instruction that is always
  * simulated; CROSSING: one on two pages, the second of which is not known to be as it was. */
@@ -307,6 +312,10 @@ struct bt {
     u32 indirect_entered;           /* the mode of 64-bit code entered last by dispatch */
     u32 code_limit[CODE_LIMITS], n_code_limits;
 
+    /* precise.c: while C code has the guest's state */
+    u16 stale;          /* arithmetic flags in cpu.rflags that may not be the guest's */
+    const u8 *producer; /* hva of the instruction that makes them again, or NULL */
+
     struct adapted adapted[ADAPTED]; /* by a hash of `code` */
     struct {
         u64 began, last; /* PAUSEs of one wait, by the TSC */
@@ -324,9 +333,20 @@ struct bt {
             indirect_misses, steps;
         u64 fills, slow_accesses, bounced_loads, bounced_stores, adapted, unadapted;
         u64 yields, careful, callouts, quick_callouts, stops, host_faults;
+        u64 flags_recovered, flags_settled, flags_unknown;
         u64 reasons[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* callouts by instruction */
     } stats;
 };
+
+/* A set of arithmetic flags in a byte: OF takes the place of a bit that is always set. */
+static inline u8 flags_pack(u16 flags)
+{
+    return (u8)((flags & FLAGS_STATUS & 0xff) | (flags & FLAG_OF ? 2 : 0));
+}
+static inline u16 flags_unpack(u8 packed)
+{
+    return (u16)((packed & FLAGS_STATUS) | (packed & 2 ? FLAG_OF : 0));
+}
 
 static inline struct bt *bt_of(struct vcpu *vcpu)
 {
@@ -552,6 +572,20 @@ bool string_run(struct bt *bt, const struct site *site);
 
 /* -- ops.c: the x86_ops of a vCPU under bt */
 void ops_make(struct x86_ops *ops);
+
+/*
+ * -- precise.c: translations do not keep arithmetic flags that the code ahead overwrites before
+ * it reads them. The guest can see them all the same, in the image that an exception or an
+ * interrupt pushes.
+ */
+/* Flags that may be stale, of the state at a site. */
+void flags_note(struct bt *bt, const struct site *site);
+/* An exception is about to be delivered: makes the flags the guest's, if that can be done. */
+void flags_expose(struct bt *bt);
+/* Nothing was delivered yet: lets the guest go on to where its flags are known. */
+void flags_settle(struct bt *bt);
+/* Can flags_expose() make the flags again that this instruction has set? */
+bool flags_reproducible(const struct guest_insn *g);
 
 /* -- fault.c */
 bool fault_handle(struct trap *trap, int signal, siginfo_t *info, ucontext_t *context);

@@ -50,6 +50,14 @@ static void flags_in(struct bt *bt)
     u64 flags = bt->hot->flags >> 8 & (FLAGS_STATUS & 0xff);
     flags |= bt->hot->flags & 1 ? FLAG_OF : 0;
     c->rflags = (c->rflags & ~FLAGS_STATUS) | flags;
+    bt->stale = 0;
+}
+
+/* The same, of the state at a site. */
+static void flags_in_at(struct bt *bt, const struct site *site)
+{
+    flags_in(bt);
+    flags_note(bt, site);
 }
 
 /* The way back: what the stub loads. */
@@ -149,6 +157,13 @@ static void step(struct bt *bt, bool vectors)
     sim_step(bt->vcpu);
 }
 
+/* What unwound is delivered. */
+static void deliver_fault(struct bt *bt)
+{
+    flags_expose(bt);
+    x86_deliver_fault(bt_cpu(bt));
+}
+
 /* The same for an instruction that was decoded with its TU, in a mode that bt_mode allows:
  * neither traps nor breakpoints nor shadows. */
 static void execute(struct bt *bt, struct x86_insn *insn)
@@ -158,7 +173,7 @@ static void execute(struct bt *bt, struct x86_insn *insn)
     c->unwind = &unwind;
     if (setjmp(unwind)) {
         c->pending_db = 0;
-        x86_deliver_fault(c);
+        deliver_fault(bt);
         return;
     }
     x86_execute(c, insn);
@@ -178,7 +193,7 @@ static const u8 *walk_to_code(struct bt *bt, u64 la, struct gfn *frame)
     c->unwind = &unwind;
     c->insn_rip = c->rip;
     if (setjmp(unwind)) {
-        x86_deliver_fault(c);
+        deliver_fault(bt);
         return NULL;
     }
     return access_code(c, gva(la), frame);
@@ -259,6 +274,8 @@ const void *dispatch(struct bt *bt)
 {
     struct x86_cpu *c = bt_cpu(bt);
     while (true) {
+        if (unlikely(bt->stale) && (bt->watch || !attended(bt)))
+            flags_settle(bt);
         if (!attended(bt)) {
             vectors_home(bt);
             /* First the poll, then the look: a kick in between only costs another look. */
@@ -280,6 +297,10 @@ const void *dispatch(struct bt *bt)
          * served just now, as an interrupt while IF is clear, waits. */
         if (unlikely(pending(bt, ATTN_STATE)))
             continue;
+        if (unlikely(bt->stale) && (!tu || bt->stale & tu->flags_in)) {
+            flags_settle(bt);
+            continue;
+        }
         if (likely(tu)) {
             indirect_enter_mode(bt, mode);
             return go(bt, tu->entry);
@@ -318,13 +339,28 @@ bool bt_fill(struct bt *bt, struct gva la, enum x86_access access)
  */
 
 /* A place reached from translated code: the TU there, if nothing stands against entering it. */
-static struct tu *follow(struct bt *bt, u64 place, u32 mode)
+static struct tu *follow(struct bt *bt, u64 place, u32 mode, u8 stale)
 {
     flags_in(bt);
+    bt->stale = flags_unpack(stale);
+    bt->producer = NULL;
     bt_cpu(bt)->rip = place_rip(mode, place);
     if (attention(bt) || bt_watched_everywhere(bt))
         return NULL;
     return find_tu(bt, mode);
+}
+
+/*
+ * Does `tu` want flags that TU `from` did not keep? Each knows of the code ahead what there was
+ * to see when it was made; then `from` is to be made anew.
+ */
+static bool needs_more_flags(struct bt *bt, u32 from, const struct tu *tu)
+{
+    if (likely(!(bt->stale & tu->flags_in)))
+        return false;
+    if (!bt->tus[from].dead)
+        cache_drop(bt, &bt->tus[from]);
+    return true;
 }
 
 const void *dispatch_link(struct bt *bt, u64 number)
@@ -333,8 +369,8 @@ const void *dispatch_link(struct bt *bt, u64 number)
     u64 epoch = bt->epoch;
     const struct tu *from = &bt->tus[link->from];
     bt->stats.link_misses++;
-    struct tu *tu = follow(bt, link->rip, mode_of_guest(from->mode));
-    if (!tu || attention(bt))
+    struct tu *tu = follow(bt, link->rip, mode_of_guest(from->mode), link->stale);
+    if (!tu || attention(bt) || needs_more_flags(bt, link->from, tu))
         return dispatch(bt);
     if (bt->epoch == epoch && !from->dead && !tu->dead)
         link_set(bt, link, tu);
@@ -346,7 +382,7 @@ const void *dispatch_cell(struct bt *bt, u64 number)
     struct cell cell = bt->cells[number];
     u64 epoch = bt->epoch;
     bt->stats.cell_misses++;
-    struct tu *tu = follow(bt, cell.rip, cell.mode);
+    struct tu *tu = follow(bt, cell.rip, cell.mode, 0);
     if (!tu || attention(bt))
         return dispatch(bt);
     if (bt->epoch == epoch)
@@ -377,7 +413,7 @@ const void *dispatch_indirect(struct bt *bt, u64 unused, u64 target)
     u32 mode = bt_mode(bt_cpu(bt));
     if (!bt_may_jump(bt, mode, place_rip(mode, target)))
         return refuse_target(bt);
-    struct tu *tu = follow(bt, target, mode);
+    struct tu *tu = follow(bt, target, mode, 0);
     if (!tu || attention(bt))
         return dispatch(bt);
     indirect_enter_mode(bt, mode);
@@ -407,18 +443,27 @@ static const void *go_on(struct bt *bt, const struct site *site, u64 epoch)
     return stays ? go(bt, site->resume) : dispatch(bt);
 }
 
+/* What is stale behind the site's instruction; nothing, if it has faulted. */
+static void flags_behind(struct bt *bt, const struct site *site)
+{
+    bt->producer = NULL;
+    if (site->settles)
+        bt->stale = 0;
+}
+
 /* Runs the site's instruction on the simulator. */
 static const void *simulate(struct bt *bt, const struct site *at)
 {
     struct x86_cpu *c = bt_cpu(bt);
     struct site site = *at;
     u64 epoch = bt->epoch;
-    flags_in(bt);
+    flags_in_at(bt, &site);
     c->rip = site.rip;
     if (site.decoded && !site.vectors && !bt_logged(bt))
         execute(bt, &bt->decoded[site.decoded]);
     else
         step(bt, site.vectors);
+    flags_behind(bt, &site);
     return go_on(bt, &site, epoch);
 }
 
@@ -451,13 +496,14 @@ static const void *enter_careful(struct bt *bt, u64 number)
     struct x86_cpu *c = bt_cpu(bt);
     u64 epoch = bt->epoch;
     u32 mode = mode_of_guest(bt->tus[site.tu].mode);
-    flags_in(bt);
+    flags_in_at(bt, &site);
     c->rip = site.rip;
     bt->stats.careful++;
     struct tu *tu = find_tu(bt, mode | (u32)MODE_CAREFUL);
     /* Attention must not lead back to the check that fails; but what the vCPU has done to
      * itself comes first, as a fault of the fetch. */
-    if (!tu || pending(bt, ATTN_STATE) || c->rip != site.rip)
+    if (!tu || pending(bt, ATTN_STATE) || c->rip != site.rip ||
+        needs_more_flags(bt, site.tu, tu))
         return dispatch(bt);
     if (bt->epoch == epoch && !bt->tus[site.tu].dead)
         link_guard(bt, &site, tu);
@@ -476,11 +522,11 @@ static const void *load_slowly(struct bt *bt, const struct site *site, u64 la)
 {
     struct x86_cpu *c = bt_cpu(bt);
     jmp_buf unwind;
-    flags_in(bt);
+    flags_in_at(bt, site);
     c->rip = c->insn_rip = site->rip;
     c->unwind = &unwind;
     if (setjmp(unwind)) {
-        x86_deliver_fault(c);
+        deliver_fault(bt);
         return dispatch(bt);
     }
     c->ops->read(c, gva(la), bounce_at(bt, la), site->size, AS_CPL);
@@ -495,11 +541,11 @@ static const void *store_slowly(struct bt *bt, const struct site *at, u64 la)
     struct site site = *at;
     u64 epoch = bt->epoch;
     jmp_buf unwind;
-    flags_in(bt);
+    flags_in_at(bt, &site);
     c->rip = c->insn_rip = site.rip;
     c->unwind = &unwind;
     if (setjmp(unwind)) {
-        x86_deliver_fault(c);
+        deliver_fault(bt);
         return dispatch(bt);
     }
     if (bt->untold.lines) {
@@ -512,6 +558,7 @@ static const void *store_slowly(struct bt *bt, const struct site *at, u64 la)
     c->rip += site.length;
     if (c->code_size != 8)
         c->rip = (u32)c->rip;
+    flags_behind(bt, &site);
     bt->stats.bounced_stores++;
     return go_on(bt, &site, epoch);
 }
@@ -548,9 +595,10 @@ const void *dispatch_access(struct bt *bt, u64 number, u64 la)
 
 const void *dispatch_stop(struct bt *bt, u64 number)
 {
+    const struct site *site = &bt->sites[number];
     bt->stats.stops++;
-    flags_in(bt);
-    bt_cpu(bt)->rip = bt->sites[number].rip;
+    flags_in_at(bt, site);
+    bt_cpu(bt)->rip = site->rip;
     /* The kick is answered even if its attention bits are down again by now. */
     __atomic_store_n(&bt->hot->poll, &bt->hot->poll_word, __ATOMIC_SEQ_CST);
     return dispatch(bt);

@@ -37,7 +37,8 @@ void link_guard(struct bt *bt, const struct site *site, struct tu *to)
                           .field = field,
                           .stub = field + 4 + (u32)rel,
                           .from = site->tu,
-                          .saved = true};
+                          .saved = true,
+                          .stale = site->stale};
     link_set(bt, link, to);
 }
 

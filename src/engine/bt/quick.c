@@ -37,7 +37,7 @@ const void *quick_link(struct bt *bt, u64 number)
     const struct tu *from = &bt->tus[link->from];
     bool global;
     struct tu *tu = find_ready(bt, link->rip, mode_of_guest(from->mode), &global);
-    if (!tu || from->dead)
+    if (!tu || from->dead || (flags_unpack(link->stale) & tu->flags_in))
         return NULL;
     bt->stats.link_misses++;
     link_set(bt, link, tu);

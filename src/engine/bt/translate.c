@@ -43,7 +43,48 @@ void flags_clobber(struct translation *t)
 {
     if (live_before(t))
         flags_save(t, R11);
+    else if (t->flags == FLAGS_HOST)
+        t->stale = FLAGS_STATUS;
     t->flags = FLAGS_SAVED;
+}
+
+void flags_written(struct translation *t)
+{
+    if (!translation_insn(t)->flags_write)
+        return;
+    /* Those that it leaves were something else's. */
+    if (t->flags == FLAGS_SAVED)
+        t->stale = FLAGS_STATUS;
+    t->flags = FLAGS_HOST;
+}
+
+/* Does the instruction write no registers but those it is known to write? */
+static bool writes_known(const struct guest_insn *g)
+{
+    return g->kind == GUEST_COPY || g->kind == GUEST_SKIP || g->kind == GUEST_ADDRESS ||
+           g->kind == GUEST_JUMP || g->kind == GUEST_JUMP_IF;
+}
+
+/* Behind the present instruction: which flags are stale, and what could make them again. */
+static void flags_follow(struct translation *t)
+{
+    const struct guest_insn *g = translation_insn(t);
+    t->stale &= (u16)~g->flags_kill;
+    if (g->flags_write || !writes_known(g) || (g->regs_written & t->producer_regs))
+        t->producer = 0;
+    if (g->flags_kill == FLAGS_STATUS && flags_reproducible(g)) {
+        t->producer = (u8)(t->now + 1);
+        t->producer_regs = g->regs_read | g->regs_written;
+    }
+}
+
+/* How far before the present instruction the producer stands, if that can be said. */
+static u8 producer_distance(const struct translation *t)
+{
+    if (!t->producer || !t->stale)
+        return 0;
+    u64 distance = translation_insn(t)->rip - t->insn[t->producer - 1].rip;
+    return distance <= UINT8_MAX ? (u8)distance : 0;
 }
 
 void flags_restore(struct translation *t, u16 needed)
@@ -134,6 +175,7 @@ static u16 live_at_end(struct translation *t)
     case GUEST_CALL_TO:
     case GUEST_RETURN:
     case GUEST_SYSTEM:
+    case GUEST_GATE:
         return FLAGS_STATUS;
     default:
         return live_at(t, next);
@@ -166,8 +208,11 @@ struct site *site_here(struct translation *t, enum site_kind kind)
         .host = bt_offset(bt, emit_here(&t->e)),
         .tu = t->tu_number,
         .length = g->length,
-        .flags_saved = t->flags == FLAGS_SAVED,
         .kind = (u8)kind,
+        .stale = flags_pack(t->stale),
+        .producer = producer_distance(t),
+        .flags_saved = t->flags == FLAGS_SAVED,
+        .settles = !(t->stale & ~g->flags_kill),
         .mnemonic = g->mnemonic,
         /* INVPCID copies its descriptor with libc. */
         .vectors = g->unit || g->mnemonic == ZYDIS_MNEMONIC_INVPCID,
@@ -596,6 +641,8 @@ static void put_code(struct translation *t)
     coalesce(t);
     t->held = t->cached = 0;
     t->tu->flags_in = t->live[0];
+    t->stale = FLAGS_STATUS & (u16)~t->live[0];
+    t->producer = 0;
     put_entries(t);
     for (t->now = 0; t->now < t->n; t->now++) {
         u32 first_site = t->bt->n_sites;
@@ -609,6 +656,7 @@ static void put_code(struct translation *t)
         if (!keeps_cached(translation_insn(t)) || t->bt->n_sites != first_site)
             t->cached = 0;
         set_resume(t, first_site);
+        flags_follow(t);
     }
     if (!t->ended) {
         t->now = t->n - 1;

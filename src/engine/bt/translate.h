@@ -70,6 +70,9 @@ struct translation {
     unsigned branches;
     bool taken[TU_INSNS]; /* conditional branches that the TU follows when they are taken */
     enum flags_place flags;
+    u16 stale;         /* arithmetic flags that may be neither here nor there */
+    u8 producer;       /* number + 1 of the instruction that can make them again, or 0 */
+    u16 producer_regs; /* what it takes for that */
     struct access access[TU_INSNS][2];
     struct group group[TU_GROUPS];
     unsigned n_groups;
@@ -122,6 +125,8 @@ void listing_print(const struct translation *t);
 /* -- Flags (translate.c) */
 /* Before host code that changes flags. */
 void flags_clobber(struct translation *t);
+/* Behind host code that has set the host's flags as the present instruction does. */
+void flags_written(struct translation *t);
 /* Makes the host's flags the guest's, if any of `needed` counts. */
 void flags_restore(struct translation *t, u16 needed);
 /* For stubs that take them from bt->flags. `scratch`: a register that may be lost. */

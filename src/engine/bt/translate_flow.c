@@ -47,6 +47,7 @@ static void exit_through(struct translation *t, u8 *field, u64 rip)
             .field = bt_offset(bt, field + t->e.to_exec),
             .from = t->tu_number,
             .saved = saved,
+            .stale = flags_pack(t->stale),
         };
         cold_add(t, field, COLD_LINK, number, saved);
     } else {

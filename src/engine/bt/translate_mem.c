@@ -473,8 +473,7 @@ void translate_copy(struct translation *t)
         flags_restore(t, flags_needed(t));
         copy_registers(t, g);
     }
-    if (g->flags_write)
-        t->flags = FLAGS_HOST;
+    flags_written(t);
 }
 
 /* BT, BTS, BTR, BTC with the bit in a register: it may lie anywhere around the operand. The
@@ -504,7 +503,7 @@ void translate_bit(struct translation *t)
     emit_and_imm(e, R11, wide ? 63 : 31);
     flags_restore(t, flags_needed(t));
     rewrite_memory(e, g, mem_at(R10, 0), reg, R11);
-    t->flags = FLAGS_HOST;
+    flags_written(t);
 }
 
 void translate_address(struct translation *t)

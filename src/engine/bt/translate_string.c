@@ -134,6 +134,5 @@ void translate_string(struct translation *t)
         advance(t, RSI);
     if (op != OP_LODS)
         advance(t, RDI);
-    if (g->flags_write)
-        t->flags = FLAGS_HOST;
+    flags_written(t);
 }

@@ -373,8 +373,11 @@ static void step(struct x86_cpu *c)
 /* The instruction in progress faulted: c->unwind brought us back. */
 static void faulted(struct x86_cpu *c)
 {
-    sim_of(c)->faults++;
+    struct sim *sim = sim_of(c);
+    sim->faults++;
     c->pending_db = 0;
+    if (sim->faulting)
+        sim->faulting(c);
     x86_deliver_fault(c);
 }
 

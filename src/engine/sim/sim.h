@@ -27,6 +27,9 @@ struct sim {
     struct crossing crossing[CROSSING_SLOTS];
     struct trap trap;       /* the thread's, while the simulator is its engine */
     u64 faults, interrupts; /* statistics */
+    /* Called before a fault is delivered, for engines that fall back on the simulator and keep
+     * flags lazily; or NULL. */
+    void (*faulting)(struct x86_cpu *c);
 };
 
 static inline struct sim *sim_of(struct x86_cpu *c)
