@@ -159,13 +159,15 @@ static void init_x87(struct x86_cpu *c)
     c->fcs = c->fds = 0;
 }
 
-static void check_fxsr(struct x86_cpu *c, struct x86_insn *i, enum x86_access access)
+/* The alignment is looked at before FXSAVE minds that a segment is read-only, as processors do.
+ */
+static void check_fxsr(struct x86_cpu *c, struct x86_insn *i)
 {
     if (c->cr0 & CR0_EM)
         x86_raise(c, c->model->amd ? VEC_NM : VEC_UD);
     if (c->cr0 & CR0_TS)
         x86_raise(c, VEC_NM);
-    x86_linear(c, i->seg, x86_ea(c, i), 4, access);
+    x86_linear(c, i->seg, x86_ea(c, i), 4, ACCESS_READ);
     check_alignment(c, i, 16);
 }
 
@@ -178,7 +180,7 @@ static bool skips_xmm(const struct x86_cpu *c)
 void exec_fxsave(struct x86_cpu *c, struct x86_insn *i)
 {
     struct x86_fpu image;
-    check_fxsr(c, i, ACCESS_WRITE);
+    check_fxsr(c, i);
     native_image_probe(c, i, LEGACY_SIZE, ACCESS_WRITE);
     pack_x87(c, i, &image);
     image.mxcsr = c->fpu.mxcsr;
@@ -191,7 +193,7 @@ void exec_fxsave(struct x86_cpu *c, struct x86_insn *i)
 void exec_fxrstor(struct x86_cpu *c, struct x86_insn *i)
 {
     struct x86_fpu image;
-    check_fxsr(c, i, ACCESS_READ);
+    check_fxsr(c, i);
     native_image_load(c, i, 0, &image, 16); /* where faults come first */
     native_image_load(c, i, 0, &image, LEGACY_SIZE);
     check_mxcsr(c, image.mxcsr);

@@ -326,6 +326,22 @@ static void test_fast_fxsave(void **state)
     fake_free(f);
 }
 
+/* #AC comes before the #GP of a code segment, which nobody may write. */
+static void test_misaligned_fxsave(void **state)
+{
+    struct fake *f = fake_new(4, true);
+    struct x86_cpu *c = &f->cpu;
+    prepare(f);
+    c->seg[SEG_SS].attr |= 3 << 5; /* CPL 3 */
+    c->cr0 |= CR0_AM;
+    c->rflags |= FLAG_AC;
+    x86_derive(c);
+    assert_int_equal(FAKE_RUN(f, 0x2e, 0x0f, 0xae, 0x03), VEC_GP); /* fxsave cs:[ebx] */
+    c->gpr[RBX]++;
+    assert_int_equal(FAKE_RUN(f, 0x2e, 0x0f, 0xae, 0x03), VEC_AC);
+    fake_free(f);
+}
+
 /* What the model lacks, and what nobody offers, is no instruction. */
 static void test_features(void **state)
 {
@@ -347,7 +363,8 @@ int main(void)
         cmocka_unit_test(test_unmasking),        cmocka_unit_test(test_environment),
         cmocka_unit_test(test_vex_in_real_mode), cmocka_unit_test(test_mxcsr),
         cmocka_unit_test(test_supervisor_save),  cmocka_unit_test(test_faulting_store),
-        cmocka_unit_test(test_fast_fxsave),      cmocka_unit_test(test_features),
+        cmocka_unit_test(test_fast_fxsave),      cmocka_unit_test(test_misaligned_fxsave),
+        cmocka_unit_test(test_features),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
