@@ -153,10 +153,8 @@ static bool add_monitor(struct run_options *o, const struct monitor_config *moni
     return true;
 }
 
-/* A line in -serial's words: an old one by chardev:ID, or a new one, of which mon: gives a
- * share to the text monitor. */
-static bool find_line(struct run_options *o, const char *option, const char *label,
-                      const char *text, unsigned *line, struct error *err)
+bool lines_find(struct run_options *o, const char *option, const char *label, const char *text,
+                unsigned *line, struct error *err)
 {
     if (!strncmp(text, "chardev:", 8))
         return lines_use(o, option, text + 8, line, err);
@@ -184,7 +182,7 @@ bool lines_add_serial(struct run_options *o, const char *value, struct error *er
         return error_set(err, "-serial: the machine has %u serial lines", VM_MAX_SERIAL);
     snprintf(label, sizeof(label), "serial%u", o->vm.n_serial);
     o->serial_given = true;
-    return find_line(o, "-serial", label, value, &o->vm.serial[o->vm.n_serial++], err);
+    return lines_find(o, "-serial", label, value, &o->vm.serial[o->vm.n_serial++], err);
 }
 
 /* -- Monitors --------------------------------------------------------------------------------
@@ -196,7 +194,7 @@ static bool add_monitor_at(struct run_options *o, const char *option, const char
     struct monitor_config monitor = {.qmp = qmp, .pretty = pretty};
     char label[32];
     snprintf(label, sizeof(label), "compat_monitor%u", o->control.n_monitors);
-    return find_line(o, option, label, where, &monitor.line, err) &&
+    return lines_find(o, option, label, where, &monitor.line, err) &&
            add_monitor(o, &monitor, err);
 }
 

@@ -8,6 +8,10 @@
 
 /* -chardev KIND,id=ID,... */
 bool lines_add(struct run_options *options, const char *value, struct error *err);
+/* A line in -serial's words: an old one by chardev:ID, or a new one, which gets the label, and
+ * of which mon: gives a share to the text monitor. */
+bool lines_find(struct run_options *options, const char *option, const char *label,
+                const char *where, unsigned *line, struct error *err);
 /* -serial WHERE */
 bool lines_add_serial(struct run_options *options, const char *value, struct error *err);
 /* -monitor, -qmp, -qmp-pretty WHERE */

@@ -507,6 +507,9 @@ static bool set_global(struct run_options *o, const char *value, struct error *e
                                            "PIIX4_PM.disable_s4=1",
                                            "ICH9-LPC.disable_s4=1",
                                            NULL};
+    static const char debug_port[] = "isa-debugcon.iobase=";
+    if (!strncmp(value, debug_port, sizeof(debug_port) - 1))
+        return plugs_set_debug_port(o, value + sizeof(debug_port) - 1, err);
     return words_among(value, as_it_is) ||
            error_set(err, "-global: '%.80s' is not supported", value);
 }
@@ -563,6 +566,7 @@ static const struct option table[] = {
     {"virtfs", "local,path=DIR", shares_add_virtfs, "a host directory that a Linux guest mounts (mount -t 9p -o trans=virtio TAG /mnt): mount_tag=TAG,security_model=none|mapped-xattr[,readonly=on]"},
     {"fsdev", "local,id=ID", shares_add_fsdev, "the same in two parts, with -device virtio-9p-pci,fsdev=ID,mount_tag=TAG"},
     {"device", "DEVICE", add_device, "virtio-rng-pci; virtio-balloon-pci[,free-page-reporting=on][,deflate-on-oom=on]"},
+    {"debugcon", "WHERE", plugs_add_debugcon, NULL},
     {"device", "DEVICE", add_device, "isa-debugcon,chardev=ID[,iobase=0xe9]: a port that guests print to; SeaBIOS's is 0x402"},
     {"device", "DEVICE", add_device, "pc-testdev, pci-testdev: registers and interrupt wires that conformance suites use; help lists all devices"},
     {"chardev", "KIND,id=ID", lines_add, "a line for -device virtconsole,chardev=ID and others: null, stdio, pty, file,path=P, socket,path=P or host=H,port=N; mux=on lets several share it"},
@@ -653,7 +657,8 @@ static bool unknown_option(const char *word, const char *name, struct error *err
  */
 static bool refers(const struct option *option)
 {
-    static const char *const names[] = {"device", "serial", "monitor", "qmp", "mon", NULL};
+    static const char *const names[] = {"device", "serial",   "monitor", "qmp",
+                                        "mon",    "debugcon", NULL};
     return words_among(option->name, names);
 }
 

@@ -27,6 +27,7 @@ struct run_options {
     bool curses; /* -display curses */
     bool vga_given;
     bool snapshot;     /* -snapshot: for every disk */
+    u16 debug_port;    /* of -device isa-debugcon and -debugcon; 0: the default */
     u32 virtio_drives; /* bits: disks of -drive if=virtio, which get their devices last */
     bool stats;
     bool verbose;

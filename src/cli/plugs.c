@@ -154,24 +154,29 @@ static bool console_property(struct run_options *o, struct plug_config *plug,
     return lines_use(o, "-device", word->value, &plug->line, err);
 }
 
+static bool debug_port(const char *value, u16 *to, struct error *err)
+{
+    u64 port;
+    if (!words_number("isa-debugcon iobase", value, 1, 0xffff, &port, err))
+        return false;
+    *to = (u16)port;
+    return true;
+}
+
 static bool debug_property(struct run_options *o, struct plug_config *plug,
                            const struct word *word, struct error *err)
 {
-    u64 port;
     if (!strcmp(word->key, "chardev"))
         return lines_use(o, "-device", word->value, &plug->line, err);
     if (strcmp(word->key, "iobase"))
         return error_set(err, "-device isa-debugcon: no property '%s'", word->key);
-    if (!words_number("-device isa-debugcon,iobase", word->value, 1, 0xffff, &port, err))
-        return false;
-    plug->port = (u16)port;
-    return true;
+    return debug_port(word->value, &plug->port, err);
 }
 
 static bool debug_check(struct run_options *o, struct plug_config *plug, struct error *err)
 {
     if (!plug->port)
-        plug->port = 0xe9;
+        plug->port = o->debug_port ? o->debug_port : 0xe9;
     return plug->line < PLUGS_MAX_LINES ||
            error_set(err, "-device isa-debugcon: no chardev=ID");
 }
@@ -536,6 +541,18 @@ bool plugs_add_nic(struct run_options *o, const char *value, struct error *err)
         }
     }
     return net_complete(&network->net, err) && net_check(o, plug, err);
+}
+
+bool plugs_add_debugcon(struct run_options *o, const char *value, struct error *err)
+{
+    struct plug_config *plug = plugs_add(o, PLUG_DEBUG, err);
+    return plug && lines_find(o, "-debugcon", "debugcon", value, &plug->line, err) &&
+           debug_check(o, plug, err);
+}
+
+bool plugs_set_debug_port(struct run_options *o, const char *value, struct error *err)
+{
+    return debug_port(value, &o->debug_port, err);
 }
 
 bool plugs_have_disk(const struct plugs_config *plugs)

@@ -15,5 +15,9 @@ bool plugs_add_device(struct run_options *options, const char *name, const char 
                       struct error *err);
 /* -device help */
 void plugs_list_devices(FILE *out);
+/* -debugcon WHERE, which is -chardev and -device isa-debugcon in one */
+bool plugs_add_debugcon(struct run_options *options, const char *value, struct error *err);
+/* -global isa-debugcon.iobase=PORT */
+bool plugs_set_debug_port(struct run_options *options, const char *value, struct error *err);
 /* Whether the guest gets a disk at all. */
 bool plugs_have_disk(const struct plugs_config *plugs);

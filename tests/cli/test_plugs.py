@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 DOPPEL = os.path.abspath(sys.argv.pop(1))
@@ -90,6 +91,26 @@ class Plugs(unittest.TestCase):
         self.refused(2, "mac=", "-nic", "user,mac=01:00:00:00:00:00")
         self.refused(2, "no chardev=ID", "-device", "virtconsole")
         self.refused(2, "one balloon", "-device", "virtio-balloon-pci", "-device", "virtio-balloon-pci")
+
+    @staticmethod
+    def has(path, text):
+        if not os.path.exists(path):
+            return False
+        with open(path, "rb") as file:
+            return text in file.read()
+
+    def test_debug_port(self):
+        log = os.path.join(os.path.dirname(self.disk), "log")
+        words = [DOPPEL, "run", "-debugcon", "file:" + log, "-global", "isa-debugcon.iobase=0x402", "-serial", "null",
+                 "-drive", "file=%s,format=raw" % self.disk]
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL) as process:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and not self.has(log, b"SeaBIOS"):
+                time.sleep(0.05)
+            process.kill()
+        self.assertTrue(self.has(log, b"SeaBIOS"))
+        self.refused(2, "'braille:x' is not supported", "-debugcon", "braille:x")
+        self.refused(2, "iobase", "-global", "isa-debugcon.iobase=70000")
 
     def test_names_before_their_definitions(self):
         self.refused(3, "kernel", "-device", "virtio-blk-pci,drive=d", "-serial", "chardev:c", "-device",
