@@ -131,21 +131,27 @@ void flags_expose(struct bt *bt)
 
 /* -- Going on ------------------------------------------------------------------------------ */
 
-/* Flags that the instruction at RIP surely overwrites. */
-static u16 overwritten(struct bt *bt)
+/* The instruction at RIP; false: there is none to be seen. */
+static bool at_rip(struct bt *bt, struct guest_insn *g)
 {
     struct x86_cpu *c = bt_cpu(bt);
     u64 la = place_linear(c->code_size == 8 ? 0 : MODE_SIZE(c->code_size), bt_place(c));
     const u8 *code = code_at(bt, la);
-    struct guest_insn g;
-    bool known = code && guest_decode(&bt->decoder, c->code_size, code, (unsigned)page_left(la),
-                                      c->rip, &g);
-    return known ? g.flags_kill : 0;
+    return code &&
+           guest_decode(&bt->decoder, c->code_size, code, (unsigned)page_left(la), c->rip, g);
+}
+
+/* What may open or close the window for interrupts: one that waits must not miss it. */
+static bool is_sensitive(const struct guest_insn *g)
+{
+    return g->kind == GUEST_INLINE || g->kind == GUEST_SIMULATE || g->kind == GUEST_SYSTEM ||
+           g->kind == GUEST_GATE || g->kind == GUEST_TO_SEGMENT || g->kind == GUEST_POP_SEGMENT;
 }
 
 void flags_settle(struct bt *bt)
 {
     struct x86_cpu *c = bt_cpu(bt);
+    struct guest_insn g;
     vectors_home(bt);
     if (bt->producer)
         reproduce(bt);
@@ -153,9 +159,11 @@ void flags_settle(struct bt *bt)
         bt->stats.flags_settled++;
     bt->producer = NULL;
     for (unsigned n = 0; bt->stale && n < MOST_STEPS && c->activity == CPU_RUNNING; n++) {
-        u16 kill = overwritten(bt);
+        bool known = at_rip(bt, &g);
+        if (known && is_sensitive(&g))
+            break;
         sim_step(bt->vcpu);
-        bt->stale &= (u16)~kill;
+        bt->stale &= (u16) ~(known ? g.flags_kill : 0);
     }
     flags_expose(bt);
 }
