@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/words.h"
 #include "boot/linux_bios.h"
@@ -77,20 +78,16 @@ bool firmware_set_boot(struct run_options *o, const char *list, struct error *er
 
 bool firmware_wanted(const char *kernel)
 {
-    struct boot_image image = {.name = kernel};
+    u8 start[4096];       /* the header of every boot protocol lies in it */
     struct error ignored; /* who starts the machine opens it again, and says why not */
     struct file file;
-    u8 *data;
     if (!file_open(&file, "-kernel", kernel, &ignored))
         return false;
-    bool read = file_read(&file, &data, &image.size, &ignored);
+    ssize_t size = pread(file.fd, start, sizeof(start), 0);
     file_close(&file);
-    if (!read)
-        return false;
-    image.data = data;
-    bool wanted = linux_bios_wanted(&image);
-    file_release(data, image.size);
-    return wanted;
+    const struct boot_image image = {
+        .name = kernel, .data = start, .size = size < 0 ? 0 : (u64)size};
+    return linux_bios_wanted(&image);
 }
 
 /* -- Texts -----------------------------------------------------------------------------------
