@@ -641,12 +641,12 @@ enum shadow_answer shadow_fault(struct shadow *shadow, struct shadow_world *w,
         return answer;
     struct region *r = region_for(shadow, w, cell, va, path);
     unsigned number = (unsigned)(va >> PAGE_SHIFT) % REGION_PAGES;
-    if (r->rights[number] & SHADOW_COPIED && is_other(r, number, &page))
+    bool other = is_other(r, number, &page);
+    if (r->rights[number] & SHADOW_COPIED && other)
         drop_page(shadow, cell, r, number);
     /* Already there as it should be: the guest's word about the fault was wrong. */
-    if ((r->rights[number] & ~SHADOW_COPIED) == page.rights &&
-        r->frame[number] == page.frame.v && is_mapped(r, number, access) &&
-        !differs(r->entry[number], page.entry))
+    if ((r->rights[number] & ~SHADOW_COPIED) == page.rights && !other &&
+        is_mapped(r, number, access))
         return SHADOW_STEP;
     /* What is to be unmapped goes with it, if both fit. */
     if (cell->mapper.n > ORDERS_MAX - MAX_WINDOW && mapper_run(&cell->mapper) < 0)
