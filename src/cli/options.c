@@ -23,6 +23,11 @@
 /* -- Arguments -------------------------------------------------------------------------------
  */
 
+static bool asks_for_help(const char *value)
+{
+    return !strcmp(value, "help") || !strcmp(value, "?");
+}
+
 static bool set_kernel(struct run_options *o, const char *value, struct error *err)
 {
     o->vm.kernel = value;
@@ -200,7 +205,7 @@ static bool set_machine(struct run_options *o, const char *value, struct error *
         for (char *c = pair; *c; c++)
             if (*c == '_') /* both spellings are QEMU's */
                 *c = '-';
-        if (!word.value && (!strcmp(type, "help") || !strcmp(type, "?"))) {
+        if (!word.value && asks_for_help(type)) {
             o->machine_help = true;
             continue;
         }
@@ -218,7 +223,7 @@ static bool set_machine(struct run_options *o, const char *value, struct error *
 
 static bool set_cpu(struct run_options *o, const char *value, struct error *err)
 {
-    o->cpu_help = !strcmp(value, "help") || !strcmp(value, "?");
+    o->cpu_help = asks_for_help(value);
     o->vm.cpu_model = value;
     return true;
 }
@@ -379,7 +384,7 @@ static bool add_device(struct run_options *o, const char *value, struct error *e
     struct word word = {0};
     const char *list = value;
     words_next(&list, &word);
-    if (!strcmp(value, "help") || !strcmp(value, "?")) {
+    if (asks_for_help(value)) {
         o->device_help = true;
         return true;
     }
@@ -443,7 +448,7 @@ static bool set_rtc(struct run_options *o, const char *value, struct error *err)
 
 static bool set_log(struct run_options *o, const char *value, struct error *err)
 {
-    o->log_help = !strcmp(value, "help") || !strcmp(value, "?");
+    o->log_help = asks_for_help(value);
     if (!o->log_help && !log_parse(&o->log, value))
         return error_set(err, "-d: unknown category in '%s'; -d help lists them", value);
     return true;
