@@ -463,6 +463,7 @@ static bool set_log_file(struct run_options *o, const char *value, struct error 
 static bool set_stats(struct run_options *o, const char *value, struct error *err)
 {
     o->stats = true;
+    o->vm.engine_options |= ENGINE_COUNTS;
     return true;
 }
 

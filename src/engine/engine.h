@@ -24,13 +24,15 @@ enum engine_exit {
 #define ENGINE_ALWAYS BIT(0) /* direct: cells for all user code that can have one (tests) */
 #define ENGINE_COPIES BIT(1) /* direct: user code runs from copies, direct/annex.h (tests) */
 
+#define ENGINE_COUNTS BIT(2) /* bt: also what costs to be counted */
+
 /* The size of the code cache of bt, in MiB; 0: the default. */
 #define ENGINE_CACHE(mib)         ((u32)(mib) << 8)
 #define ENGINE_CACHE_MIB(options) ((options) >> 8 & 0xff)
 
 /* A named counter for `-stats`. */
 struct engine_counter {
-    const char *name;
+    char name[48]; /* groups of rows begin alike, up to a dot */
     u64 value;
 };
 

@@ -348,7 +348,7 @@ struct pc *vm_pc(struct vm *vm)
 
 void vm_print_counters(struct vm *vm, FILE *out)
 {
-    struct engine_counter counters[128];
+    struct engine_counter counters[512];
     fprintf(out, "machine.memory_bytes %llu\n", (unsigned long long)vm->config.memory);
     fprintf(out, "machine.memory_touched_bytes %llu\n",
             (unsigned long long)pmap_allocated(vm->board.pmap));

@@ -35,7 +35,7 @@ static void run_rounds(u32 attention)
     vcpu_signal(g->vcpu, attention);
     assert_int_equal(guest_run(g), EXIT_HALTED);
     assert_int_equal(g->vcpu->cpu.gpr[RCX], 0);
-    static const char *const names[] = {"callouts_link", "callouts_cell", "callouts_indirect"};
+    static const char *const names[] = {"callouts.link", "callouts.cell", "callouts.indirect"};
     for (unsigned i = 0; i < ARRAY_LEN(names); i++)
         assert_true(guest_counter(g, names[i]) < ROUNDS / 10);
     guest_destroy(g);
@@ -81,7 +81,7 @@ static void test_alike_targets(void **state)
     g->vcpu->cpu.gpr[RBX] = DATA;
     assert_int_equal(guest_run(g), EXIT_HALTED);
     assert_int_equal((u32)g->vcpu->cpu.gpr[RAX], 500 + 500 * 2 + 5);
-    assert_true(guest_counter(g, "callouts_indirect") < 100);
+    assert_true(guest_counter(g, "callouts.indirect") < 100);
     guest_destroy(g);
 }
 

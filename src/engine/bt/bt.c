@@ -48,6 +48,9 @@ static bool bt_make(struct vcpu *vcpu, struct error *err)
     guest_decoder_init(&bt->decoder, vcpu->cpu.model);
     cache_flush(bt);
     bt->hot->vectors = VECTORS_HOME;
+    bt->counts = vcpu->engine_options & ENGINE_COUNTS;
+    bt->stats.began.tsc = __rdtsc();
+    bt->stats.began.ns = counters_now();
     bt->code_limit[0] = UINT32_MAX;
     bt->code_limit[1] = UINT16_MAX;
     bt->n_code_limits = 2;
@@ -119,35 +122,6 @@ static void bt_code_written(struct vcpu *vcpu, struct gfn frame, u64 lines)
     sim_code_written(vcpu, frame, lines);
 }
 
-/* Does instruction `a` come before `b` in the list of reasons? */
-static bool is_more(const struct bt *bt, unsigned a, unsigned b)
-{
-    u64 n = bt->stats.reasons[a], m = bt->stats.reasons[b];
-    return n > m || (n == m && a < b);
-}
-
-/* The instructions that were callouts, those with most first, each a row (law 2). */
-static unsigned count_reasons(const struct bt *bt, struct engine_counter *counters,
-                              unsigned max)
-{
-    const unsigned none = ARRAY_LEN(bt->stats.reasons);
-    unsigned n = 0;
-    for (unsigned last = none; n < max; n++) {
-        unsigned best = none;
-        for (unsigned m = 0; m < none; m++) {
-            if (bt->stats.reasons[m] && (last == none || is_more(bt, last, m)) &&
-                (best == none || is_more(bt, m, best)))
-                best = m;
-        }
-        if (best == none)
-            break;
-        last = best;
-        counters[n] = (struct engine_counter){ZydisMnemonicGetString((ZydisMnemonic)best),
-                                              bt->stats.reasons[best]};
-    }
-    return n;
-}
-
 void bt_set_watch(struct vcpu *vcpu, struct bt_watch *watch)
 {
     struct bt *bt = bt_of(vcpu);
@@ -156,48 +130,6 @@ void bt_set_watch(struct vcpu *vcpu, struct bt_watch *watch)
         watch->returns = &bt->hot->returns;
         watch->calls = &bt->hot->calls;
     }
-}
-
-static unsigned bt_counters(struct vcpu *vcpu, struct engine_counter *counters, unsigned max)
-{
-    const struct bt *bt = bt_of(vcpu);
-    const struct engine_counter all[] = {
-        {"translation_units_64bit", bt->stats.tus[2]},
-        {"translation_units_32bit", bt->stats.tus[1]},
-        {"translation_units_16bit", bt->stats.tus[0]},
-        {"guest_instructions", bt->stats.insns},
-        {"guest_bytes", bt->stats.guest_bytes},
-        {"host_bytes", bt->stats.host_bytes},
-        {"translation_tsc_cycles", bt->stats.cycles},
-        {"cache_flushes", bt->stats.flushes},
-        {"cache_evictions", bt->stats.evictions},
-        {"code_pages_dropped", bt->stats.page_drops},
-        {"code_lines_dropped", bt->stats.line_drops},
-        {"code_units_dropped", bt->stats.tus_dropped},
-        {"callouts_link", bt->stats.link_misses},
-        {"callouts_cell", bt->stats.cell_misses},
-        {"callouts_indirect", bt->stats.indirect_misses},
-        {"tlb_fills", bt->stats.fills},
-        {"slow_accesses", bt->stats.slow_accesses},
-        {"bounced_loads", bt->stats.bounced_loads},
-        {"bounced_stores", bt->stats.bounced_stores},
-        {"sites_adapted", bt->stats.adapted},
-        {"sites_unadapted", bt->stats.unadapted},
-        {"shared_checks_failed", bt->stats.careful},
-        {"yields", bt->stats.yields},
-        {"stops", bt->stats.stops},
-        {"steps", bt->stats.steps},
-        {"host_faults", bt->stats.host_faults},
-        {"flags_recovered", bt->stats.flags_recovered},
-        {"flags_settled", bt->stats.flags_settled},
-        {"flags_unknown", bt->stats.flags_unknown},
-        {"callouts", bt->stats.callouts},
-        {"quick_callouts", bt->stats.quick_callouts},
-    };
-    unsigned n = 0;
-    for (; n < ARRAY_LEN(all) && n < max; n++)
-        counters[n] = all[n];
-    return n + count_reasons(bt, counters + n, max - n);
 }
 
 const struct engine bt_engine = {

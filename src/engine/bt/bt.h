@@ -16,6 +16,7 @@
  *   crossing.c   instructions on two pages
  *   ops.c        guest memory and the outside world for the simulator's semantics
  *   listing.c    TUs as text
+ *   counters.c   what is counted, as rows
  *   fault.c      host faults inside translations become guest state
  *   precise.c    arithmetic flags where the guest sees them
  *
@@ -234,6 +235,8 @@ struct bt_hot {
     u8 vectors;   /* enum vectors_place */
     bool returns; /* bt_watch.returns */
     u32 calls;    /* bt_watch.calls */
+    u64 callouts; /* stubs.c counts */
+    u64 checks;   /* TLB checks, if bt->counts */
     const void *cell[MAX_CELLS];
     const void *indirect[MODE_TABLES][INDIRECT_SLOTS];
     /* A second look for 64-bit code, by another hash, where the first finds another target. */
@@ -273,6 +276,9 @@ struct live {
     u32 n;
     u64 pages[LIVE_FILTER];
 };
+
+/* Callouts are counted by ZydisMnemonic. */
+#define BT_REASONS (ZYDIS_MNEMONIC_MAX_VALUE + 1)
 
 struct bt {
     struct vcpu *vcpu;
@@ -325,16 +331,23 @@ struct bt {
         u64 lines; /* 0: there is nothing to be told */
     } untold;
 
+    bool counts; /* translations count their checks (ENGINE_COUNTS) */
     struct {
         u64 tus[3]; /* of 16-, 32-, 64-bit code */
         u64 insns, guest_bytes, host_bytes;
-        u64 cycles; /* of the host's TSC in translate(), with what else ran meanwhile */
-        u64 flushes, evictions, page_drops, line_drops, tus_dropped, link_misses, cell_misses,
-            indirect_misses, steps;
-        u64 fills, slow_accesses, bounced_loads, bounced_stores, adapted, unadapted;
-        u64 yields, careful, callouts, quick_callouts, stops, host_faults;
+        /* Of the host's TSC in translate(), and for how many instructions: without those TUs
+         * in which the processor was given away. */
+        u64 cycles, timed;
+        struct {
+            u64 tsc, ns;
+        } began;
+        u64 flushes, evictions, page_drops, line_drops, tus_dropped, steps;
+        u64 bounced_loads, bounced_stores, adapted, unadapted, yields, host_faults;
         u64 flags_recovered, flags_settled, flags_unknown;
-        u64 reasons[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* callouts by instruction */
+        /* Callouts: each is counted in one of these. */
+        u64 link_misses, cell_misses, indirect_misses, fills, two_pages, beside_code,
+            slow_accesses, careful, page_crossing, stops;
+        u64 simulated[BT_REASONS], quick[BT_REASONS]; /* by instruction */
     } stats;
 };
 
@@ -586,6 +599,11 @@ void flags_expose(struct bt *bt);
 void flags_settle(struct bt *bt);
 /* Can flags_expose() make the flags again that this instruction has set? */
 bool flags_reproducible(const struct guest_insn *g);
+
+/* -- counters.c */
+/* Monotonic nanoseconds. */
+u64 counters_now(void);
+unsigned bt_counters(struct vcpu *vcpu, struct engine_counter *counters, unsigned max);
 
 /* -- fault.c */
 bool fault_handle(struct trap *trap, int signal, siginfo_t *info, ucontext_t *context);

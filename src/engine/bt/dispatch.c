@@ -481,10 +481,13 @@ static bool fill_second_page(struct bt *bt, const struct site *site)
 const void *dispatch_simulate(struct bt *bt, u64 number)
 {
     const struct site *site = &bt->sites[number];
-    bt->stats.callouts++;
-    bt->stats.reasons[site->mnemonic]++;
-    if (site->kind == SITE_CROSSING && fill_second_page(bt, site))
-        return bt_exec(bt, site->retry);
+    if (site->kind == SITE_CROSSING) {
+        bt->stats.page_crossing++;
+        if (fill_second_page(bt, site))
+            return bt_exec(bt, site->retry);
+    } else {
+        bt->stats.simulated[site->mnemonic]++;
+    }
     return simulate(bt, site);
 }
 

@@ -80,8 +80,11 @@ const void *quick_indirect(struct bt *bt, u64 unused, u64 target)
 const void *quick_access(struct bt *bt, u64 number, u64 la)
 {
     const struct site *site = &bt->sites[number];
-    if (page_left(la) < site->size)
-        return bounce_load(bt, site, la);
+    if (page_left(la) < site->size) {
+        const void *on = bounce_load(bt, site, la);
+        bt->stats.two_pages += on != NULL;
+        return on;
+    }
     if (!bt_fill(bt, gva(la), site->write ? ACCESS_WRITE : ACCESS_READ))
         return NULL;
     bt->stats.fills++;
@@ -91,10 +94,18 @@ const void *quick_access(struct bt *bt, u64 number, u64 la)
 const void *quick_store(struct bt *bt, u64 number, u64 la)
 {
     const struct site *site = &bt->sites[number];
-    if (page_left(la) < site->size)
-        return bounce_store(bt, site, la) ? bt_exec(bt, site->resume) : NULL;
-    if (!bt_fill(bt, gva(la), ACCESS_WRITE))
-        return bounce_store_beside_code(bt, site, la) ? bt_exec(bt, site->resume) : NULL;
+    if (page_left(la) < site->size) {
+        if (!bounce_store(bt, site, la))
+            return NULL;
+        bt->stats.two_pages++;
+        return bt_exec(bt, site->resume);
+    }
+    if (!bt_fill(bt, gva(la), ACCESS_WRITE)) {
+        if (!bounce_store_beside_code(bt, site, la))
+            return NULL;
+        bt->stats.beside_code++;
+        return bt_exec(bt, site->resume);
+    }
     bt->stats.fills++;
     adapt_filled(bt, site);
     return bt_exec(bt, site->retry);
@@ -103,8 +114,7 @@ const void *quick_store(struct bt *bt, u64 number, u64 la)
 /* A callout that stayed a quick one. */
 static const void *done(struct bt *bt, const struct site *site)
 {
-    bt->stats.quick_callouts++;
-    bt->stats.reasons[site->mnemonic]++;
+    bt->stats.quick[site->mnemonic]++;
     return bt_exec(bt, site->resume);
 }
 

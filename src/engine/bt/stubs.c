@@ -185,6 +185,7 @@ static const void *make_callout(struct bt *bt, struct emit *e, const void *back,
         emit_flags_to_ax(e);
         emit_store32(e, bt_mem(bt, &bt->hot->flags), RAX);
     }
+    emit_rm(e, 8, 0xff, 0, bt_mem(bt, &bt->hot->callouts)); /* inc */
     if (quick) {
         emit_store(e, bt_mem(bt, &bt->hot->argument), R11);
         emit_store(e, bt_mem(bt, &bt->hot->address), R10);

@@ -464,6 +464,27 @@ static void put_entries(struct translation *t)
     t->flags = FLAGS_HOST;
 }
 
+/* Behind the entries, where the TU is counted: adds what count_checks() finds. Flags stay. */
+static u8 *put_count(struct translation *t)
+{
+    struct emit *e = &t->e;
+    struct host_mem checks = bt_mem(t->bt, &t->bt->hot->checks);
+    emit_load(e, R11, checks);
+    emit_lea(e, 8, R11, mem_at(R11, INT32_MAX));
+    u8 *field = e->at - sizeof(s32);
+    emit_store(e, checks, R11);
+    return field;
+}
+
+/* TLB checks in the TU: as if it always ran through to its end. */
+static void count_checks(const struct translation *t, u32 first_site, u8 *field)
+{
+    u32 n = 0;
+    for (u32 i = first_site; i < t->bt->n_sites; i++)
+        n += t->bt->sites[i].kind == SITE_ACCESS && t->bt->sites[i].guard;
+    memcpy(field, &n, sizeof(n));
+}
+
 /* -- The whole ----------------------------------------------------------------------------- */
 
 /* An instruction of a unit that the guest has not enabled raises #UD or #NM: the simulator
@@ -644,6 +665,8 @@ static void put_code(struct translation *t)
     t->stale = FLAGS_STATUS & (u16)~t->live[0];
     t->producer = 0;
     put_entries(t);
+    u32 first = t->bt->n_sites;
+    u8 *checks = t->bt->counts ? put_count(t) : NULL;
     for (t->now = 0; t->now < t->n; t->now++) {
         u32 first_site = t->bt->n_sites;
         t->host[t->now] = bt_offset(t->bt, emit_here(&t->e));
@@ -663,6 +686,8 @@ static void put_code(struct translation *t)
         translate_end(t, t->next);
     }
     t->host[t->n] = bt_offset(t->bt, emit_here(&t->e));
+    if (checks)
+        count_checks(t, first, checks);
     put_cold(t);
 }
 
@@ -689,6 +714,17 @@ static void find_code(struct translation *t, struct gfn frame, u8 page[PAGE_SIZE
             same = !memcmp(page + at, now + at, PMAP_LINE);
         }
     } while (!same);
+}
+
+/* TSC cycles: what takes longer had lost its processor meanwhile. */
+#define TU_CYCLES (1u << 19)
+
+static void count_time(struct bt *bt, u64 cycles, unsigned insns)
+{
+    if (cycles > TU_CYCLES)
+        return;
+    bt->stats.cycles += cycles;
+    bt->stats.timed += insns;
 }
 
 struct tu *translate(struct bt *bt, struct gfn frame, const u8 *code, u64 rip, u32 mode,
@@ -724,7 +760,7 @@ struct tu *translate(struct bt *bt, struct gfn frame, const u8 *code, u64 rip, u
     bt->stats.insns += t.n;
     bt->stats.guest_bytes += t.tu->guest_size;
     bt->stats.host_bytes += t.tu->end - t.tu->start + (t.cold_end - t.cold_start);
-    bt->stats.cycles += __rdtsc() - start;
+    count_time(bt, __rdtsc() - start, t.n);
     bt->n_tus++;
     return t.tu;
 }

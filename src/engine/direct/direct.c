@@ -3,6 +3,7 @@
 
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -673,8 +674,10 @@ static unsigned count_each(const char *const *names, const u64 *values, unsigned
                            struct engine_counter *counters, unsigned max)
 {
     unsigned i = 0;
-    for (; i < n && i < max; i++)
-        counters[i] = (struct engine_counter){names[i], values[i]};
+    for (; i < n && i < max; i++) {
+        snprintf(counters[i].name, sizeof(counters[i].name), "%s", names[i]);
+        counters[i].value = values[i];
+    }
     return i;
 }
 
