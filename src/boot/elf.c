@@ -70,14 +70,40 @@ struct elf_segment elf_segment(const struct elf *elf, unsigned index)
     };
 }
 
-bool elf_load(const struct elf *elf, const struct boot_config *config, u64 *end,
-              struct error *err)
+/*
+ * Linkers put the file's headers into a segment of their own, a page in front of a kernel that
+ * is linked for 1 MiB: into the hole, where nobody wants them. Leaves out what a segment has
+ * there, if that is the headers and zeros.
+ */
+static void leave_out_headers(const struct elf *elf, struct elf_segment *segment)
+{
+    u64 headers = elf->ph_offset + (u64)elf->ph_count * elf->ph_size;
+    if (segment->offset || segment->paddr < EBDA_START || segment->paddr >= HIGH_START)
+        return;
+    u64 cut = HIGH_START - segment->paddr;
+    if (cut > segment->memory_size)
+        cut = segment->memory_size;
+    for (u64 at = headers; at < cut && at < segment->file_size; at++)
+        if (image_u8(elf->image, at))
+            return;
+    segment->offset += cut;
+    segment->vaddr += cut;
+    segment->paddr += cut;
+    segment->memory_size -= cut;
+    segment->file_size -= cut < segment->file_size ? cut : segment->file_size;
+}
+
+bool elf_load(const struct elf *elf, const struct boot_config *config, u64 floor,
+              struct elf_extent *extent, struct error *err)
 {
     u64 total = 0;
-    *end = 0;
+    *extent = (struct elf_extent){.start = UINT64_MAX};
     for (unsigned i = 0; i < elf->ph_count; i++) {
         struct elf_segment segment = elf_segment(elf, i);
-        if (segment.type != ELF_LOAD || !segment.memory_size)
+        if (segment.type != ELF_LOAD)
+            continue;
+        leave_out_headers(elf, &segment);
+        if (!segment.memory_size)
             continue;
         const struct load_part part = {
             .what = "ELF segment",
@@ -93,12 +119,14 @@ bool elf_load(const struct elf *elf, const struct boot_config *config, u64 *end,
                              "memory; give it more with -m",
                              elf->image->name);
         total += segment.memory_size;
-        if (!layout_load(config, &part, err))
+        if (!layout_load(config, &part, floor, err))
             return false;
-        if (segment.paddr + segment.memory_size > *end)
-            *end = segment.paddr + segment.memory_size;
+        if (segment.paddr < extent->start)
+            extent->start = segment.paddr;
+        if (segment.paddr + segment.memory_size > extent->end)
+            extent->end = segment.paddr + segment.memory_size;
     }
-    if (!*end)
+    if (!extent->end)
         return error_set(err, "kernel '%s' has no ELF segment to load", elf->image->name);
     return true;
 }

@@ -31,10 +31,14 @@ bool elf_open(struct elf *elf, const struct boot_image *image, struct error *err
 /* Program header `index`, which is below ph_count. */
 struct elf_segment elf_segment(const struct elf *elf, unsigned index);
 
-/* Loads every PT_LOAD segment at its physical address. *end is the first address behind all of
- * them. */
-bool elf_load(const struct elf *elf, const struct boot_config *config, u64 *end,
-              struct error *err);
+/* [start, end): where a kernel lies, with everything between its parts. */
+struct elf_extent {
+    u64 start, end;
+};
+
+/* Loads every PT_LOAD segment at its physical address; none may lie below `floor`. */
+bool elf_load(const struct elf *elf, const struct boot_config *config, u64 floor,
+              struct elf_extent *extent, struct error *err);
 
 /* The physical address of a virtual one in some PT_LOAD segment; itself when in none. */
 u64 elf_physical(const struct elf *elf, u64 vaddr);

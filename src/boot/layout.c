@@ -41,7 +41,7 @@ static void write_zeros(struct board *board, u64 addr, u64 size)
     }
 }
 
-bool layout_load(const struct boot_config *config, const struct load_part *part,
+bool layout_load(const struct boot_config *config, const struct load_part *part, u64 floor,
                  struct error *err)
 {
     const char *name = config->kernel.name;
@@ -53,11 +53,12 @@ bool layout_load(const struct boot_config *config, const struct load_part *part,
     if (!image_has(&config->kernel, part->offset, part->file_size))
         return error_set(err, "kernel '%s' is truncated: its %s ends beyond the file", name,
                          part->what);
-    if (part->size && part->addr < LOW_END)
+    if (part->size && part->addr < floor)
         return error_set(err,
                          "kernel '%s': its %s at %#llx lies over boot data; it must load at "
                          "%#llx or above",
-                         name, part->what, (unsigned long long)part->addr, LOW_END);
+                         name, part->what, (unsigned long long)part->addr,
+                         (unsigned long long)floor);
     if (part->addr > end || part->size > end - part->addr)
         return error_set(
             err,
@@ -93,7 +94,7 @@ bool layout_module(const struct boot_config *config, const struct boot_image *mo
     return true;
 }
 
-bool layout_command_line(const struct boot_config *config, const char *name, u64 max,
+bool layout_command_line(const struct boot_config *config, const char *name, u64 max, u64 base,
                          struct error *err)
 {
     u64 before = name ? strlen(name) + 1 : 0;
@@ -106,12 +107,12 @@ bool layout_command_line(const struct boot_config *config, const char *name, u64
             "the kernel command line is %llu bytes long; kernel '%s' takes at most "
             "%llu (-append)",
             (unsigned long long)length, config->kernel.name, (unsigned long long)max);
+    u64 at = base + LOW_COMMAND;
     if (name) {
-        layout_write(config->board, LOW_COMMAND, name, before - 1);
-        layout_write(config->board, LOW_COMMAND + before - 1, " ", 1);
+        layout_write(config->board, at, name, before - 1);
+        layout_write(config->board, at + before - 1, " ", 1);
     }
-    layout_write(config->board, LOW_COMMAND + before, config->command_line,
-                 length - before + 1);
+    layout_write(config->board, at + before, config->command_line, length - before + 1);
     return true;
 }
 
@@ -136,14 +137,14 @@ static u64 flat_descriptor(u32 attr)
     return 0xffffull | (u64)(attr & 0xff) << 40 | 0xfull << 48 | (u64)(attr >> 12 & 0xf) << 52;
 }
 
-static void enter(struct board *board, struct x86_cpu *cpu, u32 code_attr)
+static void enter(struct board *board, struct x86_cpu *cpu, u32 code_attr, u64 base)
 {
     const u64 gdt[4] = {
         [BOOT_CS / 8] = flat_descriptor(code_attr),
         [BOOT_DS / 8] = flat_descriptor(ATTR_DATA),
     };
-    layout_write(board, LOW_GDT, gdt, sizeof(gdt));
-    cpu->gdtr = (struct x86_table){.base = LOW_GDT, .limit = sizeof(gdt) - 1};
+    layout_write(board, base + LOW_GDT, gdt, sizeof(gdt));
+    cpu->gdtr = (struct x86_table){.base = base + LOW_GDT, .limit = sizeof(gdt) - 1};
     cpu->idtr = (struct x86_table){0};
 
     set_flat(&cpu->seg[SEG_CS], BOOT_CS, code_attr);
@@ -159,16 +160,16 @@ static void enter(struct board *board, struct x86_cpu *cpu, u32 code_attr)
     cpu->cr4 = 0;
 }
 
-void layout_enter_32(struct board *board, struct x86_cpu *cpu, u32 entry)
+void layout_enter_32(struct board *board, struct x86_cpu *cpu, u32 entry, u64 base)
 {
-    enter(board, cpu, ATTR_CODE32);
+    enter(board, cpu, ATTR_CODE32, base);
     cpu->rip = entry;
     x86_derive(cpu);
 }
 
 void layout_enter_64(struct board *board, struct x86_cpu *cpu, u64 entry)
 {
-    enter(board, cpu, ATTR_CODE64);
+    enter(board, cpu, ATTR_CODE64, 0);
 
     u64 pml4e = LOW_PDPT | PTE_P | PTE_W;
     layout_write(board, LOW_PML4, &pml4e, sizeof(pml4e));

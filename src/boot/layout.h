@@ -3,7 +3,7 @@
  * map, the entry states of the processor. Private to boot/.
  *
  * Low memory is ours until the kernel has read what it wants; kernels go to 1 MiB and above, or
- * at least not into [0, LOW_END).
+ * at least not into [0, LOW_END). A multiboot kernel may lie there, and what we pass moves.
  */
 #pragma once
 
@@ -88,15 +88,15 @@ void layout_write(struct board *board, u64 addr, const void *data, u64 size);
 
 /*
  * A part of a kernel: `file_size` bytes of the image at `offset` go to `addr`, and zeros follow
- * up to `size`. False: outside the image or of RAM below 4 GiB, or over the loader's own low
- * memory. `what` names the part in the message.
+ * up to `size`. False: outside the image or of RAM below 4 GiB, or below `floor`, where the
+ * loader's own data lies. `what` names the part in the message.
  */
 struct load_part {
     const char *what;
     u64 addr, size;
     u64 offset, file_size;
 };
-bool layout_load(const struct boot_config *config, const struct load_part *part,
+bool layout_load(const struct boot_config *config, const struct load_part *part, u64 floor,
                  struct error *err);
 
 /*
@@ -107,17 +107,18 @@ bool layout_module(const struct boot_config *config, const struct boot_image *mo
                    u64 limit, u64 *addr, struct error *err);
 
 /*
- * The command line with its zero at LOW_COMMAND, behind `name` and a space unless that is NULL.
- * False: it is longer than `max` bytes without the zero.
+ * The command line with its zero at `base` + LOW_COMMAND, behind `name` and a space unless that
+ * is NULL. False: it is longer than `max` bytes without the zero.
  */
-bool layout_command_line(const struct boot_config *config, const char *name, u64 max,
+bool layout_command_line(const struct boot_config *config, const char *name, u64 max, u64 base,
                          struct error *err);
 
 /* -- Entry states ----------------------------------------------------------------------------
  */
 
-/* Flat 32-bit protected mode, paging off, interrupts off, at `entry`. */
-void layout_enter_32(struct board *board, struct x86_cpu *cpu, u32 entry);
+/* Flat 32-bit protected mode, paging off, interrupts off, at `entry`; its GDT lies at `base` +
+ * LOW_GDT. */
+void layout_enter_32(struct board *board, struct x86_cpu *cpu, u32 entry, u64 base);
 /* 64-bit mode, the first 4 GiB mapped one to one, interrupts off, at `entry`. */
 void layout_enter_64(struct board *board, struct x86_cpu *cpu, u64 entry);
 

@@ -153,7 +153,7 @@ bool linux_load(const struct boot_config *config, struct x86_cpu *cpu, struct er
     if (!parse(kernel, &bz, layout_ram_end(config->board), err))
         return false;
     u64 command_max = linux_field(kernel, HDR_CMDLINE_SIZE, 4, 0x206);
-    if (!layout_command_line(config, NULL, command_max ? command_max : 255, err))
+    if (!layout_command_line(config, NULL, command_max ? command_max : 255, 0, err))
         return false;
     const struct load_part payload = {
         .what = "protected-mode part",
@@ -162,7 +162,7 @@ bool linux_load(const struct boot_config *config, struct x86_cpu *cpu, struct er
         .offset = bz.setup_size,
         .file_size = bz.payload_size,
     };
-    if (!layout_load(config, &payload, err) ||
+    if (!layout_load(config, &payload, LOW_END, err) ||
         !load_initrd(config, &bz, &initrd_addr, &initrd_size, err))
         return false;
 
@@ -183,7 +183,7 @@ bool linux_load(const struct boot_config *config, struct x86_cpu *cpu, struct er
     if (bz.long_mode)
         layout_enter_64(config->board, cpu, bz.load_addr + ENTRY_64);
     else
-        layout_enter_32(config->board, cpu, (u32)bz.load_addr);
+        layout_enter_32(config->board, cpu, (u32)bz.load_addr, 0);
     cpu->gpr[RSI] = LOW_INFO;
     return true;
 }

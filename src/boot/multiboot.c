@@ -46,7 +46,7 @@ struct multiboot_map {
 } __attribute__((packed));
 
 #define MAX_MODULES 64
-/* Low memory from LOW_MODULES on: the list, the loader's name, the modules' command lines. */
+/* From LOW_MODULES on: the list, the loader's name, the modules' command lines. */
 #define LOW_NAME    (LOW_MODULES + MAX_MODULES * sizeof(struct multiboot_module))
 #define LOW_STRINGS (LOW_NAME + sizeof(LOADER_NAME))
 
@@ -70,8 +70,8 @@ bool multiboot_probe(const struct boot_image *kernel)
     return find_header(kernel, &offset);
 }
 
-static bool load_by_address(const struct boot_config *config, u64 header, u64 *entry, u64 *end,
-                            struct error *err)
+static bool load_by_address(const struct boot_config *config, u64 header, u64 *entry,
+                            struct elf_extent *extent, struct error *err)
 {
     const struct boot_image *kernel = &config->kernel;
     if (!image_has(kernel, header, 32))
@@ -101,11 +101,11 @@ static bool load_by_address(const struct boot_config *config, u64 header, u64 *e
                          kernel->name);
     if (bss_end)
         part.size = bss_end - load_addr;
-    *end = part.addr + part.size;
-    return layout_load(config, &part, err);
+    *extent = (struct elf_extent){part.addr, part.addr + part.size};
+    return layout_load(config, &part, 0, err);
 }
 
-static bool load_kernel(const struct boot_config *config, u64 *entry, u64 *end,
+static bool load_kernel(const struct boot_config *config, u64 *entry, struct elf_extent *extent,
                         struct error *err)
 {
     const struct boot_image *kernel = &config->kernel;
@@ -118,13 +118,13 @@ static bool load_kernel(const struct boot_config *config, u64 *entry, u64 *end,
         return error_set(err, "kernel '%s' requires unknown multiboot features (flags %#x)",
                          kernel->name, flags);
     if (flags & HEADER_ADDRESS)
-        return load_by_address(config, header, entry, end, err);
+        return load_by_address(config, header, entry, extent, err);
     if (!elf_probe(kernel))
         return error_set(err,
                          "multiboot kernel '%s' is no ELF file and its header has no load "
                          "addresses",
                          kernel->name);
-    if (!elf_open(&elf, kernel, err) || !elf_load(&elf, config, end, err))
+    if (!elf_open(&elf, kernel, err) || !elf_load(&elf, config, 0, extent, err))
         return false;
     *entry = elf_physical(&elf, elf.entry);
     if (*entry > UINT32_MAX)
@@ -132,21 +132,42 @@ static bool load_kernel(const struct boot_config *config, u64 *entry, u64 *end,
     return true;
 }
 
-/* Upwards from the kernel's end, in the order in which they were given. */
-static bool load_modules(const struct boot_config *config, u64 end, struct error *err)
+/*
+ * What we pass lies in low memory, as offsets LOW_... from the base that is chosen here: 0, the
+ * end of conventional memory, or behind the kernel, whichever a kernel leaves free. False: it
+ * leaves nothing.
+ */
+static bool choose_base(const struct boot_config *config, const struct elf_extent *kernel,
+                        u64 *base, struct error *err)
 {
-    u64 string = LOW_STRINGS;
+    u64 top = align_down(EBDA_START - LOW_END, PAGE_SIZE);
+    u64 above = align_up(kernel->end > HIGH_START ? kernel->end : HIGH_START, PAGE_MODULE);
+    u64 end = layout_ram_end(config->board);
+    *base = kernel->start >= LOW_END ? 0 : kernel->end <= top ? top : above;
+    return above <= end - LOW_END || *base != above ||
+           error_set(err,
+                     "kernel '%s' leaves no room for its command line below %llu MiB; give the "
+                     "machine more with -m",
+                     config->kernel.name, (unsigned long long)(end / MiB));
+}
+
+/* Upwards from the kernel's end, in the order in which they were given. */
+static bool load_modules(const struct boot_config *config, u64 base, u64 end, struct error *err)
+{
+    u64 string = base + LOW_STRINGS;
     if (config->n_modules > MAX_MODULES)
         return error_set(err, "%u multiboot modules are more than the %u that fit (-initrd)",
                          config->n_modules, MAX_MODULES);
     if (end < HIGH_START)
         end = HIGH_START;
+    if (base >= end)
+        end = base + LOW_END;
     for (unsigned i = 0; i < config->n_modules; i++) {
         const struct boot_module *module = &config->modules[i];
         u64 length = strlen(module->command_line) + 1;
         u64 at = align_up(end, PAGE_MODULE);
         u64 addr = 0;
-        if (length > LOW_PML4 - string)
+        if (length > base + LOW_PML4 - string)
             return error_set(err, "the command lines of the multiboot modules are too long");
         if (!layout_module(config, &module->image, at, at + module->image.size, &addr, err))
             return false;
@@ -155,7 +176,8 @@ static bool load_modules(const struct boot_config *config, u64 end, struct error
             .end = (u32)(addr + module->image.size),
             .command_line = (u32)string,
         };
-        layout_write(config->board, LOW_MODULES + i * sizeof(entry), &entry, sizeof(entry));
+        layout_write(config->board, base + LOW_MODULES + i * sizeof(entry), &entry,
+                     sizeof(entry));
         layout_write(config->board, string, module->command_line, length);
         string += length;
         end = entry.end;
@@ -163,7 +185,7 @@ static bool load_modules(const struct boot_config *config, u64 end, struct error
     return true;
 }
 
-static u32 write_map(struct board *board)
+static u32 write_map(struct board *board, u64 base)
 {
     struct map_entry map[MAP_ENTRIES];
     struct multiboot_map entries[MAP_ENTRIES];
@@ -175,35 +197,37 @@ static u32 write_map(struct board *board)
             .length = map[i].size,
             .type = map[i].type,
         };
-    layout_write(board, LOW_MAP, entries, n * sizeof(entries[0]));
+    layout_write(board, base + LOW_MAP, entries, n * sizeof(entries[0]));
     return (u32)(n * sizeof(entries[0]));
 }
 
 bool multiboot_load(const struct boot_config *config, struct x86_cpu *cpu, struct error *err)
 {
     struct board *board = config->board;
-    u64 entry = 0;
-    u64 end = 0;
+    struct elf_extent kernel;
+    u64 entry = 0, base = 0;
     /* The kernel's file name is the first word, as with other loaders: Xen drops it unseen. */
-    if (!layout_command_line(config, config->kernel.name, COMMAND_MAX - 1, err) ||
-        !load_kernel(config, &entry, &end, err) || !load_modules(config, end, err))
+    if (!load_kernel(config, &entry, &kernel, err) ||
+        !choose_base(config, &kernel, &base, err) ||
+        !layout_command_line(config, config->kernel.name, COMMAND_MAX - 1, base, err) ||
+        !load_modules(config, base, kernel.end, err))
         return false;
     struct multiboot_info info = {
         .flags = INFO_MEMORY | INFO_COMMAND_LINE | INFO_MODULES | INFO_MAP | INFO_LOADER_NAME,
         .mem_lower = EBDA_START / KiB,
         .mem_upper = (u32)((layout_ram_end(board) - HIGH_START) / KiB),
-        .command_line = LOW_COMMAND,
+        .command_line = (u32)(base + LOW_COMMAND),
         .n_modules = config->n_modules,
-        .modules = LOW_MODULES,
-        .map = LOW_MAP,
-        .map_length = write_map(board),
-        .loader_name = LOW_NAME,
+        .modules = (u32)(base + LOW_MODULES),
+        .map = (u32)(base + LOW_MAP),
+        .map_length = write_map(board, base),
+        .loader_name = (u32)(base + LOW_NAME),
     };
-    layout_write(board, LOW_NAME, LOADER_NAME, sizeof(LOADER_NAME));
-    layout_write(board, LOW_INFO, &info, sizeof(info));
+    layout_write(board, base + LOW_NAME, LOADER_NAME, sizeof(LOADER_NAME));
+    layout_write(board, base + LOW_INFO, &info, sizeof(info));
 
-    layout_enter_32(board, cpu, (u32)entry);
+    layout_enter_32(board, cpu, (u32)entry, base);
     cpu->gpr[RAX] = LOADER_MAGIC;
-    cpu->gpr[RBX] = LOW_INFO;
+    cpu->gpr[RBX] = base + LOW_INFO;
     return true;
 }

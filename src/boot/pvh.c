@@ -69,7 +69,7 @@ bool pvh_load(const struct boot_config *config, struct x86_cpu *cpu, struct erro
 {
     struct elf elf;
     u32 entry = 0;
-    u64 end = 0;
+    struct elf_extent extent;
     struct hvm_start_info info = {
         .magic = START_INFO_MAGIC,
         .version = START_INFO_VERSION,
@@ -89,12 +89,13 @@ bool pvh_load(const struct boot_config *config, struct x86_cpu *cpu, struct erro
     if (config->n_modules > 1)
         return error_set(err, "a PVH kernel takes one initial RAM disk, not %u (-initrd)",
                          config->n_modules);
-    if (!layout_command_line(config, NULL, COMMAND_MAX - 1, err) ||
-        !elf_load(&elf, config, &end, err))
+    if (!layout_command_line(config, NULL, COMMAND_MAX - 1, 0, err) ||
+        !elf_load(&elf, config, LOW_END, &extent, err))
         return false;
     if (config->n_modules) {
         struct hvm_module module = {.size = config->modules->image.size};
-        if (!layout_module(config, &config->modules->image, end, UINT32_MAX, &module.addr, err))
+        if (!layout_module(config, &config->modules->image, extent.end, UINT32_MAX,
+                           &module.addr, err))
             return false;
         layout_write(config->board, LOW_MODULES, &module, sizeof(module));
         info.modules = LOW_MODULES;
@@ -103,7 +104,7 @@ bool pvh_load(const struct boot_config *config, struct x86_cpu *cpu, struct erro
     info.n_memory_map = write_map(config->board);
     layout_write(config->board, LOW_INFO, &info, sizeof(info));
 
-    layout_enter_32(config->board, cpu, entry);
+    layout_enter_32(config->board, cpu, entry, 0);
     cpu->gpr[RBX] = LOW_INFO;
     return true;
 }

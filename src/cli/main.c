@@ -43,7 +43,8 @@ static void usage(FILE *out)
     fputs(
         "usage: doppel VERB [OPTION]...\n\n"
         "A virtual machine monitor for x86-64 Linux that needs no hardware virtualization, no\n"
-        "kernel module and no privileges.\n\nVerbs:\n",
+        "kernel module and no privileges. Its options are QEMU's, where QEMU has a word.\n\n"
+        "Verbs:\n",
         out);
     for (unsigned i = 0; i < ARRAY_LEN(verbs); i++)
         fprintf(out, "  %-10s %s\n", verbs[i].name, verbs[i].help);

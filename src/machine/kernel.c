@@ -57,7 +57,8 @@ bool kernel_open(struct kernel *kernel, const char *path, const char *initrd,
 {
     bool multiboot = false;
     *kernel = (struct kernel){.command_line = command_line};
-    if (!file_open(&kernel->file, "-kernel", path, err))
+    /* Scripts (kvm-unit-tests') look for QEMU's words, to see whether it got that far. */
+    if (!file_open(&kernel->file, "-kernel: could not load kernel", path, err))
         return false;
     bool opened = !initrd || (is_multiboot(kernel, &multiboot, err) &&
                               (multiboot ? split_modules(kernel, initrd, err)

@@ -421,6 +421,52 @@ static void test_multiboot_elf(void **state)
     assert_int_equal(ram, 64 * MiB - (1 * MiB - 0x9fc00));
 }
 
+/* Moves the one segment of image_multiboot_elf(). */
+static void move_segment(struct fixture *f, u32 offset, u32 to, u32 size)
+{
+    enum { PH = 64 };
+    image_put(&f->image, PH + 4, offset, 4);
+    image_put(&f->image, PH + 8, to, 4);
+    image_put(&f->image, PH + 12, to, 4);
+    image_put(&f->image, PH + 16, size, 4);
+    image_put(&f->image, PH + 20, size, 4);
+}
+
+/* What we pass leaves a kernel in low memory alone, wherever that lies. */
+static void test_multiboot_low(void **state)
+{
+    static const struct {
+        u32 start, size;
+    } at[] = {{0x500, 0x180}, {0x4000, 0x1010}, {0x8000, 0x14000}, {0x1000, 0x9e000}};
+    struct fixture *f = *state;
+    for (unsigned i = 0; i < ARRAY_LEN(at); i++) {
+        image_multiboot_elf(&f->image);
+        move_segment(f, 0x1000, at[i].start, 0x100);
+        image_put(&f->image, 64 + 20, at[i].size, 4);
+        assert_loads(f);
+        u64 end = at[i].start + at[i].size;
+        u64 parts[] = {f->cpu.gpr[RBX], f->cpu.gdtr.base, peek(f, f->cpu.gpr[RBX] + 16, 4),
+                       peek(f, f->cpu.gpr[RBX] + 48, 4), peek(f, f->cpu.gpr[RBX] + 64, 4)};
+        for (unsigned k = 0; k < ARRAY_LEN(parts); k++)
+            assert_true(parts[k] >= end || parts[k] + 0x100 <= at[i].start);
+        assert_int_equal(peek(f, at[i].start, 4), 0x1badb002);
+        assert_int_equal(peek(f, end - 4, 4), 0);
+        assert_string(f, peek(f, f->cpu.gpr[RBX] + 16, 4), "test " COMMAND_LINE);
+    }
+}
+
+/* The file's headers in front of 1 MiB, as linkers put them, are left out; not what is more. */
+static void test_multiboot_headers(void **state)
+{
+    struct fixture *f = *state;
+    image_multiboot_elf(&f->image);
+    move_segment(f, 0, 0xff000, 0x1100);
+    assert_loads(f);
+    assert_int_equal(peek(f, 0x100000, 4), 0x1badb002);
+    image_put(&f->image, 0x800, 1, 1);
+    assert_refused(f, "hole below 1 MiB");
+}
+
 static void test_multiboot_raw(void **state)
 {
     struct fixture *f = *state;
@@ -484,6 +530,8 @@ int main(void)
         CASE(test_pvh),
         CASE(test_pvh_bad),
         CASE(test_multiboot_elf),
+        CASE(test_multiboot_low),
+        CASE(test_multiboot_headers),
         CASE(test_multiboot_raw),
         CASE(test_multiboot_bad),
         CASE(test_nothing),

@@ -102,6 +102,7 @@ class Pages(Run):
             self.assertEqual(done.returncode, 0)
             self.assertIn(b"usage: doppel", done.stdout)
             self.assertIn(b"run", done.stdout)
+            self.assertIn(b"QEMU", done.stdout)  # scripts look for it before they use a monitor
 
     def test_run_help_names_each_group_and_fits_a_screen(self):
         text = self.run_doppel("run", "--help").stdout.decode()
@@ -240,7 +241,9 @@ class Errors(Run):
         self.assert_error(2, "make run", "run", env={"DOPPEL_GUEST": "/nowhere"})
 
     def test_files(self):
-        self.assert_error(3, "-kernel: cannot open '/nowhere/k'", "run", "-kernel", "/nowhere/k")
+        # The words by which kvm-unit-tests' scripts know that a monitor got as far as this.
+        self.assert_error(3, "could not load kernel: cannot open '/nowhere/k'", "run", "-kernel",
+                          "/nowhere/k")
         self.assert_error(3, "regular file", "run", "-kernel", "/")
         self.assert_error(3, "no Linux bzImage", "run", "-kernel", self.file("junk", b"junk" * 99))
         self.assert_error(3, "no Linux bzImage", "run", "-kernel", self.file("empty", b""))
