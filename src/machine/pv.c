@@ -19,10 +19,21 @@ static bool offered(const struct pv *pv, enum x86_feature feature)
 /* -- MSRs -----------------------------------------------------------------------------------
  */
 
+/* Asynchronous page faults, which no page of ours needs: KVM takes the register whether or not
+ * it shows the feature, and test kernels write it unasked. */
+static bool write_async_pf(struct pv *pv, u64 value)
+{
+    enum { RESERVED = 0x30 };
+    return offered(pv, FEAT_KVM) && !(value & RESERVED);
+}
+
 static bool pv_read_msr(void *opaque, u32 index, u64 *value)
 {
     struct pv *pv = opaque;
     switch (index) {
+    case MSR_KVM_ASYNC_PF_EN:
+        *value = 0;
+        return offered(pv, FEAT_KVM);
     case MSR_KVM_STEAL_TIME:
         *value = steal_read_msr(pv->steal, pv->vcpu);
         return offered(pv, FEAT_KVM_STEAL_TIME);
@@ -47,6 +58,8 @@ static bool pv_write_msr(void *opaque, u32 index, u64 value)
 {
     struct pv *pv = opaque;
     switch (index) {
+    case MSR_KVM_ASYNC_PF_EN:
+        return write_async_pf(pv, value);
     case MSR_KVM_STEAL_TIME:
         return offered(pv, FEAT_KVM_STEAL_TIME) && steal_write_msr(pv->steal, pv->vcpu, value);
     case MSR_KVM_PV_EOI_EN:

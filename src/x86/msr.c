@@ -129,7 +129,7 @@ static const struct msr_field msr_fields[] = {
     {MSR_SYSENTER_EIP, 1, BOTH, FEAT_SEP, FIELD(sysenter_eip), canonical},
     {MSR_MCG_STATUS, 1, BOTH, FEAT_MCA, FIELD(mcg_status), mcg_status},
     {MSR_MCG_CTL, 1, BOTH, FEAT_MCA, FIELD(mcg_ctl), all_or_nothing},
-    {MSR_MISC_ENABLE, 1, INTEL, FEAT_ALWAYS, FIELD(misc_enable), anything},
+    {MSR_MISC_ENABLE, 1, BOTH, FEAT_ALWAYS, FIELD(misc_enable), anything}, /* KVM: AMD, too */
     {MSR_DEBUGCTL, 1, BOTH, FEAT_ALWAYS, FIELD(debugctl), debugctl},
     {MSR_MTRR_PHYSBASE0, 2 * MTRR_VARIABLE, BOTH, FEAT_MTRR, FIELD(mtrr_var), mtrr_variable},
     {MSR_MTRR_FIX64K, 1, BOTH, FEAT_MTRR, FIELD(mtrr_fixed[0]), mtrr_fixed},

@@ -199,6 +199,7 @@ enum x86_vector {
 #define MSR_HWCR              0xc0010015
 #define MSR_KVM_WALL_CLOCK    0x4b564d00
 #define MSR_KVM_SYSTEM_TIME   0x4b564d01
+#define MSR_KVM_ASYNC_PF_EN   0x4b564d02
 #define MSR_KVM_STEAL_TIME    0x4b564d03
 #define MSR_KVM_PV_EOI_EN     0x4b564d04
 

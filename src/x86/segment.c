@@ -289,9 +289,9 @@ void x86_seg_drop_inner(struct x86_cpu *c, unsigned cpl)
     for (unsigned n = 0; n < ARRAY_LEN(segs); n++) {
         struct x86_seg *s = &c->seg[segs[n]];
         bool conforming = (s->attr & (SEG_CODE | SEG_CONFORM)) == (SEG_CODE | SEG_CONFORM);
-        if (s->attr & SEG_NULL)
-            s->sel = 0; /* null selectors lose their RPL; a base may stay */
-        else if (SEG_DPL(s->attr) < cpl && !conforming)
-            *s = x86_seg_null(0, 0);
+        /* Null selectors lose their RPL. A base stays: 64-bit code may go on using it (AMD APM
+         * vol. 3, IRET; Intel's processors do the same). */
+        if ((s->attr & SEG_NULL) || (SEG_DPL(s->attr) < cpl && !conforming))
+            *s = (struct x86_seg){.attr = SEG_NULL, .base = s->base};
     }
 }
