@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cli/words.h"
+#include "boot/boot.h"
 #include "boot/linux_bios.h"
 #include "device/fw_cfg.h"
 #include "host/file.h"
@@ -76,18 +77,31 @@ bool firmware_set_boot(struct run_options *o, const char *list, struct error *er
 /* -- -kernel ---------------------------------------------------------------------------------
  */
 
-bool firmware_wanted(const char *kernel)
+#define KERNEL_START 8192 /* the header of every boot protocol lies in it */
+
+static struct boot_image read_start(const char *kernel, u8 start[KERNEL_START])
 {
-    u8 start[4096];       /* the header of every boot protocol lies in it */
     struct error ignored; /* who starts the machine opens it again, and says why not */
     struct file file;
     if (!file_open(&file, "-kernel", kernel, &ignored))
-        return false;
-    ssize_t size = pread(file.fd, start, sizeof(start), 0);
+        return (struct boot_image){.name = kernel, .data = start};
+    ssize_t size = pread(file.fd, start, KERNEL_START, 0);
     file_close(&file);
-    const struct boot_image image = {
-        .name = kernel, .data = start, .size = size < 0 ? 0 : (u64)size};
+    return (struct boot_image){.name = kernel, .data = start, .size = size < 0 ? 0 : (u64)size};
+}
+
+bool firmware_wanted(const char *kernel)
+{
+    u8 start[KERNEL_START];
+    const struct boot_image image = read_start(kernel, start);
     return linux_bios_wanted(&image);
+}
+
+bool firmware_kernel_has_screen(const char *kernel)
+{
+    u8 start[KERNEL_START];
+    const struct boot_image image = read_start(kernel, start);
+    return boot_probe(&image) == BOOT_MULTIBOOT;
 }
 
 /* -- Texts -----------------------------------------------------------------------------------

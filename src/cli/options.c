@@ -269,7 +269,11 @@ static bool set_vnc(struct run_options *o, const char *value, struct error *err)
 
 static bool set_parallel(struct run_options *o, const char *value, struct error *err)
 {
-    return set_only_none("-parallel", value, "the machine has no parallel port", err);
+    if (o->vm.parallel)
+        return error_set(err, "-parallel: the machine has one parallel port");
+    o->vm.parallel = strcmp(value, "none");
+    return !o->vm.parallel ||
+           lines_find(o, "-parallel", "parallel0", value, &o->vm.parallel_line, err);
 }
 
 static bool set_snapshot(struct run_options *o, const char *value, struct error *err)
@@ -583,9 +587,9 @@ static const struct option table[] = {
     {"nographic", NULL, set_no_graphic, "serial line on the terminal: what happens anyway"},
     {"display", "curses", set_display, "the screen on the terminal, which is the keyboard too; none (the default): -qmp's screendump shows it"},
     {"nodefaults", NULL, set_no_defaults, "no serial line unless -serial is given"},
-    {"vga", "std", set_vga, "display adapter: std, a VGA with VBE (the default where firmware starts), or none"},
+    {"vga", "std", set_vga, "display adapter: std, a VGA with VBE (the default for firmware and multiboot kernels), or none"},
     {"vnc", "none", set_vnc, NULL},
-    {"parallel", "none", set_parallel, NULL},
+    {"parallel", "WHERE", set_parallel, "what is printed on LPT1, in -serial's words; none (the default): no such port"},
     {NULL, NULL, NULL, "Steering it"},
     {"qmp", "WHERE", lines_add_qmp, "control socket in QEMU's protocol: unix:PATH,server=on,wait=off, tcp:127.0.0.1:PORT,..., stdio; may be given several times"},
     {"qmp-pretty", "WHERE", lines_add_qmp_pretty, NULL},
@@ -712,7 +716,7 @@ bool options_parse(struct run_options *options, char **argv, struct error *err)
     return true;
 }
 
-/* Firmware has a display adapter, if there is a BIOS for one. */
+/* Firmware has a display adapter, if there is a BIOS for one; so have multiboot kernels. */
 static void screen_finish(struct run_options *options)
 {
     struct vm_config *vm = &options->vm;
@@ -721,7 +725,9 @@ static void screen_finish(struct run_options *options)
     if (options->curses && !options->vga_given)
         vm->vga = true;
     else if (!options->vga_given)
-        vm->vga = vm->firmware && has_rom;
+        vm->vga = vm->firmware ? has_rom
+                               : !options->no_defaults && vm->kernel &&
+                                     firmware_kernel_has_screen(vm->kernel);
     if (vm->vga && (vm->firmware || has_rom))
         vm->vga_rom = DEFAULT_VGA_ROM;
 }

@@ -7,8 +7,17 @@
 
 #define BASE_KIB     639
 #define EBDA_SEGMENT 0x9fc0u
+#define COM_WORDS    0x400
+#define LPT_WORDS    0x408
 #define EBDA_WORD    0x40e
+#define EQUIPMENT    0x410
 #define BASE_WORD    0x413
+#define VIDEO        0x449
+
+/* Bits of the equipment word; serial lines are counted from bit 9, printers from bit 14. */
+#define HAS_FPU   BIT(1)
+#define HAS_MOUSE BIT(2)
+#define HAS_COLOR BIT(5) /* the first mode has 80 columns and colour */
 
 #define BIOS_SEGMENT 0xf000u
 #define CODE         0xff00u /* of the segment */
@@ -70,7 +79,47 @@ static void write_vectors(struct board *board)
     ram_write(board, gpa(0), table, sizeof(table));
 }
 
-void bios_rest_write(struct board *board)
+/* Text mode 3: 80 columns, 25 lines, characters of 16 lines. */
+static void write_video(struct board *board)
+{
+    const struct {
+        u8 mode;
+        u16 columns, page_size, page_start;
+        u8 cursors[8][2];
+        u8 cursor_end, cursor_start;
+        u8 page;
+        u16 crtc;
+    } __attribute__((packed)) video = {3, 80, 4096, .cursor_end = 7, 6, .crtc = 0x3d4};
+    const struct {
+        u8 last_row;
+        u16 height;
+    } __attribute__((packed)) rows = {24, 16};
+    ram_write(board, gpa(VIDEO), &video, sizeof(video));
+    ram_write(board, gpa(0x484), &rows, sizeof(rows));
+}
+
+static u16 count(const u16 *ports, unsigned n)
+{
+    u16 found = 0;
+    for (unsigned i = 0; i < n; i++)
+        found += ports[i] != 0;
+    return found;
+}
+
+static void write_equipment(struct board *board, const struct bios_equipment *equipment)
+{
+    u16 word = HAS_FPU | HAS_MOUSE;
+    word |= equipment->vga ? HAS_COLOR : 0;
+    word |= (u16)(count(equipment->com, ARRAY_LEN(equipment->com)) << 9);
+    word |= (u16)(count(equipment->lpt, ARRAY_LEN(equipment->lpt)) << 14);
+    ram_write(board, gpa(EQUIPMENT), &word, sizeof(word));
+    ram_write(board, gpa(COM_WORDS), equipment->com, sizeof(equipment->com));
+    ram_write(board, gpa(LPT_WORDS), equipment->lpt, sizeof(equipment->lpt));
+    if (equipment->vga)
+        write_video(board);
+}
+
+void bios_rest_write(struct board *board, const struct bios_equipment *equipment)
 {
     /* The extended data area's segment, whose first byte is its size in KiB; the KiB below. */
     const u16 ebda_segment = EBDA_SEGMENT, base_kib = BASE_KIB;
@@ -78,5 +127,6 @@ void bios_rest_write(struct board *board)
     ram_write(board, gpa(EBDA_WORD), &ebda_segment, sizeof(ebda_segment));
     ram_write(board, gpa(BASE_WORD), &base_kib, sizeof(base_kib));
     ram_write(board, gpa(EBDA_SEGMENT << 4), &ebda_kib, sizeof(ebda_kib));
+    write_equipment(board, equipment);
     write_vectors(board);
 }

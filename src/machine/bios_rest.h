@@ -9,5 +9,10 @@
 
 #include "platform/board.h"
 
+struct bios_equipment {
+    u16 com[4], lpt[3]; /* ports; 0: none */
+    bool vga;           /* in text mode 3 */
+};
+
 /* After each reset, before the kernel is loaded. */
-void bios_rest_write(struct board *board);
+void bios_rest_write(struct board *board, const struct bios_equipment *equipment);

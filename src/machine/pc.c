@@ -17,6 +17,7 @@
 #include "device/pit.h"
 #include "device/ps2.h"
 #include "device/reset.h"
+#include "device/parallel.h"
 #include "device/vga.h"
 #include "machine/acpi.h"
 #include "machine/bios_rest.h"
@@ -29,6 +30,7 @@
 #define IRQ_KEYBOARD 1
 #define IRQ_COM2     3
 #define IRQ_COM1     4
+#define IRQ_LPT1     7
 #define IRQ_RTC      8
 #define IRQ_AUX      12
 #define IRQ_FPU      13
@@ -37,6 +39,7 @@ static const struct {
     u16 base;
     unsigned irq;
 } com[VM_MAX_SERIAL] = {{0x3f8, IRQ_COM1}, {0x2f8, IRQ_COM2}};
+#define LPT1_BASE 0x378
 
 static void create_interrupts(struct pc *pc, struct board *board, unsigned phys_bits)
 {
@@ -60,7 +63,7 @@ static void set_rtc_irq(void *opaque, unsigned n, bool level)
 }
 
 void pc_create(struct pc *pc, struct board *board, const struct vm_config *config,
-               struct chardev *const *chars, unsigned phys_bits)
+               const struct pc_lines *lines, unsigned phys_bits)
 {
     struct gsi *gsi = &pc->gsi;
     create_interrupts(pc, board, phys_bits);
@@ -90,8 +93,11 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
         pv_attach(&pc->pv[i], board->vcpus[i]);
     }
     for (unsigned i = 0; i < config->n_serial; i++)
-        pc->serial[i] = serial_create(board, com[i].base, gsi_line(gsi, com[i].irq), chars[i]);
-    debug_console_create(board, 0xe9, config->n_serial ? chars[0] : NULL);
+        pc->serial[i] =
+            serial_create(board, com[i].base, gsi_line(gsi, com[i].irq), lines->serial[i]);
+    if (config->parallel)
+        parallel_create(board, LPT1_BASE, gsi_line(gsi, IRQ_LPT1), lines->parallel);
+    debug_console_create(board, 0xe9, lines->serial[0]);
     if (config->debug_exit)
         debug_exit_create(board, config->debug_exit_base, config->debug_exit_size);
 }
@@ -195,6 +201,10 @@ u64 pc_write_tables(const struct pc *pc, struct board *board, const struct vm_co
     ram_write(board, gpa(PC_ACPI_TABLES), tables, size);
     write_mp(board, &acpi);
     write_smbios(board, config);
-    bios_rest_write(board);
+    struct bios_equipment equipment = {.vga = config->vga};
+    for (unsigned i = 0; i < config->n_serial; i++)
+        equipment.com[i] = com[i].base;
+    equipment.lpt[0] = config->parallel ? LPT1_BASE : 0;
+    bios_rest_write(board, &equipment);
     return PC_ACPI_TABLES;
 }

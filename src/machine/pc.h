@@ -47,10 +47,16 @@ struct pc {
 size_t pc_build_acpi(const struct pc *pc, const struct board *board,
                      const struct vm_config *config, u32 base, u8 *tables);
 
-/* Makes all devices on the board, whose vCPUs are there; `chars` are the serial lines' other
- * ends. `phys_bits`: the processors' physical address width. Under the board lock. */
+/* The other ends of the lines that the configuration has. */
+struct pc_lines {
+    struct chardev *serial[VM_MAX_SERIAL];
+    struct chardev *parallel;
+};
+
+/* Makes all devices on the board, whose vCPUs are there. `phys_bits`: the processors' physical
+ * address width. Under the board lock. */
 void pc_create(struct pc *pc, struct board *board, const struct vm_config *config,
-               struct chardev *const *chars, unsigned phys_bits);
+               const struct pc_lines *lines, unsigned phys_bits);
 
 /* What firmware would have set up before it starts a kernel, or what it expects where
  * `firmware` is to start. After devices_reset; under the board lock. */

@@ -216,10 +216,12 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
     vm->pc.run_delay_opaque = vm;
     *failure = VM_BAD_OPTION;
     board_lock(&vm->board);
-    struct chardev *chars[VM_MAX_SERIAL];
+    struct pc_lines lines = {0};
     for (unsigned i = 0; i < config->n_serial; i++)
-        chars[i] = plugs_line(&vm->plugs, config->serial[i]);
-    pc_create(&vm->pc, &vm->board, config, chars, vm->model.phys_bits);
+        lines.serial[i] = plugs_line(&vm->plugs, config->serial[i]);
+    if (config->parallel)
+        lines.parallel = plugs_line(&vm->plugs, config->parallel_line);
+    pc_create(&vm->pc, &vm->board, config, &lines, vm->model.phys_bits);
     rtc_watch(vm->pc.rtc, runstate_clock_set, vm);
     bool plugged = plugs_create(&vm->plugs, &config->plugs, &vm->board, vm->pc.pci, &vm->pc.gsi,
                                 vm->pc.dma, err);

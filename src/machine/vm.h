@@ -58,9 +58,11 @@ struct vm_config {
     u32 engine_options;             /* ENGINE_* */
     unsigned serial[VM_MAX_SERIAL]; /* which of plugs.lines */
     unsigned n_serial;
-    bool no_reboot;   /* where the guest would be reset it ends instead */
-    bool no_shutdown; /* where it would end it stops */
-    bool paused;      /* at its first instruction */
+    bool parallel;          /* there is LPT1 */
+    unsigned parallel_line; /* which of plugs.lines */
+    bool no_reboot;         /* where the guest would be reset it ends instead */
+    bool no_shutdown;       /* where it would end it stops */
+    bool paused;            /* at its first instruction */
     struct plugs_config plugs;
     bool debug_exit; /* the isa-debug-exit device, below */
     u16 debug_exit_base, debug_exit_size;

@@ -49,6 +49,12 @@ EXIT_KEY = (b"\x66\xba\xfd\x03\xec\xa8\x01\x74\xfb\x66\xba\xf8\x03\xec\xe6\xf4" 
 EXIT_YEAR = b"\xb0\x09\xe6\x70\xe4\x71\xe6\xf4" + HALT
 # CPUID leaf 1 EBX: logical processors.
 EXIT_CPUS = b"\xb8\x01\x00\x00\x00\x0f\xa2\xc1\xeb\x10\x88\xd8\xe6\xf4" + HALT
+# A byte to the printer whose port the BIOS data area names: data, strobe on, strobe off.
+PRINT_P = (b"\x0f\xb7\x15\x08\x04\x00\x00\xb0p\xee\x83\xc2\x02\xb0\x0d\xee\xb0\x0c\xee" + EXIT_5)
+# Writes 'A' to the screen, and exits with what is there.
+EXIT_SCREEN = (b"\xc6\x05\x00\x80\x0b\x00A\x0f\xb6\x05\x00\x80\x0b\x00\xe6\xf4" + HALT)
+# How many columns the BIOS data area says it has.
+EXIT_COLUMNS = b"\xa0\x4a\x04\x00\x00\xe6\xf4" + HALT
 DEBUG_EXIT = ["-device", "isa-debug-exit,iobase=0xf4,iosize=0x4"]
 
 
@@ -195,8 +201,7 @@ class Errors(Run):
             self.assert_error(2, "^doppel: %s is not supported: " % option, "run", option)
 
     def test_none_only(self):
-        for option in ("-vnc", "-parallel"):
-            self.assert_error(2, "give none", "run", option, "gtk")
+        self.assert_error(2, "give none", "run", "-vnc", "gtk")
 
     def test_display(self):
         self.assert_error(2, "there are curses and none", "run", "-display", "gtk")
@@ -254,6 +259,19 @@ class Errors(Run):
 class Endings(Run):
     def test_debug_exit(self):
         self.assertEqual(self.run_kernel(EXIT_5).returncode, 11)
+
+    def test_parallel(self):
+        out = self.path("lpt")
+        self.assertEqual(self.run_kernel(PRINT_P, "-parallel", "file:" + out).returncode, 11)
+        with open(out, "rb") as file:
+            self.assertEqual(file.read(), b"p")
+        self.assert_error(2, "one parallel port", "run", "-parallel", "null", "-parallel", "null")
+
+    def test_screen_of_a_multiboot_kernel(self):
+        self.assertEqual(self.run_kernel(EXIT_SCREEN).returncode, ord("A") * 2 + 1)
+        self.assertEqual(self.run_kernel(EXIT_SCREEN, "-nodefaults").returncode, 255)
+        self.assertEqual(self.run_kernel(EXIT_SCREEN, "-vga", "none").returncode, 255)
+        self.assertEqual(self.run_kernel(EXIT_COLUMNS).returncode, 80 * 2 + 1)
 
     def test_power_off(self):
         self.assertEqual(self.run_kernel(POWER_OFF).returncode, 0)

@@ -20,6 +20,7 @@
 #include "device/ide.h"
 #include "device/ioapic.h"
 #include "device/lapic.h"
+#include "device/parallel.h"
 #include "device/pci.h"
 #include "device/pflash.h"
 #include "device/pic.h"

@@ -166,6 +166,35 @@ static void test_debug_ports(void **state)
     assert_int_equal(f->output[0], '!');
 }
 
+/* IBM's printer adapter, as QEMU answers for it. */
+static void test_parallel(void **state)
+{
+    struct fixture *f = *state;
+    parallel_create(&f->board, 0x378, fixture_line(f, 0), &f->chardev);
+    assert_int_equal(in8(f, 0x379), 0xd8);
+    assert_int_equal(in8(f, 0x37a), 0xcc);
+    out8(f, 0x378, 'p');
+    assert_int_equal(in8(f, 0x378), 'p');
+    out8(f, 0x37a, 0x1c); /* interrupts */
+    assert_false(f->level[0]);
+    out8(f, 0x37a, 0x1d); /* strobe: printed once, though it stays */
+    out8(f, 0x37a, 0x1d);
+    assert_int_equal(f->output_len, 1);
+    assert_int_equal(f->output[0], 'p');
+    assert_true(f->level[0]);
+    assert_int_equal(in8(f, 0x379), 0x58); /* busy while the strobe is on */
+    assert_false(f->level[0]);
+    assert_int_equal(in8(f, 0x379), 0x58);
+    out8(f, 0x37a, 0x0c);
+    assert_int_equal(in8(f, 0x379), 0x58);
+    assert_int_equal(in8(f, 0x379), 0x18); /* acknowledged */
+    assert_int_equal(in8(f, 0x379), 0xd8);
+    out8(f, 0x37a, 0x08); /* the printer is reset */
+    assert_int_equal(in8(f, 0x379) & 0x80, 0);
+    out8(f, 0x37a, 0x01); /* not selected */
+    assert_int_equal(f->output_len, 1);
+}
+
 struct pvclock_page {
     u32 version, pad;
     u64 tsc_timestamp, system_time;
@@ -228,6 +257,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_i8042),       TEST(test_testdev),     TEST(test_ps2_device),
         TEST(test_reset_ports), TEST(test_debug_ports), TEST(test_pvclock),
+        TEST(test_parallel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
