@@ -19,6 +19,18 @@ const struct log_name log_names[LOG_CATEGORIES] = {
     [LOG_IO] = {"io", "accesses to device registers"},
 };
 
+/* QEMU's, of which there is nothing to log here. */
+static bool log_is_other(const char *word, size_t len)
+{
+    static const char *const others[] = {
+        "none", "cpu_reset", "pcall", "op",     "op_opt", "op_ind", "op_plugin",  "nochain",
+        "page", "fpu",       "vpu",   "strace", "tid",    "plugin", "invalid_mem"};
+    for (unsigned i = 0; i < ARRAY_LEN(others); i++)
+        if (strlen(others[i]) == len && !strncmp(others[i], word, len))
+            return true;
+    return false;
+}
+
 static bool log_parse_word(struct log *log, const char *word, size_t len)
 {
     if (len == 3 && !strncmp(word, "all", 3)) {
@@ -31,7 +43,7 @@ static bool log_parse_word(struct log *log, const char *word, size_t len)
             return true;
         }
     }
-    return false;
+    return log_is_other(word, len);
 }
 
 bool log_parse(struct log *log, const char *list)

@@ -97,6 +97,13 @@ bool firmware_wanted(const char *kernel)
     return linux_bios_wanted(&image);
 }
 
+bool firmware_is_kernel(const char *file)
+{
+    u8 start[KERNEL_START];
+    const struct boot_image image = read_start(file, start);
+    return linux_bios_wanted(&image) || boot_probe(&image) != BOOT_UNKNOWN;
+}
+
 bool firmware_kernel_has_screen(const char *kernel)
 {
     u8 start[KERNEL_START];

@@ -12,5 +12,7 @@ bool firmware_set_uuid(struct run_options *options, const char *option, const ch
 bool firmware_add_smbios(struct run_options *options, const char *value, struct error *err);
 /* Whether the -kernel can only start through firmware; false also where it cannot be read. */
 bool firmware_wanted(const char *kernel);
+/* Whether it is a kernel of any kind that -kernel takes. */
+bool firmware_is_kernel(const char *file);
 /* Whether it is of those that expect a display adapter where none is named: multiboot's. */
 bool firmware_kernel_has_screen(const char *kernel);

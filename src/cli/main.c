@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/types.h"
 #include "cli/verbs.h"
@@ -75,11 +76,11 @@ int main(int argc, char **argv)
     atexit(restore_terminal);
     signal(SIGABRT, on_abort);
     trap_on_crash(restore_terminal);
-    if (word[0] == '-')
-        return verb_run(argv + 1, &terminal);
     for (unsigned i = 0; i < ARRAY_LEN(verbs); i++)
         if (!strcmp(word, verbs[i].name))
             return verbs[i].main(argv + 2, &terminal);
+    if (word[0] == '-' || (*word && !access(word, F_OK)))
+        return verb_run(argv + 1, &terminal);
     if (*word)
         fprintf(stderr, "doppel: no verb '%s'; doppel --help lists them\n", word);
     else

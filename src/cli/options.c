@@ -494,6 +494,20 @@ static bool set_ignored(struct run_options *o, const char *value, struct error *
     return true;
 }
 
+static bool set_audio(struct run_options *o, const char *value, struct error *err)
+{
+    static const char none[] = "none,";
+    return !strncmp(value, none, strlen(none)) ||
+           error_set(err, "-audiodev: there is no sound; give none,id=ID");
+}
+
+/* A controller alone is no harm to leave out; what is plugged into it is refused. */
+static bool set_usb(struct run_options *o, const char *value, struct error *err)
+{
+    fputs("doppel: warning: -usb: there is no USB; it goes without\n", stderr);
+    return true;
+}
+
 /* The host's entropy is what -device virtio-rng-pci has anyway. */
 static bool set_object(struct run_options *o, const char *value, struct error *err)
 {
@@ -605,6 +619,8 @@ static const struct option table[] = {
     {"no-user-config", NULL, set_nothing, NULL},
     {"no-hpet", NULL, set_nothing, NULL},
     {"no-fd-bootchk", NULL, set_nothing, NULL},
+    {"audiodev", "none,id=ID", set_audio, NULL},
+    {"usb", NULL, set_usb, NULL},
     {"msg", "timestamp=on", set_ignored, NULL},
     {"object", "rng-random,id=ID", set_object, NULL},
     {"global", "DRIVER.PROPERTY=VALUE", set_global, NULL},
@@ -629,7 +645,8 @@ static const struct {
     {"gdb", "there is no debugger stub yet"},
     {"s", "there is no debugger stub yet"},
     {"enable-kvm", "use -accel kvm:auto"},
-    {"usb", "there is no USB; the console is serial"},
+    {"no-acpi", "the machine has ACPI; tell the kernel not to use it, as in -append acpi=off"},
+    {"L", "name the firmware, as in -bios FILE"},
     {"soundhw", "there is no sound"},
     {"loadvm", "there are no checkpoints yet"},
     {"incoming", "there is no migration yet"},
@@ -672,6 +689,13 @@ static bool refers(const struct option *option)
     return words_among(option->name, names);
 }
 
+/* An image alone, as in `doppel disk.img`: the first disk, as -hda has it. Kernels are not
+ * meant so. */
+static bool is_image(const char *word)
+{
+    return !access(word, R_OK) && !firmware_is_kernel(word);
+}
+
 /* One option: moves *argv behind it. The value is NULL where the option has none. */
 static bool next_option(char ***argv, const struct option **option, const char **value,
                         struct error *err)
@@ -680,6 +704,11 @@ static bool next_option(char ***argv, const struct option **option, const char *
     const char *name = word + 1 + (word[0] == '-' && word[1] == '-');
     char cut[32] = "";
     *value = NULL;
+    if (word[0] != '-' && is_image(word)) {
+        *option = find_option("hda");
+        *value = word;
+        return true;
+    }
     if (word[0] != '-' || !*name)
         return error_set(err, "'%s' is not an option; give a kernel with -kernel", word);
     /* --option=value, as other tools have it. */

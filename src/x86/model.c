@@ -239,20 +239,35 @@ static void leave_out(struct x86_model *m, const char *name, size_t len)
              (int)len, name);
 }
 
+#define NO_64     "-lm -syscall -nx"
+#define BEFORE_P6 NO_64 " -fxsr -cmov -clflush -sep -mtrr -pge -mca -pat -pse36 -pae"
+
 /*
  * Models of certain processors, by QEMU's names: a level and what they have beyond it. The
- * vendor is the host's as under KVM, since it decides what instructions do.
+ * vendor is the host's as under KVM, since it decides what instructions do. All have MSRs:
+ * SeaBIOS uses them unasked.
  */
 static const struct base {
     const char *name;
     u8 level; /* 0: everything */
     bool strict;
-    const char *more;
+    const char *more; /* or, with a '-', less */
 } bases[] = {
     {"host", 0, false, ""},
     {"max", 0, false, ""},
     {"x86-64-v2", V2, true, ""},
     {"x86-64-v3", V3, true, ""},
+    {"486", V1, false, BEFORE_P6 " -mmx -apic -cx8 -tsc -mce -de"},
+    {"pentium", V1, false, BEFORE_P6},
+    {"pentium2", V1, false, NO_64 " -sse -clflush"},
+    {"pentium3", V1, false, NO_64 " -sse2 -clflush"},
+    {"athlon", V1, false, NO_64 " -sse2"},
+    {"qemu32", V1, false, NO_64 " pni"},
+    {"kvm32", V1, false, NO_64},
+    {"coreduo", V1, false, NO_64 " pni"},
+    {"n270", V1, false, NO_64 " pni ssse3 movbe"},
+    {"core2duo", V1, false, "pni ssse3 cx16 lahf_lm"},
+    {"phenom", V1, false, "pni cx16 lahf_lm rdtscp popcnt abm sse4a misalignsse"},
     {"qemu64", V1, false, "pni cx16"},
     {"kvm64", V1, false, "pni cx16"},
     {"Opteron_G1", V1, false, "pni"},
@@ -432,10 +447,12 @@ static bool apply_base(struct x86_model *m, const char *word, size_t len,
         set_feature(m, row->feature, wanted && offered);
     }
     for (const char *more = base->more; *more; more += strspn(more, " ")) {
+        bool less = *more == '-';
+        more += less;
         size_t n = strcspn(more, " ");
         const struct feature_row *row = find_feature(more, n);
         if (row && is_offered(row, words->host))
-            set_feature(m, row->feature, true);
+            set_feature(m, row->feature, !less);
         more += n;
     }
     return true;

@@ -55,6 +55,8 @@ PRINT_P = (b"\x0f\xb7\x15\x08\x04\x00\x00\xb0p\xee\x83\xc2\x02\xb0\x0d\xee\xb0\x
 EXIT_SCREEN = (b"\xc6\x05\x00\x80\x0b\x00A\x0f\xb6\x05\x00\x80\x0b\x00\xe6\xf4" + HALT)
 # How many columns the BIOS data area says it has.
 EXIT_COLUMNS = b"\xa0\x4a\x04\x00\x00\xe6\xf4" + HALT
+# The first sector of a disk: real mode.
+BOOT_EXIT_5 = b"\xb0\x05\xe6\xf4" + HALT
 DEBUG_EXIT = ["-device", "isa-debug-exit,iobase=0xf4,iosize=0x4"]
 
 
@@ -150,6 +152,21 @@ class Errors(Run):
 
     def test_word_without_dash(self):
         self.assert_error(2, "'vmlinuz' is not an option.*-kernel", "run", "vmlinuz")
+        kernel = self.kernel(HALT)  # no disk
+        self.assert_error(2, "is not an option.*-kernel", "run", kernel)
+        self.assert_error(2, "is not an option.*-kernel", kernel)
+        self.assert_error(2, "no verb '/nowhere/disk'", "/nowhere/disk")
+
+    def test_image_without_option(self):
+        disk = self.file("disk", BOOT_EXIT_5.ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 16))
+        for words in ((disk, *DEBUG_EXIT), (*DEBUG_EXIT, disk), ("run", *DEBUG_EXIT, disk)):
+            self.assertEqual(self.run_doppel(*words).returncode, 11)
+
+    def test_taken_and_left_out(self):
+        done = self.run_kernel(EXIT_5, "-usb", "-audiodev", "none,id=a", "-d", "cpu_reset,pcall")
+        self.assertEqual(done.returncode, 11)
+        self.assertRegex(done.stderr.decode(), "^doppel: warning: -usb")
+        self.assert_error(2, "no sound", "run", "-audiodev", "alsa,id=a")
 
     def test_missing_argument(self):
         for option in ("-kernel", "-m", "-smp", "-append"):

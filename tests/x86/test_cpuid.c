@@ -54,7 +54,7 @@ static void test_words(void **state)
     assert_string_equal(m.model.name, "host");
     model(NULL, 1);
     assert_string_equal(m.model.name, "host");
-    expect_error("486", "486");
+    expect_error("386", "386");
     expect_error("host,+frobnicate", "frobnicate");
     expect_error("host,sse=maybe", "'sse=maybe'");
     expect_error("host,", "''");
@@ -120,6 +120,13 @@ static void test_named(void **state)
     assert_false(x86_has(&m.model, FEAT_INVPCID));
     model("Haswell-noTSX", 1);
     assert_true(x86_has(&m.model, FEAT_SMEP));
+    model("qemu32", 1);
+    assert_false(x86_has(&m.model, FEAT_LM));
+    assert_true(x86_has(&m.model, FEAT_SSE3));
+    model("486", 1);
+    assert_false(x86_has(&m.model, FEAT_CX8));
+    assert_false(x86_has(&m.model, FEAT_SSE2));
+    assert_false(x86_has(&m.model, FEAT_PAE));
     model("max,phys-bits=36", 1);
     assert_int_equal(leaf(0x80000008, 0, 0) & 0xff, 36);
 }
