@@ -147,7 +147,8 @@ struct piece {
       "push %eax; push $-3; push $0x12345; push (%ebx); push %esp; pushw %cx; pushw $7;"       \
       "pop %ecx; pop %edx; pop %di; popw %bp; push %ebp; mov %esp, %ebp; sub $32, %esp;"       \
       "mov %eax, -8(%ebp); leave; pop %edx; push %ds; push %fs; pushw %es; popw %ax;"          \
-      "pop %eax; pop 8(%ebx); pushw %sp; popw %sp; push %esp; pop %esp; hlt")                  \
+      "push %eax; push %ebp; pop 16(%ebx); pop 12(%esp); pop %eax; pop 8(%ebx); pushw %sp; "   \
+      "popw %sp; push %esp; pop %esp; hlt")                                                    \
     X(all,                                                                                     \
       "pusha; mov $3, %esi; popa; pushaw; popaw; pushf; popf; pushfw; popfw; enter $8, $1;"    \
       "leave; hlt")                                                                            \

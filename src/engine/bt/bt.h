@@ -10,6 +10,7 @@
  *   link.c       TU to TU: patched jumps, cells, the indirect target cache
  *   dispatch.c   callouts: what happens outside translations
  *   quick.c      the frequent callouts' fast ways
+ *   quick_gate.c those that change the mode
  *   string.c     repeated MOVS, STOS, CMPS and SCAS page by page
  *   bounce.c     accesses that no single host address can stand for
  *   adapt.c      sites that leave the fast path often, and are retranslated for it
@@ -264,7 +265,7 @@ struct stubs {
     const void *pause;
     const void *verw;    /* r10 = selector */
     const void *segment; /* r10 = selector, for the register that the site names */
-    const void *iretq;
+    const void *iretq, *iretd, *interrupt, *syscall;
 };
 
 /* Places that are filled, and a filter of their pages for INVLPG. */
@@ -529,7 +530,18 @@ const void *quick_string(struct bt *bt, u64 site);
 const void *quick_pause(struct bt *bt, u64 site);
 const void *quick_verw(struct bt *bt, u64 site, u64 selector);
 const void *quick_segment(struct bt *bt, u64 site, u64 selector);
+/* quick_gate.c */
 const void *quick_iretq(struct bt *bt, u64 site);
+const void *quick_iretd(struct bt *bt, u64 site);
+const void *quick_int(struct bt *bt, u64 site);
+const void *quick_syscall(struct bt *bt, u64 site);
+
+/* What they share: a callout that stayed a quick one goes on behind its instruction. */
+const void *quick_done(struct bt *bt, const struct site *site);
+/* `size` bytes of a system structure at `la`; NULL: reading them faults, or needs more. */
+const void *quick_system(struct bt *bt, u64 la, unsigned size);
+/* A descriptor of the GDT. */
+bool quick_descriptor(struct bt *bt, u16 sel, u64 *low);
 
 /* Sends the guest's vector state to cpu.fpu, if it is in the registers, and gives C code its
  * own. C code does not use x87 registers, so they may stay the guest's: vectors_save() and the
@@ -541,6 +553,7 @@ void vectors_home(struct bt *bt);
 /* Enters the page of `la` into the TLB for the present CPL; false: the access faults, or needs
  * more than RAM. Logs make all accesses slow, so that nothing is missed. */
 bool bt_fill(struct bt *bt, struct gva la, enum x86_access access);
+bool bt_fill_set(struct bt *bt, unsigned set, struct gva la, enum x86_access access);
 
 /* Does the log want what the fast ways past C code would leave out? The listing of TUs does
  * not. */

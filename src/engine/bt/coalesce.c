@@ -179,6 +179,10 @@ static void note_accesses(struct scan *s, unsigned i)
         note_stack(s, i, RSP, -(s64)g->opsize, true);
         break;
     case GUEST_POP:
+        if (g->memory)
+            note_operand(s, i, g->opsize, true);
+        note_stack(s, i, RSP, 0, false);
+        break;
     case GUEST_RETURN:
         note_stack(s, i, RSP, 0, false);
         break;
@@ -286,11 +290,11 @@ bool keeps_r10(const struct guest_insn *g)
     case GUEST_JUMP_IF:
         return true;
     case GUEST_PUSH:
+    case GUEST_POP:
         if (g->memory)
             return false;
         break;
     case GUEST_COPY:
-    case GUEST_POP:
         break;
     default:
         return false;

@@ -310,7 +310,7 @@ const void *dispatch(struct bt *bt)
     }
 }
 
-bool bt_fill(struct bt *bt, struct gva la, enum x86_access access)
+bool bt_fill_set(struct bt *bt, unsigned set, struct gva la, enum x86_access access)
 {
     if (!bt_canonical(la.v) || bt_logged(bt))
         return false;
@@ -318,7 +318,7 @@ bool bt_fill(struct bt *bt, struct gva la, enum x86_access access)
     struct pmap *pmap = bt->vcpu->board->pmap;
     struct walk_result page;
     u32 error;
-    if (!tlb_walk(c, pmap, la, tlb_access(c, c->tlb_index, access), &page, &error))
+    if (!tlb_walk(c, pmap, la, tlb_access(c, set, access), &page, &error))
         return false;
     struct gfn frame = gpa_to_gfn(page.gpa);
     u64 flags = pmap_flags(pmap, frame);
@@ -330,8 +330,13 @@ bool bt_fill(struct bt *bt, struct gva la, enum x86_access access)
         if (!(flags & PMAP_DIRTY))
             flags = pmap_set_flags(pmap, frame, PMAP_DIRTY, 0) | PMAP_DIRTY;
     }
-    tlb_fill(c, c->tlb_index, gva(la.v & PAGE_MASK), &page, pmap_page(pmap, frame), flags);
+    tlb_fill(c, set, gva(la.v & PAGE_MASK), &page, pmap_page(pmap, frame), flags);
     return true;
+}
+
+bool bt_fill(struct bt *bt, struct gva la, enum x86_access access)
+{
+    return bt_fill_set(bt, bt_cpu(bt)->tlb_index, la, access);
 }
 
 /* -- Callouts

@@ -559,8 +559,11 @@ static void refine(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
     case GUEST_POP:
         if (segment)
             g->segment = seg_of(operands[0].reg.value);
-        if (memory || !usual)
+        /* The address counts from the stack pointer behind it: a narrow one may wrap. */
+        if (!usual || (memory && g->base == RSP && g->code_size == 2))
             g->kind = GUEST_SIMULATE;
+        else if (memory && g->base == RSP)
+            g->disp += g->opsize;
         else if (segment)
             g->kind = GUEST_POP_SEGMENT;
         break;

@@ -19,7 +19,7 @@ enum guest_kind {
     GUEST_SIMULATE, /* a callout to the simulator; RIP goes on to the next instruction */
     GUEST_SYSTEM,   /* the same, but RIP may go elsewhere: ends the TU */
     GUEST_PUSH,     /* of a register, an immediate or memory */
-    GUEST_POP,      /* into a register */
+    GUEST_POP,      /* into a register or memory */
     GUEST_LEAVE,
     GUEST_FROM_SEGMENT, /* MOV of a segment register to a general one */
     GUEST_TO_SEGMENT,   /* and back */

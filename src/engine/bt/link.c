@@ -270,8 +270,11 @@ void indirect_enter_mode(struct bt *bt, u32 mode)
     if (likely(bt->indirect_entered == mode))
         return;
     bt->indirect_entered = mode;
+    /* Of 16- and 32-bit code only STAC and CLAC go to another set in line. */
     if (!mode_is_64bit(mode)) {
         give_table(bt, mode);
+        if (!(mode & MODE_CPL(3)))
+            give_table(bt, mode ^ MODE_SET(TLB_KERNEL ^ TLB_KERNEL_AC));
         return;
     }
     for (unsigned set = 0; set < TLB_SETS; set++)

@@ -60,10 +60,10 @@ const void *quick_indirect(struct bt *bt, u64 unused, u64 target)
 {
     (void)unused;
     const struct x86_cpu *c = bt_cpu(bt);
-    /* Only 64-bit code goes to another mode without C code. */
+    /* Without C code nothing but the set can be another. */
     u32 mode = bt->indirect_entered;
-    if (mode_is_64bit(mode))
-        mode = bt->indirect_mode[MODE_SET(c->tlb_index)];
+    if (mode != MODE_NONE)
+        mode = bt->indirect_mode[MODE_TABLE((mode & ~MODE_SET_MASK) | MODE_SET(c->tlb_index))];
     bool global;
     if (mode == MODE_NONE || !bt_may_jump(bt, mode, place_rip(mode, target)))
         return NULL;
@@ -111,8 +111,7 @@ const void *quick_store(struct bt *bt, u64 number, u64 la)
     return bt_exec(bt, site->retry);
 }
 
-/* A callout that stayed a quick one. */
-static const void *done(struct bt *bt, const struct site *site)
+const void *quick_done(struct bt *bt, const struct site *site)
 {
     bt->stats.quick[site->mnemonic]++;
     return bt_exec(bt, site->resume);
@@ -121,7 +120,7 @@ static const void *done(struct bt *bt, const struct site *site)
 const void *quick_string(struct bt *bt, u64 number)
 {
     const struct site *site = &bt->sites[number];
-    return string_run(bt, site) ? done(bt, site) : NULL;
+    return string_run(bt, site) ? quick_done(bt, site) : NULL;
 }
 
 /* -- PAUSE --------------------------------------------------------------------------------- */
@@ -149,17 +148,27 @@ const void *quick_pause(struct bt *bt, u64 number)
         bt->pause.last = 0;
         bt->stats.yields++;
     }
-    return done(bt, &bt->sites[number]);
+    return quick_done(bt, &bt->sites[number]);
 }
 
 /* -- Descriptors --------------------------------------------------------------------------- */
 
-/* A GDT descriptor that can be read without a walk. */
-static bool read_descriptor(struct x86_cpu *c, u16 sel, u64 *low)
+const void *quick_system(struct bt *bt, u64 la, unsigned size)
 {
+    struct x86_cpu *c = bt_cpu(bt);
+    const void *at = x86_tlb_read_as(c, gva(la), size, AS_SUPERVISOR);
+    if (likely(at) || page_left(la) < size ||
+        !bt_fill_set(bt, TLB_KERNEL, gva(la), ACCESS_READ))
+        return at;
+    return x86_tlb_read_as(c, gva(la), size, AS_SUPERVISOR);
+}
+
+bool quick_descriptor(struct bt *bt, u16 sel, u64 *low)
+{
+    const struct x86_cpu *c = bt_cpu(bt);
     if (selector_is_null(sel) || (sel & 4) || (sel | 7) > c->gdtr.limit)
         return false;
-    const void *at = x86_tlb_read_as(c, gva(c->gdtr.base + (sel & ~7u)), 8, AS_SUPERVISOR);
+    const void *at = quick_system(bt, c->gdtr.base + (sel & ~7u), 8);
     if (!at)
         return false;
     *low = host_load(at, 8);
@@ -173,12 +182,12 @@ const void *quick_verw(struct bt *bt, u64 number, u64 selector)
     struct x86_cpu *c = bt_cpu(bt);
     u16 sel = (u16)selector;
     u64 low = 0;
-    if (!selector_is_null(sel) && !read_descriptor(c, sel, &low))
+    if (!selector_is_null(sel) && !quick_descriptor(bt, sel, &low))
         return NULL;
     unsigned dpl = descriptor_dpl(low);
     bool good = descriptor_is_writable_data(low) && c->cpl <= dpl && selector_rpl(sel) <= dpl;
     bt->hot->flags = (bt->hot->flags & ~HOT_ZF) | (good ? HOT_ZF : 0);
-    return done(bt, &bt->sites[number]);
+    return quick_done(bt, &bt->sites[number]);
 }
 
 /* May the present code load a data segment register with it, without touching it? */
@@ -200,7 +209,7 @@ const void *quick_segment(struct bt *bt, u64 number, u64 selector)
     u64 low;
     struct x86_seg before = c->seg[site->seg], after = x86_seg_null(sel, 0);
     if (!selector_is_null(sel)) {
-        if (!read_descriptor(c, sel, &low) || !may_load(c, sel, low))
+        if (!quick_descriptor(bt, sel, &low) || !may_load(c, sel, low))
             return NULL;
         after = x86_seg_from(sel, low);
     }
@@ -212,89 +221,5 @@ const void *quick_segment(struct bt *bt, u64 number, u64 selector)
         return NULL;
     }
     x86_set_sp(c, x86_sp(c) + (u64)(s64)site->stack);
-    return done(bt, site);
-}
-
-/* -- IRETQ --------------------------------------------------------------------------------- */
-
-/* The frame of 64-bit mode, in its order in memory. */
-struct frame {
-    u64 rip, cs, flags, rsp, ss;
-};
-
-/* Flags that may be set in the frame; RF may too, but is dropped: it would hold back
- * breakpoints, which make the guest run on the simulator. */
-#define PLAIN_FLAGS (FLAGS_STATUS | FLAG_FIXED | FLAG_IF | FLAG_IOPL | FLAG_ID | FLAG_RF)
-#define ALL_FLAGS   (PLAIN_FLAGS | FLAG_TF | FLAG_DF | FLAG_NT | FLAG_AC | FLAG_VIF | FLAG_VIP)
-
-static bool plain_flags(u64 flags, unsigned cpl)
-{
-    return !(flags & ALL_FLAGS & ~PLAIN_FLAGS & ~(cpl ? 0 : FLAG_AC));
-}
-
-/* Plain 64-bit code of level `cpl`, present and accessed. */
-static bool plain_code(u64 low, unsigned cpl)
-{
-    const u32 set = SEG_S | SEG_P | SEG_CODE | SEG_L | SEG_ACCESSED;
-    return (descriptor_attr(low) & (set | SEG_CONFORM | SEG_DB)) == set &&
-           descriptor_dpl(low) == cpl;
-}
-
-static bool plain_stack(u64 low, unsigned cpl)
-{
-    const u32 set = SEG_P | SEG_ACCESSED;
-    return descriptor_is_writable_data(low) && (descriptor_attr(low) & set) == set &&
-           descriptor_dpl(low) == cpl;
-}
-
-/* Would a return to CPL 3 take a segment register away, or a null selector's RPL? */
-static bool drops_segments(const struct x86_cpu *c)
-{
-    bool drops = false;
-    for (unsigned seg = SEG_ES; seg <= SEG_GS; seg++) {
-        const struct x86_seg *s = &c->seg[seg];
-        if (seg != SEG_CS && seg != SEG_SS)
-            drops |= s->attr & SEG_NULL ? s->sel != 0 : SEG_DPL(s->attr) < 3;
-    }
-    return drops;
-}
-
-/* The state after the frame, whose descriptors are those; returns the new set. */
-static unsigned commit_frame(struct bt *bt, const struct frame *f, u64 cs, u64 ss)
-{
-    struct x86_cpu *c = bt_cpu(bt);
-    u64 flags = f->flags & ALL_FLAGS & ~FLAG_RF;
-    c->seg[SEG_CS] = x86_seg_from((u16)f->cs, cs);
-    c->seg[SEG_SS] = x86_seg_from((u16)f->ss, ss);
-    c->cpl = (u8)selector_rpl((u16)f->cs);
-    if (c->cpl)
-        c->tlb_index = TLB_USER;
-    else
-        c->tlb_index = (c->cr4 & CR4_SMAP) && !(flags & FLAG_AC) ? TLB_KERNEL : TLB_KERNEL_AC;
-    c->rflags = flags | FLAG_FIXED;
-    bt->hot->flags = (flags & 0xff) << 8 | (flags & FLAG_OF ? 1 : 0);
-    c->gpr[RSP] = f->rsp;
-    c->nmi_blocked = false;
-    return c->tlb_index;
-}
-
-const void *quick_iretq(struct bt *bt, u64 number)
-{
-    struct x86_cpu *c = bt_cpu(bt);
-    u64 cs, ss;
-    const struct frame *at = x86_tlb_read(c, gva(c->gpr[RSP]), sizeof(*at));
-    if (!at || attention(bt) || (c->rflags & FLAG_NT))
-        return NULL;
-    struct frame f = *at;
-    unsigned cpl = selector_rpl((u16)f.cs);
-    if (cpl != selector_rpl((u16)f.ss) || !bt_canonical(f.rip) || !plain_flags(f.flags, cpl) ||
-        !read_descriptor(c, (u16)f.cs, &cs) || !plain_code(cs, cpl) ||
-        !read_descriptor(c, (u16)f.ss, &ss) || !plain_stack(ss, cpl))
-        return NULL;
-    if (cpl && (cpl != 3 || bt->hot->returns || drops_segments(c)))
-        return NULL;
-    unsigned set = commit_frame(bt, &f, cs, ss);
-    done(bt, &bt->sites[number]);
-    bt->hot->address = f.rip;
-    return bt->hot->indirect[set][f.rip & (INDIRECT_SLOTS - 1)];
+    return quick_done(bt, site);
 }

@@ -250,6 +250,9 @@ bool stubs_make(struct bt *bt)
     s->verw = make_callout(bt, &e, back, quick_verw, dispatch_simulate, true);
     s->segment = make_callout(bt, &e, back, quick_segment, dispatch_simulate, true);
     s->iretq = make_callout(bt, &e, back, quick_iretq, dispatch_simulate, true);
+    s->iretd = make_callout(bt, &e, back, quick_iretd, dispatch_simulate, true);
+    s->interrupt = make_callout(bt, &e, back, quick_int, dispatch_simulate, true);
+    s->syscall = make_callout(bt, &e, back, quick_syscall, dispatch_simulate, true);
     ensure(!e.full);
     bt->stubs_end = bt_offset(bt, emit_here(&e));
     return true;

@@ -1,12 +1,13 @@
 /*
- * Instructions behind which another mode's translations run: SYSCALL and SYSRET, IRETQ, and
- * STAC and CLAC, which choose the other set of the software TLB. The frequent cases change the
- * virtual state in line and go straight to the target's translation; the simulator gets the
- * rare ones (a flag that makes the guest run there, attention, an address that faults) before
- * anything was changed.
+ * Instructions behind which another mode's translations run: system calls and the returns from
+ * them, and STAC and CLAC, which choose the other set of the software TLB. The frequent cases
+ * change the virtual state in line and go straight to the target's translation; the simulator
+ * gets the rare ones (a flag that makes the guest run there, attention, an address that faults)
+ * before anything was changed.
  *
- * They may jump into another mode's table of indirect targets because indirect_enter_mode keeps
- * all tables to modes that differ only in set and CPL.
+ * Those of 64-bit code may jump into another mode's table of indirect targets because
+ * indirect_enter_mode keeps all tables to modes that differ only in set and CPL; the others are
+ * quick callouts, which see to it.
  */
 #include "engine/bt/translate.h"
 
@@ -141,13 +142,13 @@ static void leave_kernel(struct translation *t)
     emit_jump_mem(e, mem_gs_index(R11, bt_mem(bt, bt->hot->indirect[TLB_USER]).disp));
 }
 
-/* -- IRETQ --------------------------------------------------------------------------------- */
+/* -- Quick callouts (quick_gate.c) --------------------------------------------------------- */
 
-static void iretq(struct translation *t)
+static void call_quickly(struct translation *t, const void *stub)
 {
     flags_clobber(t);
     emit_const(&t->e, R11, (u64)(callout_site(t) - t->bt->sites));
-    emit_jump(&t->e, t->bt->stubs.iretq);
+    emit_jump(&t->e, stub);
 }
 
 /* -- STAC, CLAC ---------------------------------------------------------------------------- */
@@ -159,7 +160,7 @@ static void go_on_with(struct translation *t, enum x86_tlb_index set)
     const struct guest_insn *g = translation_insn(t);
     struct bt *bt = t->bt;
     u32 mode = (mode_of_guest(t->tu->mode) & ~(u32)MODE_SET_MASK) | MODE_SET(set);
-    u32 cell = cell_get(bt, g->rip + g->length, mode, true);
+    u32 cell = cell_get(bt, place_of(t, guest_next(g)), mode, true);
     emit_store8_imm(&t->e, bt_mem(bt, &bt_cpu(bt)->tlb_index), (u8)set);
     emit_const(&t->e, R11, cell);
     emit_jump_mem(&t->e, bt_mem(bt, &bt->hot->cell[cell]));
@@ -185,44 +186,87 @@ static void clac(struct translation *t)
 
 /* -- All of them --------------------------------------------------------------------------- */
 
-bool gate_in_line(const struct bt *bt, const struct guest_insn *g, u32 mode)
+/* Those of 64-bit code only. */
+static bool long_gate_in_line(const struct x86_model *model, const struct guest_insn *g,
+                              bool kernel, bool user)
 {
-    const struct x86_model *model = bt->vcpu->cpu.model;
-    bool kernel = !(mode & MODE_CPL(3)), user = (mode & MODE_CPL(3)) == MODE_CPL(3);
-    if (!mode_is_64bit(mode))
-        return false;
     switch (g->mnemonic) {
     case ZYDIS_MNEMONIC_SYSCALL:
         return user && x86_has(model, FEAT_SYSCALL);
     case ZYDIS_MNEMONIC_SYSRET:
-        return kernel && g->opsize == 8 && x86_has(model, FEAT_SYSCALL);
-    case ZYDIS_MNEMONIC_IRETQ:
+        return kernel && x86_has(model, FEAT_SYSCALL);
+    default:
+        return g->mnemonic == ZYDIS_MNEMONIC_IRETQ && kernel;
+    }
+}
+
+/* Those of 32-bit code in protected mode. */
+static bool compat_gate_in_line(const struct x86_model *model, const struct guest_insn *g,
+                                bool kernel, bool user)
+{
+    switch (g->mnemonic) {
+    case ZYDIS_MNEMONIC_SYSCALL:
+        return user && x86_has(model, FEAT_SYSCALL);
+    case ZYDIS_MNEMONIC_SYSENTER:
+        return user;
+    case ZYDIS_MNEMONIC_INT:
+        return user;
+    case ZYDIS_MNEMONIC_SYSEXIT:
+    case ZYDIS_MNEMONIC_IRETD:
         return kernel;
-    case ZYDIS_MNEMONIC_STAC:
-    case ZYDIS_MNEMONIC_CLAC:
-        return kernel && x86_has(model, FEAT_SMAP);
     default:
         return false;
     }
 }
 
+bool gate_in_line(const struct bt *bt, const struct guest_insn *g, u32 mode)
+{
+    const struct x86_model *model = bt->vcpu->cpu.model;
+    bool kernel = !(mode & MODE_CPL(3)), user = (mode & MODE_CPL(3)) == MODE_CPL(3);
+    if (g->mnemonic == ZYDIS_MNEMONIC_STAC || g->mnemonic == ZYDIS_MNEMONIC_CLAC)
+        return kernel && x86_has(model, FEAT_SMAP);
+    if (mode_is_64bit(mode))
+        return long_gate_in_line(model, g, kernel, user);
+    return mode_code_size(mode) == 4 && (mode & MODE_PROTECTED) && !(mode & MODE_STACK16) &&
+           g->opsize == 4 && compat_gate_in_line(model, g, kernel, user);
+}
+
 void translate_gate(struct translation *t)
 {
-    switch (translation_insn(t)->mnemonic) {
+    const struct guest_insn *g = translation_insn(t);
+    const struct stubs *stubs = &t->bt->stubs;
+    bool wide = mode_is_64bit(t->tu->mode);
+    switch (g->mnemonic) {
     case ZYDIS_MNEMONIC_SYSCALL:
-        enter_kernel(t);
+        if (wide)
+            enter_kernel(t);
+        else
+            call_quickly(t, stubs->syscall);
         break;
     case ZYDIS_MNEMONIC_SYSRET:
-        leave_kernel(t);
+        if (g->opsize == 8)
+            leave_kernel(t);
+        else
+            call_quickly(t, stubs->syscall);
+        break;
+    case ZYDIS_MNEMONIC_SYSENTER:
+    case ZYDIS_MNEMONIC_SYSEXIT:
+        call_quickly(t, stubs->syscall);
+        break;
+    case ZYDIS_MNEMONIC_INT:
+        call_quickly(t, stubs->interrupt);
         break;
     case ZYDIS_MNEMONIC_IRETQ:
-        iretq(t);
+        call_quickly(t, stubs->iretq);
+        break;
+    case ZYDIS_MNEMONIC_IRETD:
+        call_quickly(t, stubs->iretd);
         break;
     case ZYDIS_MNEMONIC_STAC:
         stac(t);
         break;
     default:
-        ensure(translation_insn(t)->mnemonic == ZYDIS_MNEMONIC_CLAC);
+        ensure(g->mnemonic == ZYDIS_MNEMONIC_CLAC);
         clac(t);
     }
 }

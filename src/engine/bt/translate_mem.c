@@ -585,11 +585,29 @@ void translate_push(struct translation *t)
     move_stack(t, -(s32)size);
 }
 
+static void pop_to_memory(struct translation *t)
+{
+    const struct guest_insn *g = translation_insn(t);
+    struct emit *e = &t->e;
+    struct host_mem spill = bt_mem(t->bt, &t->bt->hot->spill[0]);
+    emit_load_zero(e, g->opsize, R10, check_stack(t, RSP, 0, g->opsize, false));
+    emit_store(e, spill, R10);
+    t->held = 0;
+    struct host_mem at = free_r11(t, check_operand(t, g, g->opsize, true));
+    emit_load(e, R11, spill);
+    emit_store_sized(e, g->opsize, at, R11);
+    move_stack(t, g->opsize);
+}
+
 void translate_pop(struct translation *t)
 {
     const struct guest_insn *g = translation_insn(t);
     struct emit *e = &t->e;
     unsigned size = g->opsize;
+    if (g->memory) {
+        pop_to_memory(t);
+        return;
+    }
     struct host_mem at = check_stack(t, RSP, 0, size, false);
     if (names_rsp(g)) {
         emit_load_zero(e, size, R10, at);

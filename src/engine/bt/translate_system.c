@@ -198,7 +198,8 @@ static void read_control(struct translation *t)
     const u64 *const registers[] = {&c->cr0, NULL, &c->cr2, &c->cr3, &c->cr4};
     const struct guest_insn *g = translation_insn(t);
     unsigned to = guest_rm(g);
-    emit_load(&t->e, host_register(to), bt_mem(t->bt, registers[guest_reg(g)]));
+    emit_rm(&t->e, mode_is_64bit(t->tu->mode) ? 8 : 4, 0x8b, host_register(to),
+            bt_mem(t->bt, registers[guest_reg(g)]));
     put_home(t, to);
 }
 
@@ -313,8 +314,6 @@ static bool long_in_line(const struct x86_model *model, const struct guest_insn 
     case ZYDIS_MNEMONIC_WRFSBASE:
     case ZYDIS_MNEMONIC_WRGSBASE:
         return x86_has(model, FEAT_FSGSBASE);
-    case ZYDIS_MNEMONIC_MOV:
-        return kernel && (reads_control(g) || writes_cr2(g));
     default:
         return false;
     }
@@ -340,6 +339,8 @@ bool system_in_line(const struct bt *bt, const struct guest_insn *g, u32 mode)
         return kernel || (mode & MODE_TSC);
     case ZYDIS_MNEMONIC_RDTSCP:
         return (kernel || (mode & MODE_TSC)) && x86_has(model, FEAT_RDTSCP);
+    case ZYDIS_MNEMONIC_MOV:
+        return kernel && (reads_control(g) || (mode_is_64bit(mode) && writes_cr2(g)));
     default:
         return xstate_in_line(model, g, mode) ||
                (mode_is_64bit(mode) && long_in_line(model, g, kernel));
