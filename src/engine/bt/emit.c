@@ -8,26 +8,6 @@
 #define PREFIX_GS           0x65
 #define PREFIX_OPERAND_SIZE 0x66
 
-void emit_bytes(struct emit *e, const void *bytes, unsigned n)
-{
-    if (unlikely((u64)(e->end - e->at) < n)) {
-        e->full = true;
-        return;
-    }
-    memcpy(e->at, bytes, n);
-    e->at += n;
-}
-
-void emit_byte(struct emit *e, u8 byte)
-{
-    emit_bytes(e, &byte, 1);
-}
-
-void emit_u32(struct emit *e, u32 value)
-{
-    emit_bytes(e, &value, 4);
-}
-
 void emit_modrm(struct emit *e, unsigned reg, struct host_mem mem)
 {
     u8 field = (u8)((reg & 7) << 3);

@@ -55,9 +55,23 @@ static inline struct host_mem mem_sum(unsigned base, unsigned index, s32 disp)
     return (struct host_mem){.base = (u8)base, .index = (u8)index, .disp = disp};
 }
 
-void emit_byte(struct emit *e, u8 byte);
-void emit_bytes(struct emit *e, const void *bytes, unsigned n);
-void emit_u32(struct emit *e, u32 value);
+static inline void emit_bytes(struct emit *e, const void *bytes, unsigned n)
+{
+    if (unlikely((u64)(e->end - e->at) < n)) {
+        e->full = true;
+        return;
+    }
+    __builtin_memcpy(e->at, bytes, n);
+    e->at += n;
+}
+static inline void emit_byte(struct emit *e, u8 byte)
+{
+    emit_bytes(e, &byte, 1);
+}
+static inline void emit_u32(struct emit *e, u32 value)
+{
+    emit_bytes(e, &value, 4);
+}
 
 /* ModRM, SIB and displacement for `mem`, with `reg` in the reg field; REX is the caller's. */
 void emit_modrm(struct emit *e, unsigned reg, struct host_mem mem);

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "engine/bt/memo.h"
 #include "x86/decoder.h"
 #include "x86/native.h"
 
@@ -239,8 +240,7 @@ static u8 classify(const struct guest_decoder *d, const ZydisDecodedInstruction 
 
 /* -- Flags --------------------------------------------------------------------------------- */
 
-/* Shifts and rotates leave all flags alone when the masked count is zero. */
-static bool is_shift(const ZydisDecodedInstruction *z)
+bool guest_is_shift(const ZydisDecodedInstruction *z)
 {
     switch (z->mnemonic) {
     case ZYDIS_MNEMONIC_SHL:
@@ -300,7 +300,7 @@ static void find_flags(const ZydisDecodedInstruction *z, const ZydisDecodedOpera
     u32 sure = f->modified | f->set_0 | f->set_1;
     g->flags_write = (u16)((sure | f->undefined) & FLAGS_STATUS);
     g->flags_kill = writes_undefined(z) ? g->flags_write : (u16)(sure & FLAGS_STATUS);
-    if (is_shift(z) && !shift_count_known(z, operands))
+    if (guest_is_shift(z) && !shift_count_known(z, operands))
         g->flags_kill = 0;
     else if (z->meta.category == ZYDIS_CATEGORY_ROTATE)
         g->flags_kill &= (u16)~FLAG_OF;
@@ -362,13 +362,12 @@ static void add_memory(const ZydisDecodedOperand *o, struct guest_insn *g)
 }
 
 /* Outside 64-bit code targets are cut to the operand size. */
-static u64 branch_target(const ZydisDecodedInstruction *z, const struct guest_insn *g,
-                         u64 displacement)
+u64 guest_target(const struct guest_insn *g, u64 displacement)
 {
-    u64 target = g->rip + z->length + displacement;
+    u64 target = g->rip + g->length + displacement;
     if (g->code_size == 8)
         return target;
-    return z->operand_width == 16 ? (u16)target : (u32)target;
+    return g->opsize == 2 ? (u16)target : (u32)target;
 }
 
 /* Operands; returns false for a memory operand that no plain access can replace. */
@@ -381,7 +380,7 @@ static bool find_operands(const ZydisDecodedInstruction *z, const ZydisDecodedOp
         if (o->type == ZYDIS_OPERAND_TYPE_REGISTER) {
             add_register(o, g);
         } else if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-            g->imm = o->imm.is_relative ? branch_target(z, g, o->imm.value.u) : o->imm.value.u;
+            g->imm = o->imm.is_relative ? guest_target(g, o->imm.value.u) : o->imm.value.u;
         } else if (o->type == ZYDIS_OPERAND_TYPE_MEMORY &&
                    o->visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN) {
             add_memory(o, g);
@@ -626,21 +625,22 @@ void guest_decoder_init(struct guest_decoder *d, const struct x86_model *model)
         x86_decoder_init(&d->zydis[i], model, 2u << i);
 }
 
-bool guest_decode(const struct guest_decoder *d, unsigned code_size, const u8 *bytes,
-                  unsigned size, u64 rip, struct guest_insn *g)
+static bool decode_anew(struct guest_decoder *d, const struct memo_key *key, u64 rip,
+                        struct guest_insn *g)
 {
     ZydisDecodedInstruction z;
     ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+    unsigned code_size = key->code_size;
     memset(g, 0, sizeof(*g));
     g->rip = rip;
-    g->code_size = (u8)code_size;
+    g->code_size = key->code_size;
     g->base = g->index = BASE_NONE;
     g->segment = SEG_COUNT;
-    ZyanStatus status = x86_decoder_decode(
-        &d->zydis[code_size / 4], bytes, size < GUEST_BYTES ? size : GUEST_BYTES, &z, operands);
-    if (status == ZYDIS_STATUS_NO_MORE_DATA && size < GUEST_BYTES)
+    ZyanStatus status =
+        x86_decoder_decode(&d->zydis[code_size / 4], key->bytes, key->size, &z, operands);
+    if (status == ZYDIS_STATUS_NO_MORE_DATA && key->size < GUEST_BYTES)
         return false;
-    memcpy(g->bytes, bytes, size < GUEST_BYTES ? size : GUEST_BYTES);
+    memcpy(g->bytes, key->bytes, GUEST_BYTES);
     if (!ZYAN_SUCCESS(status)) {
         g->kind = GUEST_SYSTEM; /* #UD, or #GP for the length: the simulator knows */
         g->length = 1;
@@ -680,5 +680,24 @@ bool guest_decode(const struct guest_decoder *d, unsigned code_size, const u8 *b
         g->flags_read = FLAGS_STATUS;
         g->flags_kill = g->flags_write = FLAGS_STATUS;
     }
+    memo_keep(d, key, &z, g);
     return true;
+}
+
+bool guest_decode_anew(struct guest_decoder *d, unsigned code_size, const u8 *bytes,
+                       unsigned size, u64 rip, struct guest_insn *g)
+{
+    struct memo_key key;
+    memo_key(&key, code_size, bytes, size);
+    return decode_anew(d, &key, rip, g);
+}
+
+bool guest_decode(struct guest_decoder *d, unsigned code_size, const u8 *bytes, unsigned size,
+                  u64 rip, struct guest_insn *g)
+{
+    struct memo_key key;
+    memo_key(&key, code_size, bytes, size);
+    if (memo_find(d, &key, rip, g))
+        return g->length <= key.size;
+    return decode_anew(d, &key, rip, g);
 }

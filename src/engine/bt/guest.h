@@ -82,9 +82,20 @@ struct guest_insn {
     u64 imm; /* of PUSH and RET n; of a direct branch: the target */
 };
 
+/* An instruction as it was decoded, and what of it others of the same form have (memo.h). */
+struct guest_memo {
+    u8 header; /* bytes before displacement and immediate; 0: an empty slot */
+    u8 disp_size, imm_size;
+    bool imm_signed, relative;
+    bool shift; /* by an immediate, which was not zero */
+    struct guest_insn insn;
+};
+#define GUEST_MEMO_BITS 13
+
 struct guest_decoder {
     ZydisDecoder zydis[3]; /* 16-, 32-, 64-bit code */
     const struct x86_model *model;
+    struct guest_memo memo[1 << GUEST_MEMO_BITS];
 };
 
 void guest_decoder_init(struct guest_decoder *d, const struct x86_model *model);
@@ -92,8 +103,16 @@ void guest_decoder_init(struct guest_decoder *d, const struct x86_model *model);
 /* Decodes code of `code_size` 2, 4 or 8 at `bytes`, of which `size` may be looked at; false:
  * the instruction does not end in them. What cannot be translated is GUEST_SIMULATE or
  * GUEST_SYSTEM. */
-bool guest_decode(const struct guest_decoder *d, unsigned code_size, const u8 *bytes,
-                  unsigned size, u64 rip, struct guest_insn *g);
+bool guest_decode(struct guest_decoder *d, unsigned code_size, const u8 *bytes, unsigned size,
+                  u64 rip, struct guest_insn *g);
+/* The same by Zydis, whatever is remembered. */
+bool guest_decode_anew(struct guest_decoder *d, unsigned code_size, const u8 *bytes,
+                       unsigned size, u64 rip, struct guest_insn *g);
+
+/* Where a direct branch by that displacement goes. */
+u64 guest_target(const struct guest_insn *g, u64 displacement);
+/* Shifts and rotates leave all flags alone when the masked count is zero. */
+bool guest_is_shift(const ZydisDecodedInstruction *z);
 
 /* Where code goes on behind the instruction: EIP wraps. */
 static inline u64 guest_next(const struct guest_insn *g)
