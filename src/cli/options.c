@@ -157,8 +157,8 @@ static bool set_accel(struct run_options *o, const char *value, struct error *er
     unsigned mib;
     char end;
     if (sscanf(value, "bt,cache=%uM%c", &mib, &end) == 1) {
-        if (mib < 1 || mib > 32)
-            return error_set(err, "-accel bt,cache=: 1M to 32M");
+        if (mib < 1 || mib > 128)
+            return error_set(err, "-accel bt,cache=: 1M to 128M");
         o->vm.engine_options |= ENGINE_CACHE(mib);
         return add_engines(o, "-accel", "bt", err);
     }

@@ -107,7 +107,7 @@ void vcpu_destroy(struct vcpu *vcpu);
 /* Memory behind the vCPU for its engine, page-aligned and zero when an engine attaches: code
  * that reaches the vCPU by a 32-bit displacement reaches this too. An engine that detaches
  * leaves it readable and writable, and says so by vcpu_clear_room. */
-#define VCPU_ENGINE_ROOM (16 * MiB)
+#define VCPU_ENGINE_ROOM (32 * MiB)
 _Static_assert(sizeof(struct vcpu) <= COLOR_ROOM_AT, "a vCPU ends before the engine's room");
 static inline void *vcpu_engine_room(struct vcpu *vcpu)
 {

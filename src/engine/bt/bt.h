@@ -2,7 +2,8 @@
  * The engine bt: same-ISA dynamic binary translation of guest code (design, section 5.1). This
  * header holds the state of one vCPU's translator and says which file does what:
  *
- *   guest.c      guest instructions decoded, with the flags they read and write
+ *   guest.c      guest instructions decoded, with the flags they read and write; memo.c: once
+ *                for all of a form
  *   emit.c       host instructions assembled; rewrite.c: guest instructions re-encoded
  *   translate*.c a run of guest instructions becomes a translation unit (TU)
  *   stubs.c      the generated entry, exit and callout sequences around translations
@@ -184,22 +185,22 @@ struct adapted {
 };
 #define ADAPTED 1024 /* slots of the table, a power of two */
 
-#define MAX_DECODED    (1u << 16)
-#define MAX_TUS        (1u << 17)
-#define MAX_LINKS      (1u << 18)
-#define MAX_CELLS      (1u << 16)
-#define MAX_SITES      (1u << 20)
-#define TU_SLOT_BITS   17
+#define MAX_DECODED    (1u << 18)
+#define MAX_TUS        (1u << 19)
+#define MAX_LINKS      (1u << 20)
+#define MAX_CELLS      (1u << 18)
+#define MAX_SITES      (1u << 22)
+#define TU_SLOT_BITS   19
 #define TU_SLOTS       (1u << TU_SLOT_BITS)
-#define PAGE_CHAINS    (1u << 12)
-#define CELL_SLOTS     (1u << 14)
+#define PAGE_CHAINS    (1u << 14)
+#define CELL_SLOTS     (1u << 16)
 #define INDIRECT_BITS  16 /* what MOVZX takes */
 #define INDIRECT_SLOTS (1u << INDIRECT_BITS)
 #define SECOND_BITS    14
 #define SECOND_SLOTS   (1u << SECOND_BITS)
-#define CACHE_SIZE     (32 * MiB) /* at most */
-#define GENERATIONS    8          /* of TUs: when all is full, the oldest goes */
-#define POINTERS       8          /* host addresses that a TU keeps at a time */
+#define CACHE_SIZE     (128 * MiB) /* at most */
+#define GENERATIONS    8           /* of TUs: when all is full, the oldest goes */
+#define POINTERS       8           /* host addresses that a TU keeps at a time */
 
 /*
  * Where the guest's vector and x87 state is. SAVED: in cpu.fpu, for C code, while the x87
@@ -315,7 +316,7 @@ struct bt {
     struct live live[2]; /* [0] goes with CR3, [1] is global */
     u32 *live_page;      /* of each place: the page of what is there (linear, low bits) */
     u8 *live_in;         /* of each place: bit i: live[i] has it */
-    u32 indirect_mode[MODE_TABLES]; /* of the TUs in each */
+    u32 indirect_mode[MODE_TABLES]; /* of the TUs in each; 0: never used */
     u32 indirect_entered;           /* the mode of 64-bit code entered last by dispatch */
     u32 code_limit[CODE_LIMITS], n_code_limits;
 

@@ -28,10 +28,19 @@ static void *map_table(u64 size)
 #define HOT_SIZE (align_up(sizeof(struct bt_hot), PAGE_SIZE) + PAGE_SIZE)
 _Static_assert(sizeof(struct bt_hot) + 2 * PAGE_SIZE <= VCPU_ENGINE_ROOM, "the engine's room");
 
+/* Each of many vCPUs gets less, as it has its own. */
+static u32 cache_size(const struct vcpu *vcpu)
+{
+    u32 size = ENGINE_CACHE_MIB(vcpu->engine_options) * (u32)MiB;
+    unsigned n = vcpu->board->n_vcpus;
+    if (!size)
+        return (u32)CACHE_SIZE / (n < 4 ? n : 4);
+    return size < CACHE_SIZE ? size : (u32)CACHE_SIZE;
+}
+
 bool cache_create(struct bt *bt, struct error *err)
 {
-    u32 size = ENGINE_CACHE_MIB(bt->vcpu->engine_options) * (u32)MiB;
-    bt->generation_size = (size && size < CACHE_SIZE ? size : (u32)CACHE_SIZE) / GENERATIONS;
+    bt->generation_size = cache_size(bt->vcpu) / GENERATIONS;
     bt->hot = vcpu_engine_room(bt->vcpu);
     bt->tus = map_table(sizeof(*bt->tus) * MAX_TUS);
     bt->links = map_table(sizeof(*bt->links) * MAX_LINKS);

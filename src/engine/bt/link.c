@@ -145,12 +145,37 @@ static void forget_place(struct bt *bt, u32 place)
             bt->stubs.exit_indirect;
 }
 
-static void forget_table(struct bt *bt, unsigned table)
+/* Fills a table that was never used. */
+static void empty_table(struct bt *bt, unsigned table)
 {
     for (unsigned slot = 0; slot < INDIRECT_SLOTS; slot++)
         bt->hot->indirect[table][slot] = bt->stubs.exit_indirect;
     for (unsigned slot = 0; table < TLB_SETS && slot < SECOND_SLOTS; slot++)
         bt->hot->second[table][slot] = no_second(bt);
+}
+
+/* Is the place a slot of that table, or of the second one of its set? */
+static bool in_table(u32 place, unsigned table)
+{
+    if (place >= SECOND_PLACES)
+        return (place - SECOND_PLACES) >> SECOND_BITS == table;
+    return place >= MAX_CELLS && (place - MAX_CELLS) >> INDIRECT_BITS == table;
+}
+
+/* Firmware changes modes thousands of times: only what was filled is looked at. */
+static void forget_table(struct bt *bt, unsigned table)
+{
+    for (unsigned list = 0; list < 2; list++) {
+        struct live *live = &bt->live[list];
+        for (u32 i = live->n; i--;) {
+            u32 place = live->place[i];
+            if (!in_table(place, table))
+                continue;
+            forget_place(bt, place);
+            bt->live_in[place] &= (u8) ~(1 << list);
+            live->place[i] = live->place[--live->n];
+        }
+    }
 }
 
 void links_forget(struct bt *bt, bool global_too)
@@ -260,7 +285,9 @@ static u32 gate_mode(u32 mode, unsigned set)
 static void give_table(struct bt *bt, u32 mode)
 {
     unsigned table = MODE_TABLE(mode);
-    if (bt->indirect_mode[table] != mode)
+    if (!bt->indirect_mode[table])
+        empty_table(bt, table);
+    else if (bt->indirect_mode[table] != mode)
         forget_table(bt, table);
     bt->indirect_mode[table] = mode;
 }
