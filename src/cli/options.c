@@ -586,7 +586,7 @@ static const struct option table[] = {
     {"netdev", "user,id=ID", plugs_add_netdev, "the same in two parts, with -device virtio-net-pci,netdev=ID[,mac=ADDRESS][,host_mtu=N]"},
     {"netdev", "stream,id=ID", plugs_add_netdev, "to another machine: addr.type=unix,addr.path=P or addr.type=inet,addr.host=H,addr.port=N; server=on"},
     {"netdev", "tap,id=ID", plugs_add_netdev, "a tap device of the host: ifname=NAME,script=no"},
-    {"net", "none", plugs_add_nic, NULL},
+    {"net", "nic", plugs_add_net, NULL},
     {"virtfs", "local,path=DIR", shares_add_virtfs, "a host directory that a Linux guest mounts (mount -t 9p -o trans=virtio TAG /mnt): mount_tag=TAG,security_model=none|mapped-xattr[,readonly=on]"},
     {"fsdev", "local,id=ID", shares_add_fsdev, "the same in two parts, with -device virtio-9p-pci,fsdev=ID,mount_tag=TAG"},
     {"device", "DEVICE", add_device, "virtio-rng-pci; virtio-balloon-pci[,free-page-reporting=on][,deflate-on-oom=on]"},
@@ -777,7 +777,7 @@ static void net_finish(struct run_options *options)
 bool options_finish(struct run_options *options, struct error *err)
 {
     struct vm_config *vm = &options->vm;
-    if (!drives_finish(options, err))
+    if (!drives_finish(options, err) || !plugs_join_net(options, err))
         return false;
     if (vm->initrd && !vm->kernel)
         return error_set(err, "-initrd needs a -kernel; the default guest has its own");

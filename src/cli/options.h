@@ -26,8 +26,9 @@ struct run_options {
     bool no_defaults;
     bool curses; /* -display curses */
     bool vga_given;
-    bool snapshot;     /* -snapshot: for every disk */
-    u16 debug_port;    /* of -device isa-debugcon and -debugcon; 0: the default */
+    bool snapshot;                   /* -snapshot: for every disk */
+    const char *net_card, *net_back; /* -net nic and -net user, or NULL */
+    u16 debug_port;                  /* of -device isa-debugcon and -debugcon; 0: the default */
     u32 virtio_drives; /* bits: disks of -drive if=virtio, which get their devices last */
     bool stats;
     bool verbose;

@@ -533,7 +533,7 @@ bool plugs_add_nic(struct run_options *o, const char *value, struct error *err)
             if (!words_among(word.value, models))
                 return error_set(err, "-nic: model=%.60s is not supported; use virtio",
                                  word.value);
-        } else if (word.value && !strcmp(word.key, "mac")) {
+        } else if (word.value && (!strcmp(word.key, "mac") || !strcmp(word.key, "macaddr"))) {
             if (!net_mac(plug, word.value, err))
                 return false;
         } else if (!net_set(&network->net, &word, err)) {
@@ -541,6 +541,32 @@ bool plugs_add_nic(struct run_options *o, const char *value, struct error *err)
         }
     }
     return net_complete(&network->net, err) && net_check(o, plug, err);
+}
+
+bool plugs_add_net(struct run_options *o, const char *value, struct error *err)
+{
+    if (!strcmp(value, "none"))
+        return true;
+    bool card = !strcmp(value, "nic") || !strncmp(value, "nic,", 4);
+    const char **half = card ? &o->net_card : &o->net_back;
+    if (*half)
+        return error_set(err, "-net: more than one card or network; give each by -nic");
+    *half = value;
+    return true;
+}
+
+bool plugs_join_net(struct run_options *o, struct error *err)
+{
+    char words[512];
+    if (!o->net_card && !o->net_back)
+        return true;
+    if (!o->net_card || !o->net_back)
+        return error_set(err, "-net: %s without %s; -nic user stands for both",
+                         o->net_card ? "nic" : "a network", o->net_card ? "a network" : "nic");
+    const char *properties = o->net_card + strlen("nic");
+    if (snprintf(words, sizeof(words), "%s%s", o->net_back, properties) >= (int)sizeof(words))
+        return error_set(err, "-net: too many words");
+    return plugs_add_nic(o, words, err);
 }
 
 bool plugs_add_debugcon(struct run_options *o, const char *value, struct error *err)

@@ -9,6 +9,10 @@ struct plug_config *plugs_add(struct run_options *options, enum plug_kind kind,
 /* -netdev; -nic, which is -netdev and -device in one */
 bool plugs_add_netdev(struct run_options *options, const char *value, struct error *err);
 bool plugs_add_nic(struct run_options *options, const char *value, struct error *err);
+/* QEMU's old -net nic and -net user, one of each, which plugs_join_net makes a -nic of when all
+ * options were read. */
+bool plugs_add_net(struct run_options *options, const char *value, struct error *err);
+bool plugs_join_net(struct run_options *options, struct error *err);
 /* -device: `name` is the device's, `list` its properties. False with err->text
  * empty: no such device. */
 bool plugs_add_device(struct run_options *options, const char *name, const char *list,

@@ -232,9 +232,10 @@ static const struct {
     [LINUX_COMMAND] = {FW_CFG_CMDLINE_ADDR, FW_CFG_CMDLINE_SIZE, FW_CFG_CMDLINE_DATA},
 };
 
-static bool add_kernel(struct firmware_files *files, struct fw_cfg *fw,
-                       const struct kernel *kernel, struct error *err)
+bool firmware_add_kernel(struct firmware_files *files, const struct kernel *kernel,
+                         struct error *err)
 {
+    struct fw_cfg *fw = files->pc->fw_cfg;
     const struct file *initrd = kernel->n_modules ? &kernel->modules[0] : NULL;
     struct linux_bios_keys keys;
     for (unsigned i = 0; i < ARRAY_LEN(kernel_keys); i++)
@@ -287,8 +288,8 @@ static void add_machine(struct firmware_files *files, struct pc *pc, const struc
 
 struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,
                                              const struct vm_config *config,
-                                             const struct plugs *plugs,
-                                             const struct kernel *kernel, struct error *err)
+                                             const struct plugs *plugs, bool kernel,
+                                             struct error *err)
 {
     struct firmware_files *files = calloc(1, sizeof(*files));
     ensure(files);
@@ -297,8 +298,7 @@ struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,
     files->config = config;
     if (config->firmware)
         add_machine(files, pc, plugs, kernel);
-    bool added = !config->firmware || !kernel || add_kernel(files, pc->fw_cfg, kernel, err);
-    if (added && add_wishes(files, pc, err))
+    if (add_wishes(files, pc, err))
         return files;
     firmware_files_destroy(files);
     return NULL;

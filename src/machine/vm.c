@@ -227,9 +227,14 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
                                 vm->pc.dma, err);
     if (plugged)
         vm->pc.files = firmware_files_create(&vm->pc, &vm->board, &vm->config, &vm->plugs,
-                                             config->kernel ? &vm->kernel : NULL, err);
+                                             config->kernel, err);
+    bool filled = plugged && vm->pc.files;
+    if (filled && config->kernel && config->firmware) {
+        *failure = VM_BAD_IMAGE;
+        filled = firmware_add_kernel(vm->pc.files, &vm->kernel, err);
+    }
     board_unlock(&vm->board);
-    if (!plugged || !vm->pc.files)
+    if (!filled)
         return false;
     *failure = VM_HOST_FAILED;
     if (!run_create(vm, err))

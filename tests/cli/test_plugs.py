@@ -48,10 +48,21 @@ class Plugs(unittest.TestCase):
 
     def test_flash(self):
         flash = "if=pflash,format=raw,file=" + self.disk
-        self.refused(2, "no Linux kernel image", "-drive", flash)
+        self.refused(3, "no Linux kernel image", "-drive", flash)
         self.refused(2, "no unit=0", "-drive", flash + ",unit=1")
         self.refused(2, "give one", "-drive", flash, "-bios", self.disk)
         self.refused(2, "no room for all pflash drives", *(["-drive", flash] * 3))
+
+    def test_old_net(self):
+        bad = "no Linux bzImage"  # the kernel: all options were taken
+        for status, text, words in (
+                (3, bad, "none"), (3, bad, "nic user"),
+                (3, bad, "user,hostfwd=tcp::0-:22 nic,model=virtio,macaddr=52:54:00:12:34:56"),
+                (2, "-nic user stands for both", "nic"), (2, "-nic user stands for both", "user"),
+                (2, "give each by -nic", "nic nic user"), (2, "model=e1000", "nic,model=e1000 user"),
+                (2, "'hubport' is not supported", "nic hubport")):
+            with self.subTest(words=words):
+                self.refused(status, text, *(word for net in words.split() for word in ("-net", net)))
 
     def test_firmware_words(self):
         for text, words in (
