@@ -30,6 +30,14 @@
 /* A run through a page of code that must not run directly: how many blocks of instructions,
  * some 100 us of the simulator, before the translator takes over for a while. */
 #define MAX_EXCURSION 3000
+#define BLOCKS_A_US   30
+
+/* What a trace of copied code takes, us. */
+#define PIECE_US 2
+
+/* Taking rights from the mappings of a frame, us: a cell is verified, all regions are searched.
+ */
+#define REVOKE_US 20
 
 /* Every gfn that a pmap can have, see pmap.h. */
 #define MAX_FRAMES ((PMAP_MAX_RAM + 4 * GiB) / PAGE_SIZE)
@@ -159,6 +167,7 @@ static void serve_frames(struct direct *d)
         for (unsigned i = 0; i < MAX_SPACES; i++)
             drop_cell(&d->spaces[i]);
     }
+    d->extra += (u64)notes->n_frames * REVOKE_US;
     for (unsigned i = 0; i < notes->n_frames; i++)
         revoke_frame(d, notes->frame[i].frame, notes->frame[i].rights);
     notes->n_frames = 0;
@@ -271,6 +280,7 @@ static u64 find_copy(struct direct *d, struct space *s)
     u64 pieces = annex->stats.pieces, resets = annex->stats.resets;
     u64 at = annex_enter(annex, &of.source, c, c->rip);
     d->stats.pieces += annex->stats.pieces - pieces;
+    d->extra += (annex->stats.pieces - pieces) * PIECE_US;
     d->stats.resets += annex->stats.resets - resets;
     d->stats.copies += at != 0;
     return at;
@@ -359,12 +369,14 @@ static bool step_off_page(struct direct *d)
     struct x86_cpu *c = d->world.cpu;
     u64 page = c->rip & PAGE_MASK;
     d->stats.excursions++;
-    for (unsigned i = 0; i < MAX_EXCURSION; i++) {
+    unsigned i = 0;
+    bool off = false;
+    while (!off && i++ < MAX_EXCURSION) {
         sim_run(d->vcpu);
-        if (c->cpl != 3 || (c->rip & PAGE_MASK) != page || atomic_load(&c->attention))
-            return true;
+        off = c->cpl != 3 || (c->rip & PAGE_MASK) != page || atomic_load(&c->attention);
     }
-    return false;
+    d->extra += i / BLOCKS_A_US;
+    return off;
 }
 
 static bool serve_page_fault(struct direct *d, struct space *s, const struct stop *stop)
@@ -462,12 +474,22 @@ static bool is_death(struct space *s, enum cell_end end)
     return end == CELL_DEAD || s->cell.dead;
 }
 
+/* The cell ran, its stop is served: does it pay to go on? */
+static bool pays(struct direct *d, struct space *s, const struct stop *stop, u64 batches)
+{
+    enum policy_cost cost = d->stats.batches != batches ? COST_MAPPING : COST_STOP;
+    u64 us = policy_cost(cost, 1) + d->extra;
+    d->extra = 0;
+    return d->always ||
+           !policy_direct(&s->policy, stop->cycles, us, d->world.cpu->model->tsc_hz);
+}
+
 /* One run of the cell, and what follows from its stop. False: the translator goes on. */
 static bool run_once(struct direct *d, struct space *s)
 {
     struct x86_cpu *c = d->world.cpu;
     struct stop stop;
-    u64 batches = d->stats.batches, pieces = d->stats.pieces, copy, rip;
+    u64 batches = d->stats.batches, copy, rip;
     if (!prepare_copy(d, s, &copy)) {
         notes_demote(d, s);
         return false;
@@ -491,17 +513,16 @@ static bool run_once(struct direct *d, struct space *s)
         return true;
     }
     compat_take(c, &stop);
-    /* A jump that leads to no copy yet. */
-    if (annex_take(&s->cell.annex, c, &stop))
+    /* Or a jump that leads to no copy yet. */
+    bool goes_on = annex_take(&s->cell.annex, c, &stop) || serve(d, s, &stop);
+    if (pays(d, s, &stop, batches) && goes_on)
         return true;
-    bool goes_on = serve(d, s, &stop);
-    if (d->stats.pieces != pieces) /* what copying costs comes once */
-        return goes_on;
-    enum policy_cost cost = d->stats.batches != batches ? COST_MAPPING : COST_STOP;
-    if (d->always ||
-        (!policy_direct(&s->policy, stop.cycles, cost, c->model->tsc_hz) && goes_on))
-        return goes_on;
-    rest_begin(d, s);
+    if (d->always)
+        return false;
+    if (policy_is_lost(&s->policy))
+        notes_demote(d, s);
+    else
+        rest_begin(d, s);
     return true;
 }
 

@@ -126,6 +126,7 @@ struct direct {
     /* Kernel entries: CR2 and *watch.calls as they were at the last look. */
     u64 fault_seen;
     u32 calls_seen;
+    u64 extra; /* us that cells cost beside crossings and mappings, to be charged */
     u64 sampled_at, sampled_tsc; /* the last sample of the policy, us of processor time */
     struct rest rest;
 

@@ -31,6 +31,11 @@ static const u8 costs[] = {[COST_STOP] = 11, [COST_MAPPING] = 33, [COST_SWITCH] 
 /* So much user code without a rest shows that the cell pays, us. */
 #define PROFIT 3000
 
+/* What a cell may lose before it is given up, and how much it may have gained before, us:
+ * bursts that rests end are paid for by what lies between them, or not. */
+#define MAX_LOSS 5000
+#define MAX_NET  10000
+
 #define MIN_REST 100
 #define MAX_REST 800
 #define HOPELESS 20000
@@ -55,6 +60,7 @@ void policy_demote(struct policy *p, u64 now, u64 tsc_hz)
 {
     p->promoted = false;
     p->rested = 0;
+    p->net = 0;
     p->not_before = now + (tsc_hz / 1000000 * BACKOFF << p->backoff);
     if (p->backoff < MAX_BACKOFF)
         p->backoff++;
@@ -89,11 +95,13 @@ void policy_switch(struct policy *p)
     p->balance -= costs[COST_SWITCH];
 }
 
-bool policy_direct(struct policy *p, u64 cycles, enum policy_cost cost, u64 tsc_hz)
+bool policy_direct(struct policy *p, u64 cycles, u64 charge, u64 tsc_hz)
 {
     u64 us = cycles / (tsc_hz / 1000000);
     us = us < OVERHEAD ? 0 : us > MAX_STRETCH ? MAX_STRETCH : us - OVERHEAD;
-    p->balance -= costs[cost];
+    p->balance -= (s64)charge;
+    p->net += (s64)DIRECT_GAIN(us) - (s64)charge;
+    p->net = p->net < MAX_NET ? p->net : MAX_NET;
     if (p->balance < BALANCE) {
         p->balance += (s64)DIRECT_GAIN(us);
         p->balance = p->balance < BALANCE ? p->balance : BALANCE;
@@ -106,6 +114,11 @@ bool policy_direct(struct policy *p, u64 cycles, enum policy_cost cost, u64 tsc_
     p->balance = 0;
     p->user = 0;
     return true;
+}
+
+bool policy_is_lost(const struct policy *p)
+{
+    return p->net < -MAX_LOSS;
 }
 
 u32 policy_rest(u32 rested)

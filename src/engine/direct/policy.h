@@ -28,6 +28,7 @@ struct policy {
     u64 user;       /* us of user code: of the present window; in the cell, since it rested */
     u64 charges;    /* us: what the window's kernel entries would have cost in a cell */
     s64 balance;    /* us: what the cell gained and cost, within bounds */
+    s64 net;        /* the same since it was promoted, within wide bounds */
     u64 not_before; /* no promotion before, TSC */
 };
 
@@ -47,8 +48,12 @@ void policy_charge(struct policy *policy, u64 us);
  * processor time have passed since it did so last, here or elsewhere. As with the ticks that a
  * kernel counts, many of them tell who used the time. */
 void policy_sample(struct policy *policy, u64 us, u64 now, u64 tsc_hz);
-/* User code ran so many cycles in the cell until it stopped. True: it has to rest. */
-bool policy_direct(struct policy *policy, u64 cycles, enum policy_cost cost, u64 tsc_hz);
+/* User code ran so many cycles in the cell until it stopped, which cost so many us. True: it
+ * has to rest. */
+bool policy_direct(struct policy *policy, u64 cycles, u64 charge, u64 tsc_hz);
+/* All in all the cell has cost so much more than it gained that a rest will not mend it: code
+ * that seems to pay as it rests, and that is copied again each time it runs in the cell. */
+bool policy_is_lost(const struct policy *policy);
 /* COST_SWITCH, of a promoted address space. */
 void policy_switch(struct policy *policy);
 
