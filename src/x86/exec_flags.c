@@ -123,6 +123,10 @@ void exec_stac(struct x86_cpu *c, struct x86_insn *i)
 void exec_hlt(struct x86_cpu *c, struct x86_insn *i)
 {
     x86_need_cpl0(c);
+    /* The step's trap, which is pending at once, ends the halt (SDM vol. 3, 26.7.2 and 27.7.2
+     * have processors enter HLT with a pending trap so). */
+    if (c->rflags & FLAG_TF)
+        return;
     c->activity = CPU_HALTED;
     x86_attend(c);
 }
