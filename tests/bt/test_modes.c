@@ -126,7 +126,8 @@ struct piece {
     X(segment_loads,                                                                           \
       "cmp %ecx, %edx; mov $0x10, %eax; mov %eax, %fs; mov %eax, %es; push $0x10; "            \
       "pop %gs; pushw $0x10; popw %es; mov %gs:0x200010, %ecx; mov %es:0x200020, "             \
-      "%edx; push $0; pop %fs; mov %eax, %ds; mov %eax, %ds; pushf; mov 0x200014, "            \
+      "%edx; movw $0x10, 8(%ebx); mov 8(%ebx), %fs; mov %fs, 20(%ebx); push $0; pop %fs; mov " \
+      "%eax, %ds; mov %eax, %ds; pushf; mov 0x200014, "                                        \
       "%ebp; push $8; pop %fs; mov $0x13, %eax; mov %eax, %es; hlt")                           \
     X(segment_beyond, "stc; mov $0x38, %eax; mov %eax, %fs; hlt")                              \
     X(segment_null, "xor %eax, %eax; mov %eax, %es; stc; mov %es:(%ebx), %ecx; hlt")           \

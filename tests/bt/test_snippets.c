@@ -368,7 +368,8 @@ struct snippet {
     X(flags_fault, "stc; mov $0x400ffc, %esp; popfq; hlt")                                     \
     X(segment_loads,                                                                           \
       "cmp %rcx, %rdx; mov $0x10, %r10d; mov %r10d, %fs; mov $0x23, %eax; mov "                \
-      "%eax, %ds; mov $8, %r11d; mov %r11d, %es; push %gs; pop %gs; push $0; pop "             \
+      "%eax, %ds; mov $8, %r11d; mov %r11d, %es; mov %gs, 6(%rbx); mov 6(%rbx), %gs; mov "     \
+      "%ss, (%rbx); mov (%rbx), %es; push %gs; pop %gs; push $0; pop "                         \
       "%fs; mov $3, %eax; mov %eax, %gs; pushfq; mov 8(%rbx), %rcx; mov $0x13, "               \
       "%eax; mov %eax, %ds; hlt")                                                              \
     X(segment_beyond, "stc; mov $0x38, %eax; mov %eax, %fs; hlt")                              \

@@ -507,8 +507,6 @@ static u8 kind_of_move(const ZydisDecodedInstruction *z, const ZydisDecodedOpera
         case ZYDIS_REGCLASS_GPR64:
             break;
         case ZYDIS_REGCLASS_SEGMENT:
-            if (operands[!i].type != ZYDIS_OPERAND_TYPE_REGISTER)
-                return GUEST_SIMULATE;
             return i ? GUEST_FROM_SEGMENT : GUEST_TO_SEGMENT;
         default:
             return GUEST_SIMULATE; /* a control or debug register */

@@ -21,7 +21,7 @@ enum guest_kind {
     GUEST_PUSH,     /* of a register, an immediate or memory */
     GUEST_POP,      /* into a register or memory */
     GUEST_LEAVE,
-    GUEST_FROM_SEGMENT, /* MOV of a segment register to a general one */
+    GUEST_FROM_SEGMENT, /* MOV of a segment register to a general one or memory */
     GUEST_TO_SEGMENT,   /* and back */
     GUEST_POP_SEGMENT,
     GUEST_STRING,  /* MOVS and its kind, not repeated */

@@ -200,6 +200,21 @@ static bool may_load(const struct x86_cpu *c, u16 sel, u64 low)
            (conforming || (selector_rpl(sel) <= dpl && c->cpl <= dpl));
 }
 
+/* Kernels load the same again at each entry. */
+static bool is_same(const struct x86_seg *a, const struct x86_seg *b)
+{
+    return a->sel == b->sel && a->attr == b->attr && a->limit == b->limit && a->base == b->base;
+}
+
+/* False: the mode is another with it. */
+static bool change_segment(struct bt *bt, const struct site *site, const struct x86_seg *to)
+{
+    struct x86_cpu *c = bt_cpu(bt);
+    c->seg[site->seg] = *to;
+    x86_derive_segment(c, site->seg);
+    return bt_mode(c) == mode_of_guest(bt->tus[site->tu].mode);
+}
+
 /* A load of ES, DS, FS or GS in protected mode, unless it changes what the mode tells. */
 const void *quick_segment(struct bt *bt, u64 number, u64 selector)
 {
@@ -213,9 +228,7 @@ const void *quick_segment(struct bt *bt, u64 number, u64 selector)
             return NULL;
         after = x86_seg_from(sel, low);
     }
-    c->seg[site->seg] = after;
-    x86_derive_segment(c, site->seg);
-    if (bt_mode(c) != mode_of_guest(bt->tus[site->tu].mode)) {
+    if (!is_same(&before, &after) && !change_segment(bt, site, &after)) {
         c->seg[site->seg] = before;
         x86_derive_segment(c, site->seg);
         return NULL;

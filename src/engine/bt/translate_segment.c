@@ -7,12 +7,18 @@
 #define ATTR_REAL (SEG_P | SEG_S | SEG_WRITE | SEG_ACCESSED)
 #define ATTR_V86  (ATTR_REAL | 3 << 5)
 
-/* MOV of a segment register to a general one, which gets it zero-extended. */
+/* MOV of a segment register to memory, or to a general one, which gets it zero-extended. */
 void translate_from_segment(struct translation *t)
 {
     const struct guest_insn *g = translation_insn(t);
     struct emit *e = &t->e;
     struct host_mem sel = bt_mem(t->bt, &bt_cpu(t->bt)->seg[g->segment].sel);
+    if (g->memory) {
+        struct host_mem at = free_r11(t, check_operand(t, g, 2, true));
+        emit_load_zero(e, 2, R11, sel);
+        emit_store_sized(e, 2, at, R11);
+        return;
+    }
     unsigned to = (unsigned)__builtin_ctz(g->regs_written);
     bool freed = to == R10 || to == R11;
     emit_load_zero(e, 2, R11, sel);
@@ -58,6 +64,8 @@ static void load_selector(struct translation *t, bool pop)
     unsigned from = (g->bytes[g->modrm] & 7) | (g->rex & 1 ? 8 : 0);
     if (pop)
         emit_load_zero(&t->e, 2, R10, check_stack(t, RSP, 0, g->opsize, false));
+    else if (g->memory)
+        emit_load_zero(&t->e, 2, R10, check_operand(t, g, 2, false));
     else if (from == R10 || from == R11)
         emit_load_zero(&t->e, 2, R10, gpr_home(t, from));
     else
