@@ -177,7 +177,8 @@ struct snippet {
                      "hlt")                                                                    \
     X(pop_memory,                                                                              \
       "push %rax; push %rcx; push %rdx; push %rsi; push $7; pushw %di; popw 4(%rbx);"          \
-      "pop 8(%rbx); pop 16(%rsp); lea (%rbx), %r10; mov $2, %r11d; pop 32(%r10,%r11,8);"       \
+      "pop 8(%rbx); pop 16(%rsp); pop 24(%rsp); push %rbx; lea (%rbx), %r10; mov $2, %r11d; "  \
+      "pop 32(%r10,%r11,8);"                                                                   \
       "pop (%rsp); stc; mov $0x200ffc, %r11d; pop (%r11); pushfq; hlt")                        \
     X(pop_fault, "push %rax; stc; pop 0x400000; hlt")                                          \
     X(call_nowhere, "mov $1, %rax; shl $63, %rax; mov %rax, -9(%rsp); call *-9(%rsp); hlt")    \

@@ -559,8 +559,6 @@ static void refine(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
         /* The address counts from the stack pointer behind it: a narrow one may wrap. */
         if (!usual || (memory && g->base == RSP && g->code_size == 2))
             g->kind = GUEST_SIMULATE;
-        else if (memory && g->base == RSP)
-            g->disp += g->opsize;
         else if (segment)
             g->kind = GUEST_POP_SEGMENT;
         break;
@@ -682,12 +680,22 @@ static bool decode_anew(struct guest_decoder *d, const struct memo_key *key, u64
     return true;
 }
 
+/* POP counts the address of its operand from the stack pointer behind it. Not remembered, as
+ * displacements are not. */
+static void lower_pop(struct guest_insn *g)
+{
+    if (g->kind == GUEST_POP && g->memory && g->base == RSP)
+        g->disp += g->opsize;
+}
+
 bool guest_decode_anew(struct guest_decoder *d, unsigned code_size, const u8 *bytes,
                        unsigned size, u64 rip, struct guest_insn *g)
 {
     struct memo_key key;
     memo_key(&key, code_size, bytes, size);
-    return decode_anew(d, &key, rip, g);
+    bool whole = decode_anew(d, &key, rip, g);
+    lower_pop(g);
+    return whole;
 }
 
 bool guest_decode(struct guest_decoder *d, unsigned code_size, const u8 *bytes, unsigned size,
@@ -695,7 +703,8 @@ bool guest_decode(struct guest_decoder *d, unsigned code_size, const u8 *bytes, 
 {
     struct memo_key key;
     memo_key(&key, code_size, bytes, size);
-    if (memo_find(d, &key, rip, g))
-        return g->length <= key.size;
-    return decode_anew(d, &key, rip, g);
+    bool whole =
+        memo_find(d, &key, rip, g) ? g->length <= key.size : decode_anew(d, &key, rip, g);
+    lower_pop(g);
+    return whole;
 }
