@@ -30,7 +30,7 @@ bool crossing_decode(struct translation *t, struct guest_insn *g)
         return false;
     t->tu->lines |= pmap_lines(PAGE_SIZE - left, left);
     u8 bytes[GUEST_BYTES];
-    memcpy(bytes, t->page + PAGE_SIZE - left, left);
+    memcpy(bytes, translation_look(t, (unsigned)PAGE_SIZE - left, left), left);
     memcpy(bytes + left, (const void *)tlb->page[tlb_slot(second)], GUEST_BYTES - left);
     return guest_decode(&t->bt->decoder, mode_code_size(mode), bytes, GUEST_BYTES, rip, g) &&
            g->length > left;

@@ -103,6 +103,20 @@ void flags_restore(struct translation *t, u16 needed)
 
 #define AHEAD 8
 
+/* Other processors may be writing there: so each line is read once, and once more at the end.
+ */
+const u8 *translation_look(struct translation *t, unsigned offset, unsigned size)
+{
+    const u8 *now = (const u8 *)((u64)t->tu->code & PAGE_MASK);
+    u64 lines = pmap_lines(offset, size) & ~t->looked;
+    for (u64 left = lines; left; left &= left - 1) {
+        unsigned at = (unsigned)__builtin_ctzll(left) * PMAP_LINE;
+        memcpy(t->page + at, now + at, PMAP_LINE);
+    }
+    t->looked |= lines;
+    return t->page + offset;
+}
+
 /* The instruction at `rip` of the TU's page; false: it does not end in it, or not within the
  * limit of CS. */
 static bool decode_at(struct translation *t, u64 rip, struct guest_insn *g)
@@ -116,8 +130,9 @@ static bool decode_at(struct translation *t, u64 rip, struct guest_insn *g)
         u64 inside = t->bt->code_limit[MODE_LIMIT_OF(mode)] - rip + 1;
         left = inside < left ? inside : left;
     }
-    if (!guest_decode(&t->bt->decoder, mode_code_size(mode), t->page + offset, (unsigned)left,
-                      rip, g))
+    left = left < GUEST_BYTES ? left : GUEST_BYTES;
+    const u8 *bytes = translation_look(t, offset, (unsigned)left);
+    if (!guest_decode(&t->bt->decoder, mode_code_size(mode), bytes, (unsigned)left, rip, g))
         return false;
     /* What is no instruction counts as one byte: the simulator looks at it each time. */
     t->tu->lines |= pmap_lines(offset, g->length);
@@ -133,15 +148,17 @@ static const struct tu *tu_at(const struct translation *t, u64 rip)
 }
 
 /* Flags needed at `rip`, as far as a look at the same page tells. The page is watched, so its
- * TUs die when what was seen changes. */
-static u16 live_at(struct translation *t, u64 rip)
+ * TUs die when what was seen changes. TUs are looked for where branches lead: each look costs
+ * as much as decoding an instruction, for it finds nothing in the processor's caches. */
+static u16 look_ahead(struct translation *t, u64 rip)
 {
     u16 need = 0, open = FLAGS_STATUS;
+    bool target = true;
     for (unsigned i = 0; i < AHEAD && open; i++) {
         struct guest_insn g;
         if (!same_page(t, rip))
             break;
-        const struct tu *tu = tu_at(t, rip);
+        const struct tu *tu = target ? tu_at(t, rip) : NULL;
         if (tu) {
             t->tu->lines |= tu->lines;
             return need | (open & tu->flags_in);
@@ -150,7 +167,8 @@ static u16 live_at(struct translation *t, u64 rip)
             break;
         need |= g.flags_read & open;
         open &= (u16)~g.flags_kill;
-        if (g.kind == GUEST_JUMP)
+        target = g.kind == GUEST_JUMP;
+        if (target)
             rip = g.imm;
         else if (guest_ends(&g))
             break;
@@ -158,6 +176,18 @@ static u16 live_at(struct translation *t, u64 rip)
             rip = guest_next(&g);
     }
     return need | open;
+}
+
+static u16 live_at(struct translation *t, u64 rip)
+{
+    unsigned slot = (unsigned)(rip ^ rip >> 4) % TU_TARGETS;
+    if (t->target[slot].known && t->target[slot].rip == rip)
+        return t->target[slot].flags;
+    u16 flags = look_ahead(t, rip);
+    t->target[slot].known = true;
+    t->target[slot].rip = rip;
+    t->target[slot].flags = flags;
+    return flags;
 }
 
 static u16 live_at_end(struct translation *t)
@@ -693,13 +723,13 @@ static void put_code(struct translation *t)
 
 /* The run, and what is needed of it: decided by bytes that are noted as code, and were not
  * written before that by another processor. */
-static void find_code(struct translation *t, struct gfn frame, u8 page[PAGE_SIZE])
+static void find_code(struct translation *t, struct gfn frame)
 {
     const u8 *now = (const u8 *)((u64)t->tu->code & PAGE_MASK);
     bool same;
     do {
-        /* One look at memory that other processors may be writing. */
-        memcpy(page, now, PAGE_SIZE);
+        t->looked = 0;
+        memset(t->target, 0, sizeof(t->target));
         t->n = t->branches = t->tu->guest_size = 0;
         t->crosses = false;
         t->tu->lines = 0;
@@ -709,9 +739,9 @@ static void find_code(struct translation *t, struct gfn frame, u8 page[PAGE_SIZE
         find_live(t);
         access_note_code(t->bt->vcpu, frame, t->tu->lines);
         same = true;
-        for (u64 left = t->tu->lines; left && same; left &= left - 1) {
+        for (u64 left = t->tu->lines & t->looked; left && same; left &= left - 1) {
             unsigned at = (unsigned)__builtin_ctzll(left) * PMAP_LINE;
-            same = !memcmp(page + at, now + at, PMAP_LINE);
+            same = !memcmp(t->page + at, now + at, PMAP_LINE);
         }
     } while (!same);
 }
@@ -748,7 +778,7 @@ struct tu *translate(struct bt *bt, struct gfn frame, const u8 *code, u64 rip, u
         .end = bt->memory.write + bt->used + TU_ROOM,
         .to_exec = bt->memory.exec - bt->memory.write,
     };
-    find_code(&t, frame, page);
+    find_code(&t, frame);
     if (!t.n)
         return NULL;
     put_code(&t);

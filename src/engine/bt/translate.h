@@ -12,6 +12,7 @@
 /* Branches in one TU, beside its last: followed ones, and all with those of unrolled loops. */
 #define TU_BRANCHES 6
 #define TU_EXITS    24
+#define TU_TARGETS  16
 
 /* Where the guest's arithmetic flags are. BOTH: the saved copy is valid too. SAVED: only there,
  * if they are live at all: the host's were used for something else. */
@@ -60,7 +61,14 @@ struct translation {
     struct emit e;
     struct tu *tu;
     u32 tu_number;
-    const u8 *page; /* bytes of the guest page, read once: a copy */
+    u8 *page;   /* a copy of the guest page: of the lines that were looked at, each read once */
+    u64 looked; /* pmap_lines */
+    /* What live_at() found, by a hash of the place: unrolled loops ask again and again. */
+    struct {
+        u64 rip;
+        u16 flags;
+        bool known;
+    } target[TU_TARGETS];
     struct guest_insn insn[TU_INSNS];
     u16 live[TU_INSNS + 1]; /* flags needed before each; the last: after the end */
     u32 host[TU_INSNS + 1]; /* where the code of each begins; the last: its end */
@@ -141,6 +149,8 @@ struct cold *cold_add(struct translation *t, u8 *field, enum cold_kind kind, u32
                       bool saved);
 /* A site for handing the present instruction to the simulator, decoded for it. */
 struct site *callout_site(struct translation *t);
+/* Up to `size` bytes of the TU's page at `offset`, from the copy. */
+const u8 *translation_look(struct translation *t, unsigned offset, unsigned size);
 /* A callout to the simulator for the present instruction. */
 void translate_simulate(struct translation *t);
 
