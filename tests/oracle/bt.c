@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "base/ensure.h"
+#include "engine/bt/bt.h"
 #include "engine/engine.h"
 #include "memory/pmap.h"
 #include "oracle.h"
@@ -214,6 +215,7 @@ static void run_job(struct bt_runner *b, struct job *job)
 {
     struct vcpu *vcpu = b->vcpu;
     struct state *out = &job->out[BT];
+    u64 unknown = bt_of(vcpu)->stats.flags_unknown;
     allow_writes(b, job->sequence.modifies);
     place_job(b, job);
     enter_user(b, job);
@@ -224,6 +226,7 @@ static void run_job(struct bt_runner *b, struct job *job)
         take_state(b, out);
     else
         out->outcome = OUTCOME_LOST;
+    out->flags_unknown = bt_of(vcpu)->stats.flags_unknown != unknown;
     take_memory(b, out);
 }
 

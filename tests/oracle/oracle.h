@@ -62,6 +62,7 @@ struct state {
     u8 vector;
     u32 error;
     u64 cr2;
+    bool flags_unknown; /* the translator says: dead arithmetic flags may be older ones */
 };
 
 enum { BARE, SIM, BT, RUNNERS };
@@ -158,8 +159,7 @@ void generate_state(struct random *r, struct state *s, unsigned code_size);
 
 /* -- Comparing ----------------------------------------------------------------------------- */
 
-/* False: they differ; prints how when `print`. `translated`: *b is of an engine that does not
- * keep dead flags for exceptions. */
+/* False: they differ; prints how when `print`. `translated`: *b is of the translator. */
 bool states_agree(const struct sequence *q, const struct state *a, const struct state *b,
                   bool translated, bool print);
 void sequence_print(const struct sequence *q);
