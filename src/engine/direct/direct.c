@@ -35,6 +35,14 @@
 /* What a trace of copied code takes, us. */
 #define PIECE_US 2
 
+/* So much of it shows that copies do not pay, us, for they pause for so many kicks; so much of
+ * what they saved that they do.
+ */
+#define MAX_SPENT   4000
+#define MAX_SAVED   1000
+#define FIRST_PAUSE 32
+#define MAX_TRIES   7
+
 /* Taking rights from the mappings of a frame, us: a cell is verified, all regions are searched.
  */
 #define REVOKE_US 20
@@ -252,16 +260,34 @@ static const u8 *code_page(const struct annex_source *source, u64 va)
 static bool wants_copies(struct direct *d, struct space *s)
 {
     const struct x86_cpu *c = d->world.cpu;
-    s->copies = c->code_size == 8 && annex_works(c->model) && ++s->visits >= MANY_VISITS;
-    return s->copies;
+    s->copies.on = c->code_size == 8 && annex_works(c->model) && !s->copies.pause &&
+                   ++s->copies.visits >= MANY_VISITS;
+    return s->copies.on;
 }
 
 /* Copies cost where code calls and returns much: so now and then it is seen whether the code
  * that needs them is still met. */
-static void try_without_copies(struct direct *d, struct space *s)
+static void try_without_copies(struct space *s)
 {
-    s->visits = s->copies ? MANY_VISITS - 1 : 0;
-    s->copies = false;
+    s->copies.visits = s->copies.on ? MANY_VISITS - 1 : 0;
+    s->copies.on = false;
+    s->copies.pause -= s->copies.pause != 0;
+}
+
+/* A run from copies ended, for which so many pieces were made. Programs whose code does not fit
+ * into the annex, or changes, are copied again and again: compilers, and what they make. */
+static void judge_copies(struct space *s, u64 pieces, u64 us)
+{
+    s->copies.spent += (s64)(pieces * PIECE_US) - (s64)us / 4;
+    if (s->copies.spent > MAX_SPENT) {
+        s->copies.on = false;
+        s->copies.spent = 0;
+        s->copies.pause = FIRST_PAUSE << s->copies.tries;
+        s->copies.tries += s->copies.tries < MAX_TRIES;
+    } else if (s->copies.spent < -MAX_SAVED) {
+        s->copies.spent = -MAX_SAVED;
+        s->copies.tries = 0;
+    }
 }
 
 static bool has_notes(const struct direct *d, const struct space *s)
@@ -275,12 +301,11 @@ static u64 find_copy(struct direct *d, struct space *s)
     struct x86_cpu *c = d->world.cpu;
     const struct code_of of = {{code_page}, d, s};
     struct annex *annex = &s->cell.annex;
-    if (!(s->copies || d->copies) || c->code_size != 8 || !annex_works(c->model))
+    if (!(s->copies.on || d->copies) || c->code_size != 8 || !annex_works(c->model))
         return 0;
     u64 pieces = annex->stats.pieces, resets = annex->stats.resets;
     u64 at = annex_enter(annex, &of.source, c, c->rip);
     d->stats.pieces += annex->stats.pieces - pieces;
-    d->extra += (annex->stats.pieces - pieces) * PIECE_US;
     d->stats.resets += annex->stats.resets - resets;
     d->stats.copies += at != 0;
     return at;
@@ -413,7 +438,7 @@ static bool serve(struct direct *d, struct space *s, const struct stop *stop)
     switch (stop->signal) {
     case SIGUSR1:
         d->stats.kicks++;
-        try_without_copies(d, s);
+        try_without_copies(s);
         return true;
     case SIGSYS:
         if (stop->code == 1) { /* by seccomp: the host's vsyscall page; back to its call */
@@ -489,7 +514,7 @@ static bool run_once(struct direct *d, struct space *s)
 {
     struct x86_cpu *c = d->world.cpu;
     struct stop stop;
-    u64 batches = d->stats.batches, copy, rip;
+    u64 batches = d->stats.batches, pieces = d->stats.pieces, copy, rip;
     if (!prepare_copy(d, s, &copy)) {
         notes_demote(d, s);
         return false;
@@ -513,6 +538,8 @@ static bool run_once(struct direct *d, struct space *s)
         return true;
     }
     compat_take(c, &stop);
+    if (copy)
+        judge_copies(s, d->stats.pieces - pieces, stop.cycles / (c->model->tsc_hz / 1000000));
     /* Or a jump that leads to no copy yet. */
     bool goes_on = annex_take(&s->cell.annex, c, &stop) || serve(d, s, &stop);
     if (pays(d, s, &stop, batches) && goes_on)

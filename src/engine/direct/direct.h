@@ -36,6 +36,15 @@
 #define MAX_SPACES 64
 #define MAX_CELLS  24
 
+/* Does an address space run from the annex of its cell, see direct.c. */
+struct copies {
+    bool on;         /* it runs from the annex where it can */
+    unsigned visits; /* to code that must not run directly, since the last kick */
+    s64 spent;       /* us: what copying took, less a part of what ran from copies */
+    unsigned pause;  /* kicks until they are tried again */
+    u8 tries;        /* that failed: each doubles the pause */
+};
+
 /* A guest address space, by its CR3. */
 struct space {
     u64 cr3;
@@ -46,9 +55,8 @@ struct space {
     struct shadow shadow;
     u64 generation; /* direct->generation that its shadow was compared at */
     struct policy policy;
-    bool copies;     /* it runs from the annex where it can */
-    unsigned visits; /* to code that must not run directly, since the last kick */
-    u64 print;       /* of its upper tables as its window began: tells it from a successor */
+    struct copies copies;
+    u64 print; /* of its upper tables as its window began: tells it from a successor */
     /* The guest's page fault that the cell had last, to be mapped as the user code goes on. */
     struct {
         bool due;

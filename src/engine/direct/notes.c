@@ -185,6 +185,13 @@ static struct space *find_space(struct direct *d, u64 cr3)
     return oldest;
 }
 
+/* Another process, of which nothing is known. */
+static void start_over(struct space *s)
+{
+    s->policy = (struct policy){0};
+    s->copies = (struct copies){0};
+}
+
 struct space *notes_space(struct direct *d, const struct x86_cpu *c)
 {
     u64 cr3 = c->cr3 & PAGE_MASK;
@@ -194,9 +201,9 @@ struct space *notes_space(struct direct *d, const struct x86_cpu *c)
     if (!s)
         return NULL;
     if (s->cr3 != cr3)
-        s->policy = (struct policy){0};
+        start_over(s);
     if (s->policy.promoted && !d->always && s->print != print_of(d)) {
-        s->policy = (struct policy){0};
+        start_over(s);
         d->stats.successors++;
     }
     s->cr3 = cr3;
@@ -351,7 +358,7 @@ static void interrupted(struct bt_watch *watch, struct x86_cpu *c)
     u64 print = print_of(d);
     if (s->print != print) {
         d->stats.successors += s->policy.user != 0;
-        s->policy = (struct policy){0};
+        start_over(s);
         s->print = print;
         return;
     }
