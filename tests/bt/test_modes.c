@@ -191,6 +191,10 @@ struct piece {
     X(code_limit_indirect, "mov $0x40003000, %eax; call *%eax; hlt")                           \
     X(code_limit_ret, "push $0x40003000; ret $4; hlt")                                         \
     X(short_branch, ".byte 0x66, 0xe9, 0, 0; nop; hlt")                                        \
+    X(adaptive, /* stores and loads on two pages */                                            \
+      "mov $60, %ecx; 1: mov %eax, 0xefd(%ebx); mov 0xefd(%ebx), %edx; add %edx, %eax;"        \
+      "mov %cx, 0xeff(%ebx); movl $7, 0x1efd(%ebx); addl %eax, 0xefe(%ebx);"                   \
+      "dec %ecx; jnz 1b; hlt")                                                                 \
     X(self_modify, "call 1f; 1: pop %eax; movb $0x42, 3f-1b(%eax); mov $2, %ecx;"              \
                    "2: inc %ecx; 3: nop; cmp $5, %ecx; jb 2b; movb $0x4a, 3b-1b(%eax);"        \
                    "cmp $9, %ecx; jb 2b; hlt")
@@ -244,6 +248,9 @@ struct piece {
     X(vex16, "vpaddd 32(%bx), %ymm1, %ymm4; andn (%bx), %ecx, %eax; hlt")                      \
     X(code_end, "jmp .+0x7e00; hlt")                                                           \
     X(code_end_long, ".byte 0xe9; .word 0xa0fd; hlt")                                          \
+    X(adaptive16, "mov $60, %cx; 1: mov %ax, 0xeff(%bx); mov 0xeff(%bx), %dx; add %dx, %ax;"   \
+                  "mov %ecx, 0xefe(%bx); movw $7, 0x1eff(%bx); addl %eax, 0xefe(%bx);"         \
+                  "dec %cx; jnz 1b; hlt")                                                      \
     X(self_modify16, "call 1f; 1: pop %bp; movb $0x42, %cs:3f-1b(%bp); mov $2, %cx;"           \
                      "2: inc %cx; 3: nop; cmp $5, %cx; jb 2b; movb $0x4a, %cs:3b-1b(%bp);"     \
                      "cmp $9, %cx; jb 2b; hlt")
@@ -314,6 +321,8 @@ static void compare(const struct piece *p, const struct setting *s, u64 la, u64 
     if (difference)
         fail_msg("%s, %s segments, at %#llx, seed %llu: %s", p->name, s->name,
                  (unsigned long long)la, (unsigned long long)seed, difference);
+    if (!strncmp(p->name, "adaptive", 8))
+        assert_in_range(guest_counter(bt, "sites_adapted"), 2, 24);
     guest_destroy(bt);
     guest_destroy(sim);
 }
