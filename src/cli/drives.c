@@ -331,7 +331,11 @@ bool drives_blk_property(struct run_options *o, struct plug_config *plug,
         plug->queues = (unsigned)queues;
         return true;
     }
-    return error_set(err, "-device virtio-blk-pci: no property '%s'", word->key);
+    static const char *const off[] = {"scsi=off", "config-wce=off", NULL}; /* as it is */
+    char pair[sizeof(word->key) + 8];
+    snprintf(pair, sizeof(pair), "%s=%.4s", word->key, word->value ? word->value : "");
+    return words_among(pair, off) ||
+           error_set(err, "-device virtio-blk-pci: no property '%s'", word->key);
 }
 
 static bool unit_number(const char *option, const char *value, u64 last, unsigned *unit,

@@ -252,6 +252,12 @@ static bool set_display(struct run_options *o, const char *value, struct error *
     return true;
 }
 
+static bool set_curses(struct run_options *o, const char *value, struct error *err)
+{
+    o->curses = true;
+    return true;
+}
+
 static bool set_vga(struct run_options *o, const char *value, struct error *err)
 {
     static const char *const adapters[] = {"std", "none", NULL};
@@ -383,6 +389,44 @@ static bool set_debug_exit(struct run_options *o, const char *list, struct error
     return true;
 }
 
+/* -device isa-serial: -serial in other words. Lines are numbered as they come. */
+static bool add_isa_serial(struct run_options *o, const char *list, struct error *err)
+{
+    char where[sizeof("chardev:") + 64] = "";
+    struct word word;
+    while (words_next(&list, &word)) {
+        u64 index;
+        if (word.value && !strcmp(word.key, "chardev"))
+            snprintf(where, sizeof(where), "chardev:%.63s", word.value);
+        else if (word.value && !strcmp(word.key, "index")) {
+            if (!words_number("isa-serial index", word.value, o->vm.n_serial, o->vm.n_serial,
+                              &index, err))
+                return false;
+        } else if (strcmp(word.key, "id")) {
+            return error_set(err, "-device isa-serial: no property '%s'", word.key);
+        }
+    }
+    return where[0] ? lines_add_serial(o, where, err)
+                    : error_set(err, "-device isa-serial: no chardev=ID");
+}
+
+/* What has an option of its own, or is there anyway; *known says whether it is that. */
+static bool add_board_device(struct run_options *o, const char *name, const char *list,
+                             bool *known, struct error *err)
+{
+    *known = true;
+    if (!strcmp(name, "isa-debug-exit"))
+        return set_debug_exit(o, list, err);
+    if (!strcmp(name, "isa-serial"))
+        return add_isa_serial(o, list, err);
+    if (!strcmp(name, "sga")) /* firmware prints on the serial line */
+        return true;
+    *known = !strcmp(name, "VGA");
+    o->vm.vga |= *known;
+    o->vga_given |= *known;
+    return true;
+}
+
 static bool add_device(struct run_options *o, const char *value, struct error *err)
 {
     struct word word = {0};
@@ -392,8 +436,11 @@ static bool add_device(struct run_options *o, const char *value, struct error *e
         o->device_help = true;
         return true;
     }
-    if (!word.value && !strcmp(word.key, "isa-debug-exit"))
-        return set_debug_exit(o, list, err);
+    bool known = false;
+    if (!word.value && !add_board_device(o, word.key, list, &known, err))
+        return false;
+    if (known)
+        return true;
     if (plugs_add_device(o, word.key, list, err))
         return true;
     if (err->text[0])
@@ -409,8 +456,8 @@ static bool add_device(struct run_options *o, const char *value, struct error *e
                          word.key);
     return error_set(
         err,
-        "-device: no device '%s'; there are isa-debug-exit, isa-debugcon, pc-testdev, "
-        "pci-testdev, virtconsole, ide-hd, ide-cd, "
+        "-device: no device '%s'; there are isa-debug-exit, isa-debugcon, isa-serial, VGA, "
+        "pc-testdev, pci-testdev, virtconsole, ide-hd, ide-cd, "
         "floppy and virtio-blk-pci, -net-pci, -rng-pci and -balloon-pci",
         word.key);
 }
@@ -621,6 +668,10 @@ static const struct option table[] = {
     {"no-fd-bootchk", NULL, set_nothing, NULL},
     {"audiodev", "none,id=ID", set_audio, NULL},
     {"usb", NULL, set_usb, NULL},
+    {"curses", NULL, set_curses, NULL},
+    {"mem-prealloc", NULL, set_nothing, NULL},
+    {"only-migratable", NULL, set_nothing, NULL},
+    {"sandbox", "on", set_ignored, NULL}, /* it always is */
     {"msg", "timestamp=on", set_ignored, NULL},
     {"object", "rng-random,id=ID", set_object, NULL},
     {"global", "DRIVER.PROPERTY=VALUE", set_global, NULL},
@@ -646,6 +697,13 @@ static const struct {
     {"s", "there is no debugger stub yet"},
     {"enable-kvm", "use -accel kvm:auto"},
     {"no-acpi", "the machine has ACPI; tell the kernel not to use it, as in -append acpi=off"},
+    {"sdl", "see it with -display curses, or by -qmp's screendump"},
+    {"spice", "see it with -display curses, or by -qmp's screendump"},
+    {"numa", "the machine has one node"},
+    {"watchdog", "there is none"},
+    {"mem-path", "memory is a file of its own; leave it out"},
+    {"plugin", "-d logs what runs"},
+    {"trace", "-d logs what happens; -d help lists the categories"},
     {"L", "name the firmware, as in -bios FILE"},
     {"soundhw", "there is no sound"},
     {"loadvm", "there are no checkpoints yet"},

@@ -162,6 +162,20 @@ class Errors(Run):
         for words in ((disk, *DEBUG_EXIT), (*DEBUG_EXIT, disk), ("run", *DEBUG_EXIT, disk)):
             self.assertEqual(self.run_doppel(*words).returncode, 11)
 
+    def test_serial_by_device(self):
+        out = self.path("out")
+        line = ("-chardev", "file,id=c,path=" + out, "-device")
+        done = self.run_kernel(serial("hello") + EXIT_5, *line, "isa-serial,chardev=c,index=0")
+        self.assertEqual(done.returncode, 11)
+        with open(out, "rb") as file:
+            self.assertEqual(file.read(), b"hello")
+        self.assert_error(2, "no chardev=ID", "run", "-device", "isa-serial")
+        self.assert_error(2, "index: '1'", "run", *line, "isa-serial,chardev=c,index=1")
+
+    def test_screen_by_device(self):
+        done = self.run_kernel(EXIT_SCREEN, "-nodefaults", "-device", "sga", "-device", "VGA")
+        self.assertEqual(done.returncode, ord("A") * 2 + 1)
+
     def test_taken_and_left_out(self):
         done = self.run_kernel(EXIT_5, "-usb", "-audiodev", "none,id=a", "-d", "cpu_reset,pcall")
         self.assertEqual(done.returncode, 11)
