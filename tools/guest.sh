@@ -65,7 +65,7 @@ unpack() {
 
 # The drivers that /init loads where the machine has virtio devices, in an order in which each finds
 # what it needs. What a kernel has built in or not at all is passed over.
-drivers='crc16 mbcache jbd2 ext4 virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev
+drivers='crc32c_generic crc16 mbcache jbd2 ext4 virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev
     virtio_pci virtio_blk failover net_failover virtio_net virtio-rng virtio_console virtio_balloon
     netfs fscache 9pnet 9pnet_virtio 9p'
 
