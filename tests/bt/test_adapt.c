@@ -13,6 +13,7 @@
 
 #include "fixture.h"
 #include "platform/bus.h"
+#include "platform/vcpu.h"
 
 /* -- A device at HOLE ---------------------------------------------------------------------- */
 
@@ -21,6 +22,7 @@
 
 struct device {
     struct bus_region region;
+    struct guest *guest;
     u64 seen; /* a hash of what it saw */
     u64 accesses;
 };
@@ -38,9 +40,21 @@ static u64 device_read(void *opaque, u64 offset, unsigned size)
     return d->seen >> 7 & bits_low(8 * size);
 }
 
+/* A write there changes memory by way of the vCPU, as one that changes what memory is does. */
+#define POSTS 0x800
+
+static void change_data(struct vcpu *vcpu, struct vcpu_work *work)
+{
+    u8 *byte = work->opaque;
+    (*byte)++;
+}
+
 static void device_write(void *opaque, u64 offset, unsigned size, u64 value)
 {
-    see(opaque, offset, size | 128, value);
+    struct device *d = opaque;
+    see(d, offset, size | 128, value);
+    if (offset == POSTS)
+        vcpu_post_all(&d->guest->board, change_data, guest_page(d->guest, DATA) + 0x100);
 }
 
 static const struct bus_ops device_ops = {.read = device_read, .write = device_write};
@@ -56,6 +70,8 @@ static const struct bus_ops device_ops = {.read = device_read, .write = device_w
 enum { DEVICE_THERE = 1, ADAPTS = 2, BOUNCES = 4, GOES_BACK = 8, FAULTS = 16 };
 
 #define PIECES(X)                                                                              \
+    X(posted_work, DEVICE_THERE,                                                               \
+      AT_HOLE TIMES("movb $1, 0x800(%rdi); mov (%rbx), %rcx; add %rcx, %rax"))                 \
     X(crossing_loads, BOUNCES,                                                                 \
       CROSSING TIMES("mov (%rdi), %rax; add (%rdi), %r10d; adc (%rdi), %r12; movzwl 2(%rdi), " \
                      "%edx; movsbl 2(%rdi), %ecx; movups -9(%rdi), %xmm3; cmp %rax, 1(%rdi);"  \
@@ -141,7 +157,8 @@ static struct guest *run(const struct engine *engine, const struct piece *p,
                          struct device *device)
 {
     struct guest *g = guest_create(engine, 5);
-    *device = (struct device){.region = {.name = "test",
+    *device = (struct device){.guest = g,
+                              .region = {.name = "test",
                                          .ops = &device_ops,
                                          .opaque = device,
                                          .space = BUS_MMIO,

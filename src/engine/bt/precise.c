@@ -159,6 +159,10 @@ void flags_settle(struct bt *bt)
         bt->stats.flags_settled++;
     bt->producer = NULL;
     for (unsigned n = 0; bt->stale && n < MOST_STEPS && c->activity == CPU_RUNNING; n++) {
+        /* What the instruction before has asked of this vCPU, as to look at a device's pages
+         * anew, does not wait for the flags. */
+        if (atomic_load_explicit(&c->attention, memory_order_relaxed) & ATTN_WORK)
+            vcpu_run_work(bt->vcpu);
         bool known = at_rip(bt, &g);
         if (known && is_sensitive(&g))
             break;
