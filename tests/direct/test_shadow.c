@@ -622,6 +622,44 @@ static void put_copied(struct guest *g, u64 pa, u32 value)
     memcpy(at(g, pa), code, sizeof(code));
 }
 
+/* A page with both: guards stop its code, not the copies; who loses the guards loses both. */
+static void test_guards_and_copies(void **state)
+{
+    const u64 pa = CODE_PA + PAGE_SIZE + 256, copied = guarded_page(0) + 256;
+    struct guest *g = *state;
+    if (!annex_works(&g->model))
+        skip();
+    put_guarded(g);
+    put_copied(g, pa, 7);
+    unsigned first = visits(g, 0);
+    if (g->cell.guards.refused)
+        skip();
+    assert_in_range(first, 2, 20);
+    assert_int_equal(run_copy(g, copied), 7);
+    assert_int_equal(g->stop.signal, SIGSEGV); /* its HLT */
+    assert_int_equal(visits(g, 0), 0);         /* the page runs, too */
+    assert_guarded(g, 0);
+    assert_stops(g, copied + 5);
+    assert_false(g->cell.annex.stale);
+    /* Other pages take its guards. */
+    for (unsigned i = 1; i < GUARDED_PAGES; i++)
+        assert_in_range(visits(g, i), 2, 20);
+    assert_true(g->cell.annex.stale);
+    assert_guarded(g, 0);
+    assert_stops(g, copied + 5);
+    assert_int_equal(run_copy(g, copied), 7);
+    assert_int_equal(g->answer, SHADOW_CODE);
+    /* It is written while it has both. */
+    assert_true(visits(g, 0) < 100);
+    assert_int_equal(run_copy(g, copied), 7);
+    put_copied(g, pa, 9);
+    g->world.findings[pa >> PAGE_SHIFT] = 0;
+    shadow_revoke(&g->shadow, &g->cell, pa >> PAGE_SHIFT, PROT_EXEC | SHADOW_COPIED);
+    assert_true(g->cell.annex.stale);
+    assert_int_equal(run_copy(g, copied), 9);
+    assert_guarded(g, 0);
+}
+
 /* A copy lives as long as the page it is of: until the guest's tables, or the page, change. */
 static void test_copies(void **state)
 {
@@ -676,14 +714,23 @@ int main(void)
         return 77;
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_copies),         CASE(test_accessed_and_dirty),
-        CASE(test_rights),         CASE(test_invalidated),
-        CASE(test_flushed),        CASE(test_same_cr3),
-        CASE(test_large_pages),    CASE(test_eviction),
-        CASE(test_runs),           CASE(test_collides),
-        CASE(test_rewritten_code), CASE(test_written_then_run),
-        CASE(test_across),         CASE(test_across_prefetched),
-        CASE(test_guards),         CASE(test_guards_rewritten),
+        CASE(test_copies),
+        CASE(test_accessed_and_dirty),
+        CASE(test_rights),
+        CASE(test_invalidated),
+        CASE(test_flushed),
+        CASE(test_same_cr3),
+        CASE(test_large_pages),
+        CASE(test_eviction),
+        CASE(test_runs),
+        CASE(test_collides),
+        CASE(test_rewritten_code),
+        CASE(test_written_then_run),
+        CASE(test_across),
+        CASE(test_across_prefetched),
+        CASE(test_guards),
+        CASE(test_guards_rewritten),
+        CASE(test_guards_and_copies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
