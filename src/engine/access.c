@@ -389,6 +389,8 @@ static void access_write_cr8(struct x86_cpu *c, u64 value)
 static u64 access_tsc(struct x86_cpu *c)
 {
     (void)c;
+    /* Ordered, as RDTSCP and LFENCE before RDTSC want it. */
+    asm volatile("lfence" ::: "memory");
     return __rdtsc();
 }
 

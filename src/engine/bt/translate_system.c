@@ -154,18 +154,20 @@ static void swapgs(struct translation *t)
 
 static void rdtsc(struct translation *t)
 {
-    static const u8 code[] = {0x0f, 0x31};
+    /* RDTSCP waits for what is before it: clocks that take turns under a lock rest on that. */
+    static const u8 plain[] = {0x0f, 0x31}, ordered[] = {0x0f, 0x01, 0xf9};
+    bool waits = translation_insn(t)->mnemonic == ZYDIS_MNEMONIC_RDTSCP;
     struct emit *e = &t->e;
     struct x86_cpu *c = bt_cpu(t->bt);
     flags_clobber(t);
-    emit_bytes(e, code, sizeof(code));
+    emit_bytes(e, waits ? ordered : plain, waits ? sizeof(ordered) : sizeof(plain));
     emit_shift(e, 8, SHIFT_LEFT, RDX, 32);
     or_reg(t, 8, RAX, RDX);
     emit_add(e, RAX, bt_mem(t->bt, &c->tsc_offset));
     emit_move(e, RDX, RAX);
     emit_shift(e, 8, SHIFT_RIGHT, RDX, 32);
     emit_rr(e, 4, 0x89, RAX, RAX);
-    if (translation_insn(t)->mnemonic == ZYDIS_MNEMONIC_RDTSCP)
+    if (waits)
         emit_load32(e, RCX, bt_mem(t->bt, &c->tsc_aux));
 }
 
