@@ -39,6 +39,18 @@ for i in range(2500000):
 print(total)'
 }
 
+# Functions made, translated and thrown away by the thousand, and a loop that stays.
+luajit_loop() {
+    /usr/bin/luajit* -e '
+local sum = 0
+for i = 1, 60000000 do sum = (sum * 7 + i) % 1000003 end
+for k = 1, 4000 do
+    local step = loadstring("local a = ... for i = 1, 2000 do a = (a * " .. k .. " + i) % 1000003 end return a")
+    sum = (sum + step(k)) % 1000003
+end
+print(sum)'
+}
+
 compile() {
     gcc -O2 -S -o - /work/long.c
 }
@@ -59,6 +71,7 @@ for i in range(625):
 for name in ${1//,/ }; do
     case $name in
         python) timed python python_loop ;;
+        luajit) timed luajit luajit_loop ;;
         gzip) timed gzip gzip -c /work/big ;;
         gcc) timed gcc compile ;;
         aes) speed aes "-bytes 16384 -evp aes-128-cbc" 1000000000 ;;
