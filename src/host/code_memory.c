@@ -7,7 +7,7 @@
 #include "base/addr.h"
 #include "base/bits.h"
 
-bool code_memory_map(struct code_memory *code, u64 size, struct error *err)
+bool code_memory_map(struct code_memory *code, u64 size, void *near, struct error *err)
 {
     size = align_up(size, PAGE_SIZE);
     int fd = memfd_create("doppel-code", MFD_CLOEXEC);
@@ -16,7 +16,7 @@ bool code_memory_map(struct code_memory *code, u64 size, struct error *err)
     void *write = MAP_FAILED, *exec = MAP_FAILED;
     if (ftruncate(fd, (off_t)size) == 0) {
         write = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        exec = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+        exec = mmap(near, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
     }
     close(fd);
     if (write == MAP_FAILED || exec == MAP_FAILED) {

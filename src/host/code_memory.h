@@ -12,6 +12,7 @@ struct code_memory {
     u64 size;
 };
 
-/* `size` in bytes, rounded up to pages. */
-bool code_memory_map(struct code_memory *code, u64 size, struct error *err);
+/* `size` in bytes, rounded up to pages. `near`: where to run it, if there is room; NULL:
+ * anywhere. */
+bool code_memory_map(struct code_memory *code, u64 size, void *near, struct error *err);
 void code_memory_unmap(struct code_memory *code);

@@ -310,7 +310,7 @@ struct runner *sim_runner(void)
         for (unsigned slot = 0; slot < TLB_SIZE; slot++)
             s->cpu.tlb[set].read[slot] = s->cpu.tlb[set].write[slot] =
                 s->cpu.tlb[set].exec[slot] = tlb_invalid(slot);
-    ensure(code_memory_map(&s->thunks, 256 * KiB, &err));
+    ensure(code_memory_map(&s->thunks, 256 * KiB, NULL, &err));
     trap_install();
     s->trap.handle = sim_trap;
     ensure(trap_enter(&s->trap, &err));

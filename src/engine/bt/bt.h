@@ -381,6 +381,12 @@ static inline struct host_mem bt_mem(const struct bt *bt, const volatile void *f
 {
     return mem_gs((const u8 *)field - (const u8 *)&bt->vcpu->cpu);
 }
+/* For struct emit: the GS base, if the whole code cache is near. */
+static inline u64 bt_gs(const struct bt *bt)
+{
+    u64 gs = (u64)&bt->vcpu->cpu, code = (u64)bt->memory.exec;
+    return (gs < code ? code - gs : gs - code) < GiB ? gs : 0;
+}
 static inline const void *bt_exec(const struct bt *bt, u32 offset)
 {
     return bt->memory.exec + offset;

@@ -59,7 +59,8 @@ bool cache_create(struct bt *bt, struct error *err)
     bt->hot->poll_trap = (u64 *)((u8 *)bt->hot + HOT_SIZE - PAGE_SIZE);
     mprotect(bt->hot->poll_trap, PAGE_SIZE, PROT_NONE);
     bt->hot->poll = &bt->hot->poll_word;
-    return code_memory_map(&bt->memory, CACHE_SIZE, err);
+    /* Behind the vCPU, with as much in between as it takes itself. */
+    return code_memory_map(&bt->memory, CACHE_SIZE, (u8 *)bt->hot + 2 * VCPU_ENGINE_ROOM, err);
 }
 
 static void unmap(void *at, u64 size)

@@ -14,6 +14,7 @@
 struct emit {
     u8 *at, *end; /* where the next byte is written; first byte beyond the room */
     s64 to_exec;  /* what to add to `at` for the executable address */
+    u64 gs;       /* the host's GS base, if all code here reaches it relative to RIP; or 0 */
     bool full;
 };
 
@@ -76,8 +77,15 @@ static inline void emit_u32(struct emit *e, u32 value)
 /* ModRM, SIB and displacement for `mem`, with `reg` in the reg field; REX is the caller's. */
 void emit_modrm(struct emit *e, unsigned reg, struct host_mem mem);
 
-/* Instructions of the one-byte (op) or two-byte (0x0f00 | op) map. `size` is 4 or 8. */
-void emit_rm(struct emit *e, unsigned size, unsigned op, unsigned reg, struct host_mem mem);
+/* Instructions of the one-byte (op) or two-byte (0x0f00 | op) map. `size` is 4 or 8. `tail`:
+ * how many bytes of an immediate follow. */
+void emit_rm_imm(struct emit *e, unsigned size, unsigned op, unsigned reg, struct host_mem mem,
+                 unsigned tail);
+static inline void emit_rm(struct emit *e, unsigned size, unsigned op, unsigned reg,
+                           struct host_mem mem)
+{
+    emit_rm_imm(e, size, op, reg, mem, 0);
+}
 void emit_rr(struct emit *e, unsigned size, unsigned op, unsigned reg, unsigned rm);
 
 static inline void emit_load(struct emit *e, unsigned reg, struct host_mem mem)

@@ -227,6 +227,7 @@ bool stubs_make(struct bt *bt)
         .at = bt->memory.write + 64, /* offset 0 means none */
         .end = bt->memory.write + 16384,
         .to_exec = bt->memory.exec - bt->memory.write,
+        .gs = bt_gs(bt),
     };
     struct stubs *s = &bt->stubs;
     const void *back = emit_here(&e);

@@ -320,6 +320,7 @@ static void put_cold(struct translation *t)
         .at = bt->memory.write + t->cold_start,
         .end = bt->memory.write + bt->cold,
         .to_exec = t->e.to_exec,
+        .gs = t->e.gs,
     };
     for (unsigned i = 0; i < t->n_cold; i++)
         put_cold_one(t, &e, &t->cold[i]);
@@ -691,6 +692,7 @@ static void put_code(struct translation *t)
 {
     coalesce(t);
     t->held = t->cached = 0;
+    t->stack_by = 0;
     t->tu->flags_in = t->live[0];
     t->stale = FLAGS_STATUS & (u16)~t->live[0];
     t->producer = 0;
@@ -777,6 +779,7 @@ struct tu *translate(struct bt *bt, struct gfn frame, const u8 *code, u64 rip, u
         .at = bt->memory.write + bt->used,
         .end = bt->memory.write + bt->used + TU_ROOM,
         .to_exec = bt->memory.exec - bt->memory.write,
+        .gs = bt_gs(bt),
     };
     find_code(&t, frame);
     if (!t.n)

@@ -89,6 +89,7 @@ struct translation {
     unsigned held; /* number + 1 of the group whose host address is in r10; 0: none */
     struct cold cold[TU_COLD];
     unsigned n_cold;
+    s32 stack_by; /* what is still to be added to RSP, for the pushes and pops so far */
     bool crosses; /* its only instruction lies on two pages */
     bool ended;   /* control does not reach the code behind */
     bool polled;
@@ -191,7 +192,8 @@ struct host_mem check_stack(struct translation *t, unsigned reg, s32 disp, unsig
                             bool write);
 /* The same place without r11, which is free then. */
 struct host_mem free_r11(struct translation *t, struct host_mem at);
-/* Adds to the stack pointer, within the stack's width; flags stay, r11 is lost. */
+/* Adds to the stack pointer, within the stack's width, and what was left for later; flags stay,
+ * r11 is lost. */
 void move_stack(struct translation *t, s32 by);
 /* The same for the address in a register, cut to `adsize`. */
 struct host_mem check_at(struct translation *t, unsigned seg, unsigned reg, unsigned adsize,

@@ -184,7 +184,8 @@ static void check_done(const struct translation *t, struct site *site)
 }
 
 /* With the offset in r10. A failed check of the TLB recovers the linear address by the same
- * exclusive or, and begins again with it when the TLB has been filled. */
+ * exclusive or, and begins again with it when the TLB has been filled. `shared`: r10 := the
+ * host's address. */
 static void put_check(struct translation *t, unsigned seg, unsigned size, bool write,
                       bool shared)
 {
@@ -199,7 +200,11 @@ static void put_check(struct translation *t, unsigned seg, unsigned size, bool w
     emit_xor(e, R10, tlb_tags(t, write));
     emit_compare_imm(e, R10, (s32)(PAGE_SIZE - size));
     put_guard(t, site, CC_A, COLD_ACCESS);
-    emit_load(e, R11, mem_gs_index(R11, bt_mem(t->bt, tlb_of(t)->page).disp));
+    struct host_mem page = mem_gs_index(R11, bt_mem(t->bt, tlb_of(t)->page).disp);
+    if (shared)
+        emit_add(e, R10, page);
+    else
+        emit_load(e, R11, page);
     check_done(t, site);
 }
 
@@ -292,7 +297,6 @@ static struct host_mem check_group(struct translation *t, unsigned seg,
                                    const struct access *access, const struct group *group)
 {
     put_check(t, seg, (unsigned)(group->high - group->low), group->write, true);
-    free_r11(t, checked);
     return keep(t, access, group);
 }
 
@@ -376,6 +380,8 @@ struct host_mem check_at(struct translation *t, unsigned seg, unsigned reg, unsi
 
 void move_stack(struct translation *t, s32 by)
 {
+    by += t->stack_by;
+    t->stack_by = 0;
     unsigned width = mode_stack_size(t->tu->mode);
     if (width != 2) {
         emit_lea(&t->e, width, RSP, mem_at(RSP, by));
@@ -560,6 +566,30 @@ static void load_pushed(struct translation *t, const struct guest_insn *g, unsig
         emit_load(e, R11, g->memory ? bt_mem(t->bt, &t->bt->hot->spill[0]) : gpr_home(t, reg));
 }
 
+/* Is the next instruction another push or pop, whose place on the stack is known without RSP?
+ * Nothing can stop the guest between the two. */
+static bool stack_moves_later(const struct translation *t)
+{
+    if (translation_last(t))
+        return false;
+    const struct guest_insn *g = &t->insn[t->now + 1];
+    const struct access *next = &t->access[t->now + 1][ACCESS_STACK];
+    const struct group *group = group_of(t, next);
+    if ((g->kind != GUEST_PUSH && g->kind != GUEST_POP) || g->memory || names_rsp(g) || !group)
+        return false;
+    return (t->held == next->group && keeps_r10(translation_insn(t))) ||
+           (group->slot && (t->checked[next->group / 32] >> next->group % 32 & 1));
+}
+
+/* The same as move_stack, at the end of a push or pop. */
+static void move_stack_once(struct translation *t, s32 by)
+{
+    if (stack_moves_later(t))
+        t->stack_by += by;
+    else
+        move_stack(t, by);
+}
+
 void translate_push(struct translation *t)
 {
     const struct guest_insn *g = translation_insn(t);
@@ -582,7 +612,7 @@ void translate_push(struct translation *t)
     } else {
         emit_store_sized(e, size, at, reg);
     }
-    move_stack(t, -(s32)size);
+    move_stack_once(t, -(s32)size);
 }
 
 static void pop_to_memory(struct translation *t)
@@ -620,7 +650,7 @@ void translate_pop(struct translation *t)
     emit_load_sized(e, size, reg, at);
     if (freed_reg(reg))
         emit_store(e, gpr_home(t, reg), reg);
-    move_stack(t, (s32)size);
+    move_stack_once(t, (s32)size);
 }
 
 void translate_leave(struct translation *t)

@@ -13,7 +13,7 @@ enum group1 { G1_OR = 1, G1_AND = 4, G1_CMP = 7 };
 static void group1_mem(struct translation *t, enum group1 op, const volatile void *field,
                        u32 value)
 {
-    emit_rm(&t->e, 4, 0x81, op, bt_mem(t->bt, field));
+    emit_rm_imm(&t->e, 4, 0x81, op, bt_mem(t->bt, field), 4);
     emit_u32(&t->e, value);
 }
 
@@ -34,7 +34,7 @@ void system_and_mem(struct translation *t, const volatile void *field, u32 value
 
 void system_test_mem(struct translation *t, const volatile void *field, u32 value)
 {
-    emit_rm(&t->e, 4, 0xf7, 0, bt_mem(t->bt, field));
+    emit_rm_imm(&t->e, 4, 0xf7, 0, bt_mem(t->bt, field), 4);
     emit_u32(&t->e, value);
 }
 

@@ -9,7 +9,7 @@
 bool thunks_map(struct thunks *thunks, struct error *err)
 {
     *thunks = (struct thunks){0};
-    return code_memory_map(&thunks->memory, THUNK_MEMORY, err);
+    return code_memory_map(&thunks->memory, THUNK_MEMORY, NULL, err);
 }
 
 void thunks_unmap(struct thunks *thunks)
