@@ -66,6 +66,7 @@ sanitized:
 	@$(MAKE) --no-print-directory build SANITIZE=address,undefined MESON_FLAGS=-Doptimization=1
 
 check-long: test-setup guests try-disk others userland
+	@tools/setup.sh long
 	@tools/check.py --long $(BUILD)
 
 test-setup:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a target needs, and only those that are missing.
 #
-# usage: tools/setup.sh build|test|guest|disk|bench|fuzz|format ...
+# usage: tools/setup.sh build|test|long|guest|disk|bench|fuzz|format ...
 #
 # Works as root (a container) or through sudo. When nothing is missing it takes no privileges, no
 # network and a few milliseconds, so every make target may call it. It is also the list of what
@@ -10,6 +10,7 @@ set -eu
 
 packages_build='libcmocka-dev gcc libc6-dev make meson ninja-build pkg-config libzydis-dev zlib1g-dev libzstd-dev libslirp-dev libncurses-dev libjansson-dev libnbd-dev'
 packages_test='stress-ng libsqlite3-dev python3 clang clang-format qemu-system-x86 qemu-utils e2fsprogs cpio file seabios grub-pc-bin grub-common xorriso mtools memtest86+ ipxe ipxe-qemu syslinux-common iproute2'
+packages_long='linux-source-6.1'
 packages_guest='cpio apt dpkg seabios'
 packages_disk='mmdebstrap uidmap fakeroot fdisk e2fsprogs qemu-utils openssh-client seabios'
 packages_bench='iperf3'
@@ -21,13 +22,14 @@ for group in "$@"; do
     case $group in
     build) wanted="$wanted $packages_build" ;;
     test) wanted="$wanted $packages_test" ;;
+    long) wanted="$wanted $packages_long" ;;
     guest) wanted="$wanted $packages_guest" ;;
     disk) wanted="$wanted $packages_disk" ;;
     bench) wanted="$wanted $packages_bench" ;;
     fuzz) wanted="$wanted $packages_fuzz" ;;
     format) wanted="$wanted $packages_format" ;;
     *)
-        echo "setup.sh: unknown group '$group' (build, test, guest, disk, bench, fuzz, format)" >&2
+        echo "setup.sh: unknown group '$group' (build, test, long, guest, disk, bench, fuzz, format)" >&2
         exit 2
         ;;
     esac
