@@ -314,6 +314,25 @@ static void test_same_cr3(void **state)
     assert_loads(g, DATA + 0x2000, 0);
 }
 
+/* Guest pages around the block go with their tables, the block stays. */
+static void test_beside_the_block(void **state)
+{
+    struct guest *g = *state;
+    const u64 before = BASE - PAGE_SIZE, behind = BASE + CELL_PAGES * PAGE_SIZE;
+    assert_true(before >> 21 == behind >> 21);
+    put(g, DATA_PA + 0x1000, 1);
+    put(g, DATA_PA + 0x2000, 2);
+    map(g, before, (DATA_PA + 0x1000) | ALL);
+    map(g, behind, (DATA_PA + 0x2000) | ALL);
+    assert_loads(g, before, 1);
+    assert_loads(g, behind, 2);
+    *entry(g, BASE, 21) = 0;
+    flush(g);
+    assert_refused(g, LOAD, before, SHADOW_FAULT);
+    assert_refused(g, LOAD, behind, SHADOW_FAULT);
+    assert_loads(g, CODE, *(u64 *)at(g, CODE_PA));
+}
+
 static void test_large_pages(void **state)
 {
     struct guest *g = *state;
@@ -720,6 +739,7 @@ int main(void)
         CASE(test_invalidated),
         CASE(test_flushed),
         CASE(test_same_cr3),
+        CASE(test_beside_the_block),
         CASE(test_large_pages),
         CASE(test_eviction),
         CASE(test_runs),

@@ -123,9 +123,24 @@ static void count_runs(struct shadow *shadow, struct region *r)
     r->runs = (u16)runs;
 }
 
+/* All of a region but for the cell's own block, which may stand in it beside guest pages. */
+static void order_unmap_region(struct cell *cell, u64 va)
+{
+    u64 base = cell->place.base, block = (base - va) >> PAGE_SHIFT;
+    if (block >= REGION_PAGES) {
+        order_unmap(cell, va, REGION_PAGES);
+        return;
+    }
+    u64 behind = block + CELL_PAGES;
+    if (block)
+        order_unmap(cell, va, block);
+    if (behind < REGION_PAGES)
+        order_unmap(cell, va + behind * PAGE_SIZE, REGION_PAGES - behind);
+}
+
 static void drop_region(struct shadow *shadow, struct cell *cell, struct region *r)
 {
-    order_unmap(cell, r->va, REGION_PAGES);
+    order_unmap_region(cell, r->va);
     if (r->copied)
         annex_drop(&cell->annex);
     forget(shadow, r);
@@ -486,7 +501,8 @@ static enum shadow_answer run_orders(struct shadow *shadow, struct cell *cell, s
     if (done < before)
         return SHADOW_LOST;
     drop_region(shadow, cell, r);
-    return mapper_run(&cell->mapper) == 1 ? SHADOW_STEP : SHADOW_LOST;
+    orders = (int)cell->mapper.n;
+    return mapper_run(&cell->mapper) == orders ? SHADOW_STEP : SHADOW_LOST;
 }
 
 /* Takes the guards of the oldest pages until `n` are nobody's; first those pages lose their
