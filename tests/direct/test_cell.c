@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -113,6 +114,30 @@ static void test_early_kick(void **state)
     assert_int_equal(f->cpu->rip, CODE_SPIN);
 }
 
+static void *starve(void *opaque)
+{
+    struct fixture *f = opaque;
+    nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL); /* it runs by then */
+    kill(f->cell.pid, SIGSTOP);
+    cell_kick(&f->cell);
+    nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL);
+    kill(f->cell.pid, SIGCONT);
+    return NULL;
+}
+
+/* A cell that gets no processor for longer than its deadline lives on: its host is busy. */
+static void test_starved(void **state)
+{
+    struct fixture *f = *state;
+    pthread_t thread;
+    f->cell.deadline = 20000000;
+    fixture_registers(f, 0);
+    assert_int_equal(pthread_create(&thread, NULL, starve, f), 0);
+    assert_int_equal(fixture_run(f, CODE_SPIN), CELL_STOPPED);
+    pthread_join(thread, NULL);
+    assert_int_equal(f->stop.signal, SIGUSR1);
+}
+
 static void test_memory(void **state)
 {
     struct fixture *f = *state;
@@ -178,9 +203,10 @@ int main(void)
     if (!probe_direct())
         return 77;
     const struct CMUnitTest tests[] = {
-        CELL_TEST(test_stops),    CELL_TEST(test_page_faults), CELL_TEST(test_all_state),
-        CELL_TEST(test_kick),     CELL_TEST(test_early_kick),  CELL_TEST(test_memory),
-        CELL_TEST(test_vsyscall), CELL_TEST(test_verify),      CELL_TEST(test_mapper_fails),
+        CELL_TEST(test_stops),        CELL_TEST(test_page_faults), CELL_TEST(test_all_state),
+        CELL_TEST(test_kick),         CELL_TEST(test_early_kick),  CELL_TEST(test_starved),
+        CELL_TEST(test_memory),       CELL_TEST(test_vsyscall),    CELL_TEST(test_verify),
+        CELL_TEST(test_mapper_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -163,10 +163,27 @@ static bool is_dead(const struct cell *cell)
     return poll(&process, 1, 0) != 0;
 }
 
-static bool too_late(const struct cell *cell, u64 until)
+static u64 processor_time(const struct cell *cell)
+{
+    struct timespec t;
+    clockid_t clock;
+    if (clock_getcpuclockid(cell->pid, &clock) || clock_gettime(clock, &t))
+        return 0;
+    return (u64)t.tv_sec * 1000000000 + (u64)t.tv_nsec;
+}
+
+/* A cell that does not answer a kick may have got no processor since, on a loaded host: late is
+ * one that used so much of it, or sleeps. *used: at the first look since the kick; at first 0.
+ */
+static bool too_late(const struct cell *cell, u64 until, u64 *used)
 {
     u64 time = monotonic_ns(), kicked = atomic_load(&cell->kicked);
-    return time > until || (kicked && time > kicked + cell->deadline);
+    if (!kicked || time > until)
+        return time > until;
+    if (!*used)
+        *used = processor_time(cell);
+    return time > kicked + cell->deadline &&
+           (cell_sleeps(cell) || processor_time(cell) > *used + cell->deadline);
 }
 
 /* Until the cell says that it has stopped. False: it is dead, or late. */
@@ -174,13 +191,14 @@ static bool wait_turn(struct cell *cell, u64 until)
 {
     struct control *control = cell->control;
     const struct timespec period = {.tv_nsec = WATCH_PERIOD_NS};
+    u64 used = 0;
     for (unsigned i = 0; i < MONITOR_YIELDS && !atomic_load(&control->mturn); i++)
         sched_yield();
     while (!atomic_load(&control->mturn)) {
         atomic_store(&control->monitor_asleep, 1);
         futex(&control->mturn, FUTEX_WAIT, 0, &period);
         atomic_store(&control->monitor_asleep, 0);
-        if (!atomic_load(&control->mturn) && (is_dead(cell) || too_late(cell, until)))
+        if (!atomic_load(&control->mturn) && (is_dead(cell) || too_late(cell, until, &used)))
             return false;
     }
     return true;

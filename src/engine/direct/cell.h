@@ -40,7 +40,7 @@ struct cell {
     bool dead;
     char waiting[64];   /* how `status` begins while it is parked */
     _Atomic u64 kicked; /* when a kick was sent that is not answered yet, ns; 0: none */
-    u64 deadline;       /* ns to answer a kick */
+    u64 deadline;       /* ns to answer a kick, of its own processor time while it has any */
     int block_file;
     struct guards guards;
     struct annex annex;
@@ -71,6 +71,9 @@ void cell_kick(struct cell *cell);
 
 /* Kills it; cell_destroy waits for the end. */
 void cell_condemn(struct cell *cell);
+
+/* Is it asleep until its turn, as far as one look tells? */
+bool cell_sleeps(const struct cell *cell);
 
 /*
  * Is the cell really off the processor, waiting for its turn? It then stays there until

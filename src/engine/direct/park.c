@@ -43,6 +43,12 @@ static bool is_parked(const struct cell *cell, bool *gone)
     return true;
 }
 
+bool cell_sleeps(const struct cell *cell)
+{
+    bool gone;
+    return is_parked(cell, &gone);
+}
+
 /* SIGKILL takes hold when the task meets the kernel next: until then it may run. */
 static void wait_end(const struct cell *cell)
 {
