@@ -104,6 +104,19 @@ def boot(words, timeout, stdin=subprocess.DEVNULL):
                   errors.decode(errors="replace"), time.monotonic() - start)
 
 
+def judge(result, what, missing, complaints):
+    """The exit status of a test whose guest did all of `what`: but for what is missing, and with no
+    match of `complaints` in what it printed."""
+    complaint = complaints.search(result.output)
+    if result.status == 0 and not missing and not complaint:
+        print("%s passed in %.0f s" % (what, result.seconds))
+        return 0
+    print(result.output + result.errors)
+    print("exit status %s; failed: %s; kernel complaint: %s" %
+          (result.status, missing, complaint and complaint.group(0)))
+    return 1
+
+
 @contextlib.contextmanager
 def started(words, line, timeout):
     """A guest that has printed `line`, for a while: its process; None where it never did."""

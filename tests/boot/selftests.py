@@ -70,14 +70,7 @@ def main():
                                cpus=args.cpus)
         result = guests.boot(words, 900)
     missing = [name for name in programs if "selftest %s ok\n" % name not in result.output]
-    complaint = COMPLAINT.search(result.output)
-    if result.status == 0 and not missing and not complaint:
-        print("%d programs passed in %.0f s" % (len(programs), result.seconds))
-        return 0
-    print(result.output + result.errors)
-    print("exit status %s; failed: %s; kernel complaint: %s" %
-          (result.status, missing, complaint and complaint.group(0)))
-    return 1
+    return guests.judge(result, "%d programs" % len(programs), missing, COMPLAINT)
 
 
 if __name__ == "__main__":

@@ -70,14 +70,7 @@ def main():
         result = guests.boot(words, 120 + 20 * args.seconds * len(CLASSES))
     missing = [words.split()[0] for words in CLASSES
                if "stress %s ok\n" % words.split()[0] not in result.output]
-    complaint = COMPLAINT.search(result.output)
-    if result.status == 0 and not missing and not complaint:
-        print("%d classes passed in %.0f s" % (len(CLASSES), result.seconds))
-        return 0
-    print(result.output + result.errors)
-    print("exit status %s; failed: %s; kernel complaint: %s" %
-          (result.status, missing, complaint and complaint.group(0)))
-    return 1
+    return guests.judge(result, "%d classes" % len(CLASSES), missing, COMPLAINT)
 
 
 if __name__ == "__main__":
