@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 
+#include "base/monotonic.h"
 #include "memory/pmap.h"
 
 /* -- Life
@@ -50,7 +51,7 @@ static bool bt_make(struct vcpu *vcpu, struct error *err)
     bt->hot->vectors = VECTORS_HOME;
     bt->counts = vcpu->engine_options & ENGINE_COUNTS;
     bt->stats.began.tsc = __rdtsc();
-    bt->stats.began.ns = counters_now();
+    bt->stats.began.ns = monotonic_ns();
     bt->code_limit[0] = UINT32_MAX;
     bt->code_limit[1] = UINT16_MAX;
     bt->n_code_limits = 2;

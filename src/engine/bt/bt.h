@@ -377,6 +377,23 @@ static inline struct x86_cpu *bt_cpu(struct bt *bt)
     return &bt->vcpu->cpu;
 }
 /* A field of the vCPU or of bt->hot as translated code addresses it. */
+/* Anything to attend to, also what waits for IF. */
+static inline bool bt_attention(const struct bt *bt)
+{
+    return unlikely(atomic_load_explicit(&bt->vcpu->cpu.attention, memory_order_relaxed));
+}
+/* cpu.rflags := complete, from what a stub stored; and the other way round. */
+static inline void bt_flags_take(struct bt *bt)
+{
+    struct x86_cpu *c = bt_cpu(bt);
+    u64 flags = bt->hot->flags >> 8 & (FLAGS_STATUS & 0xff);
+    c->rflags = (c->rflags & ~FLAGS_STATUS) | flags | (bt->hot->flags & 1 ? FLAG_OF : 0);
+}
+static inline void bt_flags_give(struct bt *bt)
+{
+    u64 flags = bt_cpu(bt)->rflags;
+    bt->hot->flags = (flags & 0xff) << 8 | (flags & FLAG_OF ? 1 : 0);
+}
 static inline struct host_mem bt_mem(const struct bt *bt, const volatile void *field)
 {
     return mem_gs((const u8 *)field - (const u8 *)&bt->vcpu->cpu);
@@ -545,8 +562,9 @@ const void *quick_syscall(struct bt *bt, u64 site);
 
 /* What they share: a callout that stayed a quick one goes on behind its instruction. */
 const void *quick_done(struct bt *bt, const struct site *site);
-/* `size` bytes of a system structure at `la`; NULL: reading them faults, or needs more. */
-const void *quick_system(struct bt *bt, u64 la, unsigned size);
+/* `size` bytes of a system structure at `la`; NULL: the access faults, or
+ * needs more. */
+void *quick_system(struct bt *bt, u64 la, unsigned size, enum x86_access access);
 /* A descriptor of the GDT. */
 bool quick_descriptor(struct bt *bt, u16 sel, u64 *low);
 
@@ -621,8 +639,6 @@ void flags_settle(struct bt *bt);
 bool flags_reproducible(const struct guest_insn *g);
 
 /* -- counters.c */
-/* Monotonic nanoseconds. */
-u64 counters_now(void);
 unsigned bt_counters(struct vcpu *vcpu, struct engine_counter *counters, unsigned max);
 
 /* -- fault.c */

@@ -4,9 +4,9 @@
  * them once more as a whole: the rows sum to that.
  */
 #include <stdio.h>
-#include <time.h>
 #include <x86intrin.h>
 
+#include "base/monotonic.h"
 #include "engine/bt/bt.h"
 
 /* Monotonic nanoseconds that the host's counter takes that long for. */
@@ -14,14 +14,7 @@ static u64 nanoseconds(const struct bt *bt, u64 cycles)
 {
     u64 passed = __rdtsc() - bt->stats.began.tsc;
     double share = passed ? (double)cycles / (double)passed : 0;
-    return (u64)(share * (double)(counters_now() - bt->stats.began.ns));
-}
-
-u64 counters_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (u64)now.tv_sec * 1000000000 + (u64)now.tv_nsec;
+    return (u64)(share * (double)(monotonic_ns() - bt->stats.began.ns));
 }
 
 struct rows {
@@ -41,14 +34,20 @@ static bool is_more(const u64 *reasons, unsigned a, unsigned b)
     return reasons[a] > reasons[b] || (reasons[a] == reasons[b] && a < b);
 }
 
+static u64 sum(const u64 *reasons)
+{
+    u64 total = 0;
+    for (unsigned m = 0; m < BT_REASONS; m++)
+        total += reasons[m];
+    return total;
+}
+
 /* The instructions that were callouts, those with most first, each a row (law 2). Where there
  * is no room for all, the last row has the rest. */
 static void put_reasons(struct rows *rows, const char *group, const u64 *reasons)
 {
     unsigned last = BT_REASONS;
-    u64 rest = 0;
-    for (unsigned m = 0; m < BT_REASONS; m++)
-        rest += reasons[m];
+    u64 rest = sum(reasons);
     while (rest && rows->n < rows->max) {
         unsigned best = BT_REASONS;
         for (unsigned m = 0; m < BT_REASONS; m++) {
@@ -65,14 +64,6 @@ static void put_reasons(struct rows *rows, const char *group, const u64 *reasons
         rest -= value;
         last = best;
     }
-}
-
-static u64 sum(const u64 *reasons)
-{
-    u64 total = 0;
-    for (unsigned m = 0; m < BT_REASONS; m++)
-        total += reasons[m];
-    return total;
 }
 
 static void put_translations(struct rows *rows, const struct bt *bt)

@@ -46,10 +46,7 @@ void vectors_home(struct bt *bt)
 /* cpu.rflags := complete, from what the stub stored. */
 static void flags_in(struct bt *bt)
 {
-    struct x86_cpu *c = bt_cpu(bt);
-    u64 flags = bt->hot->flags >> 8 & (FLAGS_STATUS & 0xff);
-    flags |= bt->hot->flags & 1 ? FLAG_OF : 0;
-    c->rflags = (c->rflags & ~FLAGS_STATUS) | flags;
+    bt_flags_take(bt);
     bt->stale = 0;
 }
 
@@ -63,8 +60,7 @@ static void flags_in_at(struct bt *bt, const struct site *site)
 /* The way back: what the stub loads. */
 static const void *go(struct bt *bt, u32 place)
 {
-    u64 rflags = bt_cpu(bt)->rflags;
-    bt->hot->flags = (rflags & 0xff) << 8 | (rflags & FLAG_OF ? 1 : 0);
+    bt_flags_give(bt);
     return bt_exec(bt, place);
 }
 

@@ -9,11 +9,6 @@
 #include "engine/bt/bt.h"
 #include "x86/segment.h"
 
-static bool attention(const struct bt *bt)
-{
-    return unlikely(atomic_load_explicit(&bt->vcpu->cpu.attention, memory_order_relaxed));
-}
-
 /* -- Control flow -------------------------------------------------------------------------- */
 
 /* The TU at `place` if it exists and nothing stands against entering it; *global: its page's
@@ -25,7 +20,7 @@ static struct tu *find_ready(struct bt *bt, u64 place, u32 mode, bool *global)
     u64 la = place_linear(mode, place);
     unsigned slot = tlb_slot(la);
     u64 offset = la ^ tlb->exec[slot];
-    if (attention(bt) || bt_watched_everywhere(bt) || offset >= PAGE_SIZE)
+    if (bt_attention(bt) || bt_watched_everywhere(bt) || offset >= PAGE_SIZE)
         return NULL;
     *global = c->tlb_use.global[c->tlb_index][slot / 64] >> (slot % 64) & 1;
     return cache_find(bt, (const u8 *)tlb->page[slot] + offset, place, mode);
@@ -153,14 +148,18 @@ const void *quick_pause(struct bt *bt, u64 number)
 
 /* -- Descriptors --------------------------------------------------------------------------- */
 
-const void *quick_system(struct bt *bt, u64 la, unsigned size)
+static void *known_system(struct x86_cpu *c, u64 la, unsigned size, enum x86_access access)
 {
-    struct x86_cpu *c = bt_cpu(bt);
-    const void *at = x86_tlb_read_as(c, gva(la), size, AS_SUPERVISOR);
-    if (likely(at) || page_left(la) < size ||
-        !bt_fill_set(bt, TLB_KERNEL, gva(la), ACCESS_READ))
+    return access == ACCESS_WRITE ? x86_tlb_write_as(c, gva(la), size, AS_SUPERVISOR)
+                                  : x86_tlb_read_as(c, gva(la), size, AS_SUPERVISOR);
+}
+
+void *quick_system(struct bt *bt, u64 la, unsigned size, enum x86_access access)
+{
+    void *at = known_system(bt_cpu(bt), la, size, access);
+    if (likely(at) || page_left(la) < size || !bt_fill_set(bt, TLB_KERNEL, gva(la), access))
         return at;
-    return x86_tlb_read_as(c, gva(la), size, AS_SUPERVISOR);
+    return known_system(bt_cpu(bt), la, size, access);
 }
 
 bool quick_descriptor(struct bt *bt, u16 sel, u64 *low)
@@ -168,7 +167,7 @@ bool quick_descriptor(struct bt *bt, u16 sel, u64 *low)
     const struct x86_cpu *c = bt_cpu(bt);
     if (selector_is_null(sel) || (sel & 4) || (sel | 7) > c->gdtr.limit)
         return false;
-    const void *at = quick_system(bt, c->gdtr.base + (sel & ~7u), 8);
+    const void *at = quick_system(bt, c->gdtr.base + (sel & ~7u), 8, ACCESS_READ);
     if (!at)
         return false;
     *low = host_load(at, 8);

@@ -10,11 +10,6 @@
 #include "x86/mem.h"
 #include "x86/segment.h"
 
-static bool attention(const struct bt *bt)
-{
-    return unlikely(atomic_load_explicit(&bt->vcpu->cpu.attention, memory_order_relaxed));
-}
-
 /* -- IRETQ --------------------------------------------------------------------------------- */
 
 /* The frame of 64-bit mode, in its order in memory. */
@@ -90,20 +85,6 @@ static const void *enter(struct bt *bt, const struct site *site, u64 rip)
     return bt->hot->indirect[MODE_TABLE(mode)][rip & (INDIRECT_SLOTS - 1)];
 }
 
-/* cpu.rflags := complete, and the other way round. */
-static void take_flags(struct bt *bt)
-{
-    struct x86_cpu *c = bt_cpu(bt);
-    u64 flags = bt->hot->flags >> 8 & (FLAGS_STATUS & 0xff);
-    c->rflags = (c->rflags & ~FLAGS_STATUS) | flags | (bt->hot->flags & 1 ? FLAG_OF : 0);
-}
-
-static void give_flags(struct bt *bt)
-{
-    u64 flags = bt_cpu(bt)->rflags;
-    bt->hot->flags = (flags & 0xff) << 8 | (flags & FLAG_OF ? 1 : 0);
-}
-
 static u8 kernel_set(const struct x86_cpu *c)
 {
     return (c->cr4 & CR4_SMAP) && !(c->rflags & FLAG_AC) ? TLB_KERNEL : TLB_KERNEL_AC;
@@ -129,7 +110,7 @@ static void commit_frame(struct bt *bt, const struct frame *f, u64 cs)
     c->rflags = (f->flags & ALL_FLAGS & ~FLAG_RF) | FLAG_FIXED;
     c->tlb_index = c->cpl ? TLB_USER : kernel_set(c);
     c->nmi_blocked = false;
-    give_flags(bt);
+    bt_flags_give(bt);
 }
 
 const void *quick_iretq(struct bt *bt, u64 number)
@@ -138,7 +119,7 @@ const void *quick_iretq(struct bt *bt, u64 number)
     const struct site *site = &bt->sites[number];
     u64 cs, ss;
     const struct frame *at = x86_tlb_read(c, gva(c->gpr[RSP]), sizeof(*at));
-    if (!at || attention(bt) || (c->rflags & FLAG_NT))
+    if (!at || bt_attention(bt) || (c->rflags & FLAG_NT))
         return NULL;
     struct frame f = *at;
     unsigned cpl = selector_rpl((u16)f.cs);
@@ -169,7 +150,7 @@ const void *quick_iretd(struct bt *bt, u64 number)
     const u32 sp = (u32)c->gpr[RSP];
     u64 cs, ss = 0;
     const u32 *at = x86_tlb_read(c, gva(sp), 5 * sizeof(u32));
-    if (!at || attention(bt) || (c->rflags & FLAG_NT) || x86_long_mode(c) || c->cpl ||
+    if (!at || bt_attention(bt) || (c->rflags & FLAG_NT) || x86_long_mode(c) || c->cpl ||
         c->flat[SEG_SS] != (FLAT_READ | FLAT_WRITE))
         return NULL;
     struct frame f = {at[0], (u16)at[1], at[2], at[3], (u16)at[4]};
@@ -207,7 +188,7 @@ static bool find_gate(struct bt *bt, unsigned vector, struct way_in *in)
     u64 la = c->idtr.base + vector * size;
     if ((vector + 1) * size - 1 > c->idtr.limit)
         return false;
-    const u64 *at = quick_system(bt, wide ? la : (u32)la, size);
+    const u64 *at = quick_system(bt, wide ? la : (u32)la, size, ACCESS_READ);
     if (!at)
         return false;
     struct x86_gate g = in->gate = x86_gate_from(at[0], wide ? at[1] : 0);
@@ -222,7 +203,7 @@ static bool find_stack(struct bt *bt, struct way_in *in)
     const struct x86_cpu *c = bt_cpu(bt);
     const struct x86_seg *tr = &c->seg[SEG_TR];
     u64 ss;
-    const void *at = quick_system(bt, tr->base + 4, 8);
+    const void *at = quick_system(bt, tr->base + 4, 8, ACCESS_READ);
     if (!at || tr->limit < 11 || (tr->attr & SEG_TYPE) != DESC_TSS_BUSY)
         return false;
     u64 image = host_load(at, 8);
@@ -245,17 +226,13 @@ static bool push_state(struct bt *bt, u64 rip, u64 *sp)
     const struct x86_cpu *c = bt_cpu(bt);
     const u64 values[] = {rip, c->seg[SEG_CS].sel, c->rflags, c->gpr[RSP], c->seg[SEG_SS].sel};
     unsigned item = x86_long_mode(c) ? 8 : 4, size = item * (unsigned)ARRAY_LEN(values);
-    struct gva la = gva(*sp - size);
-    if (*sp < size || page_left(la.v) < size)
-        return false;
-    u8 *to = x86_tlb_write_as((struct x86_cpu *)c, la, size, AS_SUPERVISOR);
-    if (!to && bt_fill_set(bt, TLB_KERNEL, la, ACCESS_WRITE))
-        to = x86_tlb_write_as((struct x86_cpu *)c, la, size, AS_SUPERVISOR);
+    u64 la = *sp - size;
+    u8 *to = *sp < size ? NULL : quick_system(bt, la, size, ACCESS_WRITE);
     if (!to)
         return false;
     for (unsigned n = 0; n < ARRAY_LEN(values); n++)
         host_store(to + n * item, item, values[n]);
-    *sp = la.v;
+    *sp = la;
     return true;
 }
 
@@ -267,7 +244,7 @@ const void *quick_int(struct bt *bt, u64 number)
     if (!site->decoded || c->cpl != 3 ||
         !find_gate(bt, (u8)bt->decoded[site->decoded].imm, &in) || !find_stack(bt, &in))
         return NULL;
-    take_flags(bt);
+    bt_flags_take(bt);
     if (!push_state(bt, (u32)(site->rip + site->length), &in.sp))
         return NULL;
     c->seg[SEG_CS] = x86_seg_from(in.gate.sel, in.cs);
@@ -307,12 +284,13 @@ const void *quick_syscall(struct bt *bt, u64 number)
     const struct site *site = &bt->sites[number];
     bool returns =
         site->mnemonic == ZYDIS_MNEMONIC_SYSEXIT || site->mnemonic == ZYDIS_MNEMONIC_SYSRET;
-    if (!site->decoded || attention(bt) || (returns && bt->hot->returns) || !can_call(bt, site))
+    if (!site->decoded || bt_attention(bt) || (returns && bt->hot->returns) ||
+        !can_call(bt, site))
         return NULL;
-    take_flags(bt);
+    bt_flags_take(bt);
     c->rip = site->rip;
     x86_execute(c, &bt->decoded[site->decoded]);
-    give_flags(bt);
+    bt_flags_give(bt);
     /* It may have asked for a look at IF, but nothing waits for that. */
     atomic_fetch_and_explicit(&c->attention, ~(u32)ATTN_STATE, memory_order_relaxed);
     bt->hot->calls += !returns;
