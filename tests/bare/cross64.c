@@ -209,36 +209,6 @@ static void code_and_data(void)
     check_equal("what was counted here", data[16], MIXED_ROUNDS);
 }
 
-/* A jump's target is patched while the other runs in the loop: it must leave. */
-static u8 loop_code[64] __attribute__((aligned(64)));
-static volatile bool in_loop;
-
-static void loop_runner(void *unused)
-{
-    (void)unused;
-    in_loop = true;
-    ((void (*)(void))loop_code)();
-    in_loop = false;
-}
-
-static void loop_broken(void)
-{
-    loop_code[0] = 0xeb; /* jmp to itself */
-    loop_code[1] = 0xfe;
-    loop_code[2] = 0xc3;
-    smp_call(1, loop_runner, NULL);
-    while (!in_loop)
-        cpu_relax();
-    pit_wait_us(2000);
-    check("it loops", in_loop);
-    *(volatile u8 *)(loop_code + 1) = 0; /* jmp to the next */
-    for (u32 ms = 0; ms < 20000 && in_loop; ms++)
-        pit_wait_us(1000);
-    if (!check("a loop patched from outside ends", !in_loop))
-        check_done();
-    smp_wait(1);
-}
-
 static volatile u32 x __attribute__((aligned(64))), y __attribute__((aligned(64)));
 static volatile u32 message __attribute__((aligned(64))), flag __attribute__((aligned(64)));
 static volatile u32 seen_x, seen_y, phase0, phase1;
@@ -331,7 +301,6 @@ void test(void)
     unmapping();
     cross_modifying();
     code_and_data();
-    loop_broken();
     ordering();
     dirty_bits();
 }
