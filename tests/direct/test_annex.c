@@ -22,7 +22,7 @@
 #define PROGRAM (CODE + 0x200)
 
 extern const u8 program[], program_end[], program_loop[], program_fault[], program_ret[],
-    program_call[], program_sensitive[], program_cpuid[], program_hidden[];
+    program_call[], program_sensitive[], program_cpuid[], program_each[], program_hidden[];
 
 /* RBP: DATA. Each part adds what it finds to RAX, flags included. */
 __asm__(".pushsection .rodata\n"
@@ -94,6 +94,11 @@ __asm__(".pushsection .rodata\n"
         "dec %rcx\n"
         "jnz program_loop\n"
         "int3\n"
+        /* RCX functions, named from RBP on. */
+        "program_each: mov -8(%rbp, %rcx, 8), %rdx\n"
+        "call *%rdx\n"
+        "loop program_each\n"
+        "int3\n"
         "program_fault: mov 0x7000000(%rip), %rax\n"
         "program_ret: ret\n"
         "program_call: call leaf\n"
@@ -158,30 +163,39 @@ static void step(struct fixture *f)
     f->cpu->rflags &= ~FLAG_TF;
 }
 
-/* Runs copies until something else stops them than what belongs to copies. */
-static void run_copies(struct fixture *f)
+/* Runs copies until something else stops them than what belongs to copies. Returns how many
+ * branches had to be stepped. */
+static unsigned run_copies_of(struct fixture *f, const struct annex_source *source)
 {
-    const struct user user = {{code_page}, f};
     struct x86_cpu *c = f->cpu;
     struct annex *annex = &f->cell.annex;
+    unsigned steps = 0;
     for (unsigned i = 0; i < 100000; i++) {
-        u64 at = annex_enter(annex, &user.source, c, c->rip);
+        u64 at = annex_enter(annex, source, c, c->rip);
         if (!at)
-            return;
+            return steps;
         c->rip = at;
         assert_int_equal(cell_run(&f->cell, c, &f->stop), CELL_STOPPED);
         if (annex_take(annex, c, &f->stop) || f->stop.signal == SIGUSR1)
             continue;
         assert_false(cell_owns(&f->cell, c->rip));
         if (f->stop.signal != SIGSEGV || f->stop.trap != VEC_GP)
-            return;
+            return steps;
         /* A branch to what was not known, or what must be intercepted. */
         u8 first = f->ram[c->rip - CODE];
         if (first != 0xc3 && first != 0xc2 && first != 0xff)
-            return;
+            return steps;
         step(f);
+        steps++;
     }
     fail();
+    return steps;
+}
+
+static void run_copies(struct fixture *f)
+{
+    const struct user user = {{code_page}, f};
+    run_copies_of(f, &user.source);
 }
 
 static void set_up_model(struct fixture *f)
@@ -215,6 +229,34 @@ static void test_same(void **state)
         assert_memory_equal(f->ram + DATA_PAGE * PAGE_SIZE, memory, PAGE_SIZE);
     }
     assert_int_equal(f->cell.annex.stats.resets, 0);
+}
+
+/* The fixture's code, and functions on every other page. */
+static const u8 *function_page(const struct annex_source *source, u64 va)
+{
+    static const u8 functions[PAGE_SIZE] = {0x48, 0xff, 0xc0, 0xc3}; /* inc rax; ret */
+    const u8 *page = code_page(source, va);
+    return page ? page : functions;
+}
+
+/* Functions whose addresses are alike in the bits that name a target's place in one way. */
+static void test_alike_targets(void **state)
+{
+    enum { ALIKE = 12, APART = 0x4000 };
+    struct fixture *f = *state;
+    const struct user user = {{function_page}, f};
+    for (unsigned round = 0; round < 3; round++) {
+        start(f, place(program_each));
+        set_up_model(f);
+        u64 *functions = (u64 *)(f->ram + DATA_PAGE * PAGE_SIZE);
+        for (unsigned i = 0; i < ALIKE; i++)
+            functions[i] = BIT(40) + i * APART;
+        f->cpu->gpr[RAX] = 0;
+        f->cpu->gpr[RCX] = ALIKE;
+        unsigned steps = run_copies_of(f, &user.source);
+        assert_int_equal(f->cpu->gpr[RAX], ALIKE);
+        assert_true(steps <= (round ? 0 : ALIKE));
+    }
 }
 
 struct kicks {
@@ -478,11 +520,17 @@ int main(void)
         !annex_works(&model))
         return 77;
     const struct CMUnitTest tests[] = {
-        CELL_TEST(test_same),        CELL_TEST(test_stopped_anywhere),
-        CELL_TEST(test_faults),      CELL_TEST(test_nothing_sensitive),
-        CELL_TEST(test_rdtscp),      CELL_TEST(test_overlapping),
-        CELL_TEST(test_anew),        CELL_TEST(test_written),
-        CELL_TEST(test_jumped_into), CELL_TEST(test_forged_place),
+        CELL_TEST(test_same),
+        CELL_TEST(test_alike_targets),
+        CELL_TEST(test_stopped_anywhere),
+        CELL_TEST(test_faults),
+        CELL_TEST(test_nothing_sensitive),
+        CELL_TEST(test_rdtscp),
+        CELL_TEST(test_overlapping),
+        CELL_TEST(test_anew),
+        CELL_TEST(test_written),
+        CELL_TEST(test_jumped_into),
+        CELL_TEST(test_forged_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

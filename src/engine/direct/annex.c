@@ -1,6 +1,7 @@
 /* The annex of a cell but for its code, see annex.h. */
 #include "engine/direct/annex.h"
 
+#include <immintrin.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,12 @@
 #define AHEAD 24
 
 #define HLT 0xf4
+
+/* Each takes eleven bits. */
+static const u64 target_masks[2] = {0x3ff8, 0x3fc54};
+/* No address of the guest's is that. */
+#define NO_TARGET BIT(63)
+#define MAX_MOVES 16
 
 bool annex_works(const struct x86_model *model)
 {
@@ -77,16 +84,27 @@ static struct targets *targets_of(const struct annex *annex)
     return (void *)(annex->place.block + CELL_TABLE_PAGE * PAGE_SIZE);
 }
 
+__attribute__((target("bmi2"))) static unsigned slot_of(u64 rip, unsigned way)
+{
+    return (unsigned)_pext_u64(rip, target_masks[way]);
+}
+
 static void note_target(struct annex *annex, u64 rip, u32 at)
 {
     struct targets *targets = targets_of(annex);
-    unsigned slot = rip % TARGETS;
-    if (targets->negated[0][slot] == -rip)
-        return;
-    targets->negated[1][slot] = targets->negated[0][slot];
-    targets->copy[1][slot] = targets->copy[0][slot];
-    targets->negated[0][slot] = -rip;
-    targets->copy[0][slot] = annex->place.base + at;
+    for (unsigned way = 0; way < 2; way++) {
+        if (targets->negated[way][slot_of(rip, way)] == -rip)
+            return;
+    }
+    u64 copy = annex->place.base + at;
+    for (unsigned move = 0; move < MAX_MOVES && -rip != NO_TARGET; move++) {
+        unsigned way = move & 1, slot = slot_of(rip, way);
+        u64 driven = -targets->negated[way][slot], its_copy = targets->copy[way][slot];
+        targets->negated[way][slot] = -rip;
+        targets->copy[way][slot] = copy;
+        rip = driven;
+        copy = its_copy;
+    }
 }
 
 static void reset(struct annex *annex, const struct x86_cpu *cpu)
@@ -115,11 +133,11 @@ static void reset(struct annex *annex, const struct x86_cpu *cpu)
     struct targets *targets = targets_of(annex);
     for (unsigned way = 0; way < 2; way++) {
         for (unsigned i = 0; i < TARGETS; i++) {
-            targets->negated[way][i] = BIT(63);
+            targets->negated[way][i] = NO_TARGET;
             targets->copy[way][i] = annex->place.base + CODE_FIRST;
         }
+        targets->mask[way] = target_masks[way];
     }
-    annex_literal(annex, TARGETS - 1); /* the first, see copy.c */
 }
 
 /* -- Jumps --------------------------------------------------------------------------------- */

@@ -132,8 +132,19 @@ enum {
 #define SLOT_SCRATCH 3
 #define SLOT_TARGET  4
 
-/* The table of known targets: two ways of negated targets, then where their copies are. */
-#define TARGETS 1024
+/*
+ * The table of known targets: negated targets, then where their copies are. A target has one
+ * place in each of two ways, named by the bits of its address that PEXT takes out by the way's
+ * mask; what it drives out of one way goes to the other (cuckoo hashing: Pagh and Rodler 2001).
+ * Entries of functions end in zeros, so either mask has few of the low bits.
+ */
+#define TARGETS 2048
 struct targets {
     u64 negated[2][TARGETS], copy[2][TARGETS];
+    u64 mask[2];
 };
+#define TARGETS_WAY(way)  ((s32)(way)*TARGETS * 8)
+#define TARGETS_COPY      TARGETS_WAY(2)
+#define TARGETS_MASK(way) (TARGETS_WAY(4) + (s32)(way)*8)
+_Static_assert(offsetof(struct targets, copy) == TARGETS_COPY, "code of copies");
+_Static_assert(offsetof(struct targets, mask) == TARGETS_MASK(0), "code of copies");

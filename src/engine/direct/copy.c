@@ -130,20 +130,17 @@ static void load_target_from(struct copying *t, const ZydisDecodedOperand *o)
     }
 }
 
-/* RAX := PEXT(RDX, the literal that masks the table's index): flags stay. */
-static void find_slot(struct copying *t)
+/* RAX: the entry of a way that RDX may be in; jumps if it is. PEXT and JRCXZ leave flags. */
+static u8 *look_in(struct copying *t, unsigned way)
 {
     static const u8 pext[] = {0xc4, 0xe2, 0xea, 0xf5, 0x05};
-    u64 mask = t->annex->place.base + CELL_TABLE_PAGE * PAGE_SIZE + sizeof(struct targets);
-    emit_bytes(t->e, pext, sizeof(pext));
-    emit_u32(t->e, (u32)(mask - (u64)(emit_here(t->e) + 4)));
-}
-
-/* RCX := 0 if the entry at RAX + `way` is for RDX; jumps then. */
-static u8 *compare_way(struct copying *t, s32 way)
-{
+    const u64 table = t->annex->place.base + CELL_TABLE_PAGE * PAGE_SIZE;
     struct emit *e = t->e;
-    emit_load(e, RCX, mem_at(RAX, way));
+    emit_bytes(e, pext, sizeof(pext)); /* RAX := PEXT(RDX, mask) */
+    emit_u32(e, (u32)(table + TARGETS_MASK(way) - (u64)(emit_here(e) + 4)));
+    on_block(t, LEA, RCX, table + TARGETS_WAY(way));
+    emit_lea(e, 8, RAX, (struct host_mem){.base = RCX, .index = RAX, .scale = 3});
+    emit_load(e, RCX, mem_at(RAX, 0));
     emit_lea(e, 8, RCX, mem_sum(RCX, RDX, 0));
     return emit_short_jump(e, JRCXZ);
 }
@@ -153,7 +150,6 @@ static u8 *compare_way(struct copying *t, s32 way)
 static void branch_to(struct copying *t, const ZydisDecodedOperand *operand, bool call)
 {
     struct emit *e = t->e;
-    const s32 ways = sizeof(((struct targets *)0)->negated), way = ways / 2;
     origin(t, t->rip, 0);
     save(t, 0, RAX);
     save(t, 1, RCX);
@@ -163,16 +159,12 @@ static void branch_to(struct copying *t, const ZydisDecodedOperand *operand, boo
         load_target_from(t, operand);
     else
         emit_load(e, RDX, mem_at(RSP, 0));
-    find_slot(t);
-    on_block(t, LEA, RCX, t->annex->place.base + CELL_TABLE_PAGE * PAGE_SIZE);
-    emit_lea(e, 8, RAX, (struct host_mem){.base = RCX, .index = RAX, .scale = 3});
-    u8 *first = compare_way(t, 0);
-    u8 *second = compare_way(t, way);
+    u8 *first = look_in(t, 0);
+    u8 *second = look_in(t, 1);
     emit_byte(e, HLT); /* the simulator runs the branch */
-    emit_short_bind(e, second);
-    emit_lea(e, 8, RAX, mem_at(RAX, way));
     emit_short_bind(e, first);
-    emit_load(e, RAX, mem_at(RAX, ways));
+    emit_short_bind(e, second);
+    emit_load(e, RAX, mem_at(RAX, TARGETS_COPY));
     save(t, SLOT_SCRATCH, RAX);
     save(t, SLOT_TARGET, RDX);
     restore(t, 0, RAX);

@@ -30,8 +30,8 @@
 #define CELL_FRAME_PAGE   6
 #define CELL_STACK_PAGE   7
 #define CELL_TABLE_PAGE   10
-#define CELL_CODE_PAGE    34
-#define CELL_PAGES        90
+#define CELL_CODE_PAGE    42
+#define CELL_PAGES        98
 
 /* Offsets that the stub needs. */
 #define ORDERS_SEQUENCE 0
