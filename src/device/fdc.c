@@ -127,9 +127,23 @@ static void look_at_disk(struct fdc *fdc, unsigned drive)
     fdc->geometry[drive] = there ? find_geometry(disk->size) : NULL;
 }
 
+static bool uses_dma(const struct fdc *fdc)
+{
+    return !(fdc->specify[1] & 1);
+}
+
+/* Whether the host moves data bytes itself now. */
+static bool wants_data(const struct fdc *fdc)
+{
+    u32 size = fdc->what == FORMAT ? 4 : BLOCK_SECTOR;
+    return fdc->phase == PHASE_EXECUTE && !uses_dma(fdc) && !fdc->in_flight &&
+           fdc->pos < size && fdc->what != VERIFY;
+}
+
+/* The host's data bytes are asked for by an interrupt, too (82077AA, 5.2.4). */
 static void update_irq(struct fdc *fdc)
 {
-    irq_set(&fdc->irq, fdc->irq_pending && (fdc->dor & DOR_GATE));
+    irq_set(&fdc->irq, (fdc->irq_pending || wants_data(fdc)) && (fdc->dor & DOR_GATE));
 }
 
 static void interrupt(struct fdc *fdc)
@@ -294,11 +308,6 @@ static bool submit(struct fdc *fdc, enum block_op op, u64 offset)
     return disk_answered(fdc);
 }
 
-static bool uses_dma(const struct fdc *fdc)
-{
-    return !(fdc->specify[1] & 1);
-}
-
 /* Moves the rest of the sector; true: all of it, or the host's count ended and the rest of a
  * written sector is zeroes. */
 static bool move(struct fdc *fdc, u32 size, bool to_host, bool *tc)
@@ -387,6 +396,7 @@ static void run(struct fdc *fdc)
 {
     while (!fdc->in_flight && step(fdc))
         ;
+    update_irq(fdc);
 }
 
 static void start_data(struct fdc *fdc, enum what what)
@@ -464,8 +474,8 @@ static void read_id(struct fdc *fdc)
     fdc->c = fdc->track[fdc->drive];
     fdc->r = 1;
     fdc->n = 2;
-    bool there = has_drive(fdc, fdc->drive) && fdc->h < fdc->geometry[fdc->drive]->heads &&
-                 fdc->c < fdc->geometry[fdc->drive]->tracks;
+    const struct geometry *g = has_disk(fdc, fdc->drive) ? fdc->geometry[fdc->drive] : NULL;
+    bool there = g && fdc->h < g->heads && fdc->c < g->tracks;
     finish_data(fdc, there ? 0 : ST0_ABNORMAL, there ? 0 : ST1_NO_ID, 0);
 }
 
@@ -478,8 +488,8 @@ static void arm(struct fdc *fdc)
 /* The heads move to `track`; a drive that is not there never finds its track 0. */
 static void move_heads(struct fdc *fdc, unsigned drive, u8 track, u8 st0)
 {
-    if (fdc->track[drive] != track || !track)
-        fdc->changed[drive] = false; /* a step, with a disk in */
+    if (fdc->track[drive] != track && has_disk(fdc, drive))
+        fdc->changed[drive] = false; /* a step pulse, with a disk in */
     fdc->track[drive] = track;
     fdc->sense_st0[drive] = (u8)(st0 | drive);
     fdc->seeking |= (u8)BIT(drive);
@@ -630,19 +640,12 @@ static void command_byte(struct fdc *fdc, u8 byte)
         command->run(fdc);
 }
 
-/* Whether the host moves data bytes itself now. */
-static bool wants_data(const struct fdc *fdc)
-{
-    u32 size = fdc->what == FORMAT ? 4 : BLOCK_SECTOR;
-    return fdc->phase == PHASE_EXECUTE && !uses_dma(fdc) && !fdc->in_flight &&
-           fdc->pos < size && fdc->what != VERIFY;
-}
-
 static void fifo_write(struct fdc *fdc, u8 byte)
 {
     if (fdc->phase == PHASE_COMMAND) {
         command_byte(fdc, byte);
     } else if (wants_data(fdc) && fdc->what != READ) {
+        irq_set(&fdc->irq, false); /* for this byte */
         fdc->sector[fdc->pos++] = byte;
         run(fdc);
     }
@@ -658,6 +661,7 @@ static u8 fifo_read(struct fdc *fdc)
         if (fdc->fifo_pos == fdc->fifo_len)
             want_command(fdc);
     } else if (wants_data(fdc) && fdc->what == READ) {
+        irq_set(&fdc->irq, false);
         byte = fdc->sector[fdc->pos++];
         run(fdc);
     }

@@ -230,11 +230,23 @@ static void test_fifo(void **state)
     take_reset(t);
     COMMAND(t, 0x03, 0xaf, 0x03);
     COMMAND(t, 0x46, 0x00, 0, 0, 18, 2, 18, 0x1b, 0xff);
+    unsigned rises = t->f->rises[6]; /* the first byte's is among them */
     for (unsigned i = 0; i < 512; i++) {
         assert_int_equal(in8(t->f, MSR), 0xf0);
+        assert_true(t->f->level[6]);
         assert_int_equal(in8(t->f, FIFO), t->disk.data[17 * 512 + i]);
     }
-    RESULT(t, 0x40, 0x80, 0, 1, 0, 1, 2); /* nothing says that it is enough */
+    assert_int_equal(t->f->rises[6] - rises, 512); /* the last is the result's */
+    RESULT(t, 0x40, 0x80, 0, 1, 0, 1, 2);          /* nothing says that it is enough */
+    assert_false(t->f->level[6]);
+    COMMAND(t, 0x45, 0x00, 0, 0, 1, 2, 1, 0x1b, 0xff); /* WRITE DATA */
+    for (unsigned i = 0; i < 512; i++) {
+        assert_int_equal(in8(t->f, MSR), 0xb0);
+        assert_true(t->f->level[6]);
+        out8(t->f, FIFO, (u8)(i ^ 0x5a));
+    }
+    RESULT(t, 0x40, 0x80, 0, 1, 0, 1, 2);
+    assert_int_equal(t->disk.data[7], 7 ^ 0x5a);
 }
 
 /* A machine that is reset in the middle. */
@@ -267,9 +279,15 @@ static void test_exchange(void **state)
     assert_int_equal(in8(t->f, DIR), 0x80);
     COMMAND(t, 0xe6, 0x00, 0, 0, 1, 2, 18, 0x1b, 0xff); /* no disk */
     RESULT(t, 0x40, 0x01, 0, 0, 0, 1, 2);
+    for (u8 drive = 0; drive < 4; drive++) { /* no address mark to read, of any drive */
+        COMMAND(t, 0x4a, drive);
+        RESULT(t, 0x40 | drive, 0x01, 0, 0, 0, 1, 2);
+    }
     t->disk.block.size = 720 * KiB;
     door->exchanged(door->drive);
     door->move(door->drive, false);
+    assert_int_equal(in8(t->f, DIR), 0x80);
+    seek(t, 0); /* no step pulse: the heads are there */
     assert_int_equal(in8(t->f, DIR), 0x80);
     seek(t, 1);
     assert_int_equal(in8(t->f, DIR), 0x00);
