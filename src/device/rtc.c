@@ -4,8 +4,8 @@
  *
  * The time is a function of virtual time: seconds since 1970 at a moment of virtual time. The
  * host's clock is asked once, at power-on, so that a replay needs no more; a guest that sets
- * the clock moves the base. Timers run only for interrupts that are enabled. The alarm is
- * looked up once a second while its interrupt is on.
+ * the clock moves the base. Timers run only for interrupts that are enabled; flags that nobody
+ * is interrupted for are found out when they are read. The alarm is looked up once a second.
  */
 #include "device/rtc.h"
 
@@ -38,7 +38,7 @@ enum rtc_register {
 
 #define A_UIP        BIT(7)
 #define A_DV         0x70
-#define A_DV_RUN     0x20 /* the 32,768 Hz crystal; others stop or reset the divider */
+#define A_DV_RUN     0x20 /* the 32,768 Hz crystal */
 #define A_RS         0x0f
 #define B_SET        BIT(7)
 #define B_PIE        BIT(6)
@@ -54,7 +54,7 @@ enum rtc_register {
 #define HOUR_PM      BIT(7)
 #define ALARM_ANY(v) (((v)&0xc0) == 0xc0)
 
-#define UIP_NS 244000 /* UIP rises this long before the update */
+#define UIP_NS (8 * NS_PER_S / 32768) /* UIP rises eight ticks before the update */
 
 struct rtc {
     struct device device;
@@ -70,7 +70,7 @@ struct rtc {
     void (*set)(void *opaque, s64 offset); /* may be NULL */
     void *set_opaque;
     u64 periodic_at; /* virtual ns of the next periodic interrupt */
-    u64 second_at;   /* virtual ns of the next update that may interrupt */
+    u64 second_at;   /* virtual ns of the next update that sets UF, and AF maybe */
 };
 
 struct rtc_time {
@@ -157,9 +157,11 @@ static s64 rtc_seconds(const struct rtc *rtc)
     return rtc->base_s + (s64)((rtc_now(rtc) - rtc->base_ns) / NS_PER_S);
 }
 
+/* PIIX calls the codes of other crystals, 00h and 10h, invalid: they count as the PC's. Those
+ * above rest the divider or are for tests. */
 static bool rtc_divider_runs(const struct rtc *rtc)
 {
-    return (rtc->cmos[RTC_A] & A_DV) == A_DV_RUN;
+    return (rtc->cmos[RTC_A] & A_DV) <= A_DV_RUN;
 }
 
 static bool rtc_running(const struct rtc *rtc)
@@ -251,25 +253,6 @@ static void rtc_arm_periodic(struct rtc *rtc)
         timer_cancel(&rtc->board->clock, &rtc->periodic);
 }
 
-static void rtc_arm_second(struct rtc *rtc)
-{
-    if (!rtc_running(rtc) || !(rtc->cmos[RTC_B] & (B_AIE | B_UIE))) {
-        timer_cancel(&rtc->board->clock, &rtc->second);
-        return;
-    }
-    u64 since = (rtc_now(rtc) - rtc->base_ns) % NS_PER_S;
-    rtc->second_at = rtc_now(rtc) - since + NS_PER_S;
-    timer_arm(&rtc->board->clock, &rtc->second, rtc->second_at);
-}
-
-static void rtc_fire_periodic(void *opaque)
-{
-    struct rtc *rtc = opaque;
-    rtc->cmos[RTC_C] |= C_PF;
-    rtc_arm_periodic(rtc);
-    rtc_update_irq(rtc);
-}
-
 static bool rtc_alarm_matches(const struct rtc *rtc, struct rtc_time t)
 {
     const u8 *cmos = rtc->cmos;
@@ -279,6 +262,45 @@ static bool rtc_alarm_matches(const struct rtc *rtc, struct rtc_time t)
             cmos[RTC_MINUTES_ALARM] == rtc_encode(rtc, t.minute)) &&
            (ALARM_ANY(cmos[RTC_HOURS_ALARM]) ||
             cmos[RTC_HOURS_ALARM] == rtc_encode_hour(rtc, t.hour));
+}
+
+/* Whether the alarm was met at one of the updates of the last `seconds`, the last of them just
+ * now or less than a second ago. A day has each time once. */
+static bool rtc_alarm_met(const struct rtc *rtc, u64 seconds)
+{
+    s64 now = rtc_seconds(rtc);
+    for (u64 i = 0; i < seconds && i < 86400; i++)
+        if (rtc_alarm_matches(rtc, time_from_seconds(now - (s64)i)))
+            return true;
+    return false;
+}
+
+/* Updates that ended while no timer watched. */
+static void rtc_latch_updates(struct rtc *rtc)
+{
+    if (rtc->second.armed || !rtc_running(rtc) || rtc_now(rtc) < rtc->second_at)
+        return;
+    u64 ended = (rtc_now(rtc) - rtc->second_at) / NS_PER_S + 1;
+    rtc->cmos[RTC_C] |= C_UF | (rtc_alarm_met(rtc, ended) ? C_AF : 0);
+    rtc->second_at += ended * NS_PER_S;
+}
+
+static void rtc_arm_second(struct rtc *rtc)
+{
+    u64 since = (rtc_now(rtc) - rtc->base_ns) % NS_PER_S;
+    rtc->second_at = rtc_now(rtc) - since + NS_PER_S;
+    if (rtc_running(rtc) && (rtc->cmos[RTC_B] & (B_AIE | B_UIE)))
+        timer_arm(&rtc->board->clock, &rtc->second, rtc->second_at);
+    else
+        timer_cancel(&rtc->board->clock, &rtc->second);
+}
+
+static void rtc_fire_periodic(void *opaque)
+{
+    struct rtc *rtc = opaque;
+    rtc->cmos[RTC_C] |= C_PF;
+    rtc_arm_periodic(rtc);
+    rtc_update_irq(rtc);
 }
 
 static void rtc_fire_second(void *opaque)
@@ -300,17 +322,13 @@ static u8 rtc_read_a(const struct rtc *rtc)
     return (u8)(rtc_running(rtc) && since >= NS_PER_S - UIP_NS ? a | A_UIP : a);
 }
 
-/* Reading C takes its flags. UF and PF show even with their interrupts off, when no timer sets
+/* Reading C takes its flags. They show even with their interrupts off, when no timer sets
  * them: software polls them so. */
 static u8 rtc_read_c(struct rtc *rtc)
 {
     rtc_latch_period(rtc);
+    rtc_latch_updates(rtc);
     u8 c = rtc->cmos[RTC_C];
-    if (rtc_running(rtc) && !rtc->second.armed) {
-        if (rtc_now(rtc) >= rtc->second_at)
-            c |= C_UF;
-        rtc->second_at = rtc_now(rtc) - (rtc_now(rtc) - rtc->base_ns) % NS_PER_S + NS_PER_S;
-    }
     if (!rtc->periodic.armed)
         rtc->periodic_at = rtc_next_period(rtc);
     rtc->cmos[RTC_C] = 0;
@@ -384,6 +402,7 @@ static void rtc_write_time(struct rtc *rtc, u8 index, u8 value)
 
 static void rtc_write_cmos(struct rtc *rtc, u8 index, u8 value)
 {
+    rtc_latch_updates(rtc);
     switch (index) {
     case RTC_A:
         rtc_write_a(rtc, value);

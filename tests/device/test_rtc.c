@@ -167,6 +167,83 @@ static void test_poll_update(void **state)
     assert_int_equal(rd(t, 0x0c) & 0xb0, 0);
 }
 
+/* AF, too, and it knows of the alarm that was set when its time came. */
+static void test_poll_alarm(void **state)
+{
+    struct rtc_test *t = *state;
+    wr(t, 0x0b, 0x04); /* binary, 12 hours */
+    wr(t, 1, 0xff);
+    wr(t, 3, 0xc0);
+    wr(t, 5, 0x82); /* any moment from 2 to 3 in the afternoon */
+    rd(t, 0x0c);
+    fixture_step(t->f, 11 * 3600 * SECOND);
+    assert_int_equal(rd(t, 4), 0x8c);
+    assert_int_equal(rd(t, 0x0c), 0x50);
+    fixture_step(t->f, 3 * 3600 * SECOND);
+    wr(t, 5, 0x02); /* too late to matter */
+    assert_int_equal(rd(t, 0x0c), 0x70);
+    fixture_step(t->f, 10 * 3600 * SECOND);
+    assert_int_equal(rd(t, 4), 0x01);
+    assert_int_equal(rd(t, 0x0c), 0x50);
+    fixture_step(t->f, 1000 * 86400 * SECOND);
+    wr(t, 0x0b, 0x24); /* and interrupts when it is let */
+    assert_true(t->f->level[0]);
+    assert_int_equal(rd(t, 0x0c), 0xf0);
+    wr(t, 0x0b, 0x84); /* no update, no flag */
+    fixture_step(t->f, 86400 * SECOND);
+    assert_int_equal(rd(t, 0x0c), 0x40);
+}
+
+/* A divider held in reset keeps the time; let go, it takes half a second to the next update. */
+static void test_divider(void **state)
+{
+    struct rtc_test *t = *state;
+    u64 uip = 8 * SECOND / 32768;
+    wr(t, 0x0a, 0x76);
+    fixture_step(t->f, 5 * SECOND);
+    wr(t, 0, 0x58);
+    wr(t, 2, 0x59);
+    wr(t, 4, 0x23);
+    fixture_step(t->f, SECOND);
+    assert_int_equal(rd(t, 0), 0x58);
+    wr(t, 0x0a, 0x26);
+    fixture_step(t->f, SECOND / 2 - uip - 1);
+    assert_int_equal(rd(t, 0x0a), 0x26);
+    assert_int_equal(rd(t, 0), 0x58);
+    fixture_step(t->f, 1);
+    assert_int_equal(rd(t, 0x0a), 0xa6);
+    fixture_step(t->f, uip);
+    assert_int_equal(rd(t, 0x0a), 0x26);
+    assert_int_equal(rd(t, 0), 0x59);
+    wr(t, 0x0a, 0x0d); /* no such crystal in a PC: as the one there is, 8 Hz */
+    wr(t, 0x0b, 0x42);
+    rd(t, 0x0c);
+    fixture_step(t->f, SECOND / 8);
+    assert_true(t->f->level[0]);
+    fixture_step(t->f, 7 * SECOND / 8);
+    check_time(t, (u8[]){0x20, 0x01, 0x09, 0x10, 0, 0, 0, 2});
+}
+
+/* Both ends of the century byte's range; 2080 is beyond a time of 32 bits. */
+static void test_centuries(void **state)
+{
+    struct rtc_test *t = *state;
+    static const u8 centuries[][2] = {{0x19, 0x80}, {0x20, 0x11}, {0x20, 0x80}};
+    for (unsigned i = 0; i < 3; i++) {
+        wr(t, 0x0a, 0x76);
+        wr(t, 0x32, centuries[i][0]);
+        wr(t, 9, centuries[i][1]);
+        wr(t, 8, 0x02);
+        wr(t, 7, 0x02);
+        wr(t, 0x0a, 0x26);
+        fixture_step(t->f, SECOND / 4);
+        assert_int_equal(rd(t, 0x32), centuries[i][0]);
+        assert_int_equal(rd(t, 9), centuries[i][1]);
+        assert_int_equal(rd(t, 8), 0x02);
+        assert_int_equal(rd(t, 7), 0x02);
+    }
+}
+
 /* PF shows the ends of periods without PIE, and asks for an interrupt when PIE comes later. */
 static void test_poll_periodic(void **state)
 {
@@ -215,6 +292,7 @@ int main(void)
         TEST(test_time),        TEST(test_set),           TEST(test_uip),
         TEST(test_periodic),    TEST(test_poll_periodic), TEST(test_alarm),
         TEST(test_poll_update), TEST(test_memory),        TEST(test_update_interrupt),
+        TEST(test_poll_alarm),  TEST(test_divider),       TEST(test_centuries),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
