@@ -12,6 +12,7 @@
 
 #include "base/ensure.h"
 #include "x86/exec_native.h"
+#include "x86/prefix.h"
 
 struct emitter {
     u8 bytes[384] __attribute__((aligned(16)));
@@ -267,7 +268,22 @@ static bool drops_w(const struct shape *s, const ZydisDecodedInstruction *z, boo
     }
 }
 
-/* Emits the prefixes but segments, address size and REX; returns how many bytes there were. */
+/* Segment and address size are the memory operand's, which becomes [rsi]. */
+static bool keeps_prefix(const struct shape *s, const ZydisDecodedInstruction *z, u8 byte)
+{
+    switch (byte) {
+    case 0x66: /* CRC32's width follows the code's default; thunks are 64-bit code. */
+        return z->mnemonic != ZYDIS_MNEMONIC_CRC32;
+    case 0xf2:
+    case 0xf3:
+        return !s->x87;
+    default:
+        return false;
+    }
+}
+
+/* Emits the legacy prefixes that stay; returns how many bytes stand before VEX or the opcode.
+ * *rex: 0 but for a REX prefix that counts, which is the last byte of them. */
 static unsigned emit_prefixes(struct emitter *e, const struct shape *s,
                               const ZydisDecodedInstruction *z, const u8 *bytes, bool mode64,
                               u8 *rex)
@@ -275,35 +291,12 @@ static unsigned emit_prefixes(struct emitter *e, const struct shape *s,
     unsigned pos = 0;
     *rex = 0;
     for (;; pos++) {
-        u8 b = bytes[pos];
-        switch (b) {
-        case 0x66:
-            *rex = 0;
-            /* CRC32's width follows the code's default; thunks are 64-bit code. */
-            if (z->mnemonic != ZYDIS_MNEMONIC_CRC32)
-                EMIT(e, b);
-            continue;
-        case 0xf2:
-        case 0xf3:
-            *rex = 0;
-            if (!s->x87)
-                EMIT(e, b);
-            continue;
-        case 0x26:
-        case 0x2e:
-        case 0x36:
-        case 0x3e:
-        case 0x64:
-        case 0x65:
-        case 0x67:
-            *rex = 0;
-            continue;
-        default:
+        bool legacy = prefix_is_legacy(bytes[pos]);
+        if (!legacy && !(mode64 && prefix_is_rex(bytes[pos])))
             break;
-        }
-        if (!mode64 || (b & 0xf0) != 0x40)
-            break;
-        *rex = b;
+        *rex = legacy ? 0 : bytes[pos];
+        if (keeps_prefix(s, z, bytes[pos]))
+            EMIT(e, bytes[pos]);
     }
     if (z->mnemonic == ZYDIS_MNEMONIC_CRC32 && z->operand_width == 16)
         EMIT(e, 0x66);

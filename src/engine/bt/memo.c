@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "x86/prefix.h"
+
 /* -- The header ---------------------------------------------------------------------------- */
 
 /* Opcodes with a ModRM byte (SDM vol. 2, A.3), by rows of 16. */
@@ -17,26 +19,6 @@ static const u16 modrm_two[16] = {
 static bool in_rows(const u16 rows[16], u8 opcode)
 {
     return rows[opcode >> 4] >> (opcode & 15) & 1;
-}
-
-static bool is_legacy_prefix(u8 byte)
-{
-    switch (byte) {
-    case 0x26:
-    case 0x2e:
-    case 0x36:
-    case 0x3e:
-    case 0x64:
-    case 0x65:
-    case 0x66:
-    case 0x67:
-    case 0xf0:
-    case 0xf2:
-    case 0xf3:
-        return true;
-    default:
-        return false;
-    }
 }
 
 /* Behind ModRM at `at`, and SIB. */
@@ -64,13 +46,13 @@ static unsigned header_of(const u8 bytes[16], unsigned code_size)
 {
     unsigned at = 0;
     bool sixteen = code_size == 2;
-    while (is_legacy_prefix(bytes[at])) {
+    while (prefix_is_legacy(bytes[at])) {
         if (bytes[at] == 0x67)
             sixteen = code_size == 4;
         if (++at > LONGEST_PREFIXES)
             return 0;
     }
-    if (code_size == 8 && (bytes[at] & 0xf0) == 0x40)
+    if (code_size == 8 && prefix_is_rex(bytes[at]))
         at++;
     bool vex = bytes[at] == 0xc4 || bytes[at] == 0xc5;
     if (vex && (code_size == 8 || bytes[at + 1] >= 0xc0))

@@ -5,6 +5,7 @@
 
 #include "base/addr.h"
 #include "base/bits.h"
+#include "x86/prefix.h"
 
 #define ESCAPE 0x0f
 
@@ -83,19 +84,7 @@ static u16 look(const u8 *p, u64 left)
 
 static bool is_prefix(u8 byte)
 {
-    switch (byte) {
-    case 0x26:
-    case 0x2e:
-    case 0x36:
-    case 0x3e:
-    case 0x64 ... 0x67:
-    case 0xf0:
-    case 0xf2:
-    case 0xf3:
-        return true;
-    default:
-        return (byte & 0xf0) == 0x40;
-    }
+    return prefix_is_legacy(byte) || prefix_is_rex(byte);
 }
 
 /* The first of the bytes before `escape` that may be prefixes. */
