@@ -143,7 +143,7 @@ bool action_send_keys(struct control *control, const enum input_key *keys, unsig
     if (hold_ms > MAX_HOLD_MS)
         hold_ms = MAX_HOLD_MS;
     board_lock(vm_board(vm));
-    bool good = input_press(vm_input(vm), keys, n, (hold_ms ? hold_ms : HOLD_MS) * 1000000);
+    bool good = input_press(vm_input(vm), keys, n, (hold_ms ? hold_ms : HOLD_MS) * NS_PER_MS);
     board_unlock(vm_board(vm));
     return good || error_set(err, "too many keys are waiting");
 }

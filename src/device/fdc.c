@@ -13,7 +13,7 @@
 #include "platform/device.h"
 
 #define DMA_CHANNEL 2
-#define SEEK_NS     1000000ull
+#define SEEK_NS     NS_PER_MS
 
 #define DOR_NORESET BIT(2)
 #define DOR_GATE    BIT(3) /* interrupt and DMA reach the bus */

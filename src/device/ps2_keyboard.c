@@ -14,7 +14,6 @@
 #define MAX_SEQ 8 /* bytes of the longest key, Pause */
 
 #define DEFAULT_RATE 0x2b /* 500 ms, then 10.9 a second */
-#define NS_PER_MS    1000000ull
 
 /* Commands that wait for a byte of their own. */
 #define SET_LEDS    0xed

@@ -9,8 +9,6 @@
 #include "platform/device.h"
 #include "platform/ram.h"
 
-#define NS_PER_S 1000000000ull
-
 #define SYSTEM_TIME_ENABLE BIT(0)
 #define FLAG_TSC_STABLE    BIT(0)
 

@@ -16,8 +16,6 @@
 #include "base/ensure.h"
 #include "platform/device.h"
 
-#define NS_PER_S 1000000000ull
-
 enum rtc_register {
     RTC_SECONDS,
     RTC_SECONDS_ALARM,

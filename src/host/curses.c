@@ -18,7 +18,7 @@
 #include "host/typing.h"
 
 #define REFRESH_NS 40000000L /* 25 times a second */
-#define HOLD_NS    20000000ull
+#define HOLD_NS    (20 * NS_PER_MS)
 
 #define IBM_COLOURS 8
 

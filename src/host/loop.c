@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/ensure.h"
+#include "base/time.h"
 
 /* Descriptors of the loop's own. */
 #define OWN 2
@@ -60,12 +61,6 @@ void loop_wake(struct loop *loop)
     /* Only a full counter can refuse, and then the loop wakes anyway. */
     if (write(loop->wake_fd, &one, sizeof(one)) < 0)
         return;
-}
-
-static struct timespec timespec_of(u64 ns)
-{
-    return (struct timespec){.tv_sec = (time_t)(ns / 1000000000),
-                             .tv_nsec = (long)(ns % 1000000000)};
 }
 
 void loop_alarm(struct loop *loop, u64 ns)

@@ -2,11 +2,12 @@
 #include "host/tsc.h"
 
 #include <cpuid.h>
-#include <time.h>
 #include <x86intrin.h>
 
-#define MEASURE_NS 8000000
-#define TRIES      16
+#include "base/time.h"
+
+#define MEASURE (8 * NS_PER_MS)
+#define TRIES   16
 
 /* CPUID leaf 15h: TSC = crystal * EBX / EAX (SDM vol. 2A); 0: not enumerated. */
 static u64 tsc_hz_cpuid(void)
@@ -39,7 +40,7 @@ static struct sample take(void)
             continue;
         best_width = width;
         best.tsc = before + width / 2;
-        best.ns = (u64)now.tv_sec * 1000000000 + (u64)now.tv_nsec;
+        best.ns = timespec_ns(now);
     }
     return best;
 }
@@ -50,7 +51,8 @@ u64 host_tsc_hz(void)
     if (hz)
         return hz;
     struct sample first = take();
-    nanosleep(&(struct timespec){.tv_nsec = MEASURE_NS}, NULL);
+    const struct timespec pause = timespec_of(MEASURE);
+    nanosleep(&pause, NULL);
     struct sample last = take();
-    return (u64)((u128)(last.tsc - first.tsc) * 1000000000 / (last.ns - first.ns));
+    return (u64)((u128)(last.tsc - first.tsc) * NS_PER_S / (last.ns - first.ns));
 }

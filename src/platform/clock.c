@@ -1,8 +1,6 @@
 /* Timers over a clock source, see clock.h. */
 #include "platform/clock.h"
 
-#define NS_PER_S 1000000000ull
-
 static void timer_unlink(struct clock *clock, struct timer *timer)
 {
     struct timer **link = &clock->first;

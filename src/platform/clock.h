@@ -11,7 +11,7 @@
  */
 #pragma once
 
-#include "base/types.h"
+#include "base/time.h"
 
 struct clock;
 

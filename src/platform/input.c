@@ -6,7 +6,7 @@
 #include "base/ensure.h"
 
 /* Between two input_press: guests tell a second press from a bouncing contact. */
-#define GAP_NS 20000000ull
+#define GAP_NS (20 * NS_PER_MS)
 
 static const char *const names[INPUT_KEYS] = {
 #define KEY(enumerator, name) [INPUT_KEY_##enumerator] = name,

@@ -25,10 +25,10 @@
 #define KICK_SIGNAL SIGUSR1
 
 /* Nothing of ours takes so long, on a loaded host either. */
-#define START_DEADLINE  5000000000ull
-#define KICK_DEADLINE   1000000000ull
-#define WATCH_PERIOD_NS 20000000 /* how often a waiting monitor looks at deadlines */
-#define TASK_END        0x7ffffffff000ull
+#define START_DEADLINE (5 * NS_PER_S)
+#define KICK_DEADLINE  NS_PER_S
+#define WATCH_PERIOD   (20 * NS_PER_MS) /* how often a waiting monitor looks at deadlines */
+#define TASK_END       0x7ffffffff000ull
 
 /* What the set-up scripts point to, in the stub's page behind the stub. */
 struct setup {
@@ -169,7 +169,7 @@ static u64 processor_time(const struct cell *cell)
     clockid_t clock;
     if (clock_getcpuclockid(cell->pid, &clock) || clock_gettime(clock, &t))
         return 0;
-    return (u64)t.tv_sec * 1000000000 + (u64)t.tv_nsec;
+    return timespec_ns(t);
 }
 
 /* A cell that does not answer a kick may have got no processor since, on a loaded host: late is
@@ -190,7 +190,7 @@ static bool too_late(const struct cell *cell, u64 until, u64 *used)
 static bool wait_turn(struct cell *cell, u64 until)
 {
     struct control *control = cell->control;
-    const struct timespec period = {.tv_nsec = WATCH_PERIOD_NS};
+    const struct timespec period = timespec_of(WATCH_PERIOD);
     u64 used = 0;
     for (unsigned i = 0; i < MONITOR_YIELDS && !atomic_load(&control->mturn); i++)
         sched_yield();

@@ -8,10 +8,10 @@
  */
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 #include <x86intrin.h>
 
+#include "base/time.h"
 #include "engine/direct/compat.h"
 #include "engine/direct/direct.h"
 #include "memory/walk.h"
@@ -337,7 +337,7 @@ static u64 processor_time(void)
 {
     struct timespec t;
     syscall(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &t);
-    return (u64)t.tv_sec * 1000000 + (u64)t.tv_nsec / 1000;
+    return timespec_ns(t) / NS_PER_US;
 }
 
 static void interrupted(struct bt_watch *watch, struct x86_cpu *c)

@@ -6,20 +6,20 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/time.h"
 #include "engine/direct/cell.h"
 
 /* An honest cell is on its way to the futex when it reports; on a loaded host that takes. */
-#define PARK_DEADLINE 1000000000ull
+#define PARK_DEADLINE NS_PER_S
 #define PARK_YIELDS   50
 
 static u64 now(void)
 {
     struct timespec t;
     syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &t);
-    return (u64)t.tv_sec * 1000000000ull + (u64)t.tv_nsec;
+    return timespec_ns(t);
 }
 
 void cell_condemn(struct cell *cell)

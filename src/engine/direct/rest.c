@@ -4,8 +4,6 @@
  */
 #include "engine/direct/direct.h"
 
-#define NS_PER_US 1000
-
 static void arm(struct direct *d)
 {
     struct rest *rest = &d->rest;

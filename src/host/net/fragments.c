@@ -7,6 +7,7 @@
 #include "base/big_endian.h"
 #include "base/bits.h"
 #include "base/ensure.h"
+#include "base/time.h"
 
 #define ETHERNET   14u
 #define HEADER     20u /* without options */
@@ -14,7 +15,7 @@
 #define MAX_LEN    65535u
 #define UNITS      (MAX_LEN / UNIT + 1)
 #define DATAGRAMS  4 /* under way; the oldest makes room */
-#define TIMEOUT_NS 30000000000ull
+#define TIMEOUT_NS (30 * NS_PER_S)
 
 #define MORE_FRAGMENTS 0x2000u
 #define OFFSET_MASK    0x1fffu

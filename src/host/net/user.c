@@ -24,7 +24,6 @@
 #include "platform/board.h"
 
 #define MAX_QUEUED 1000 /* frames; more are lost, which TCP knows how to take */
-#define MS         1000000ull
 
 struct queued {
     struct queued *next;
@@ -230,7 +229,7 @@ static int get_revents(int index, void *opaque)
 /* Fires what is due; returns how many ms the next one leaves, at most `wait`. */
 static u32 run_timers(struct user *user, u32 wait)
 {
-    s64 now = (s64)(clock_now(&user->board->clock) / MS);
+    s64 now = (s64)(clock_now(&user->board->clock) / NS_PER_MS);
     for (struct user_timer *timer = user->timers, *next; timer; timer = next) {
         next = timer->next;
         if (timer->deadline && timer->deadline <= now) {

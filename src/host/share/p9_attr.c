@@ -8,6 +8,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "base/time.h"
 #include "host/share/p9_state.h"
 
 /* Tgetattr's and Tsetattr's bits. */
@@ -230,7 +231,7 @@ static struct timespec time_for(u32 valid, u32 change, u32 set, u64 sec, u64 nse
         return (struct timespec){.tv_nsec = UTIME_OMIT};
     if (!(valid & set))
         return (struct timespec){.tv_nsec = UTIME_NOW};
-    return (struct timespec){.tv_sec = (time_t)sec, .tv_nsec = (long)(nsec % 1000000000)};
+    return (struct timespec){.tv_sec = (time_t)sec, .tv_nsec = (long)(nsec % NS_PER_S)};
 }
 
 int p9_setattr(struct p9 *p9, struct p9_in *in, struct p9_out *out)
