@@ -43,8 +43,7 @@ static u64 now(void *opaque)
     return (u64)time.tv_sec * 1000000000 + (u64)time.tv_nsec;
 }
 
-/* -- Sound packets ---------------------------------------------------------------------------
- */
+/* -- Sound packets ------------------------------------------------------------------------- */
 
 #define ETHERNET "\xff\xff\xff\xff\xff\xff\x52\x54\x00\x12\x34\x56"
 #define GUEST    "\x0a\x00\x02\x0f"
@@ -82,8 +81,7 @@ static const struct packet packets[] = {
     PACKET(IP6("\x06", "\x02") "\x80\x00\x00\x07\0\0\0\1\0\0\0\0\x50\x02\xfa\xf0\0\0\0\0"),
 };
 
-/* -- Their changes ---------------------------------------------------------------------------
- */
+/* -- Their changes ------------------------------------------------------------------------- */
 
 struct input {
     const u8 *data;

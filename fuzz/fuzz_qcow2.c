@@ -13,8 +13,7 @@
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 
-/* -- A file in memory ------------------------------------------------------------------------
- */
+/* -- A file in memory ---------------------------------------------------------------------- */
 
 #define FILE_MAX (256 * KiB)
 
@@ -58,8 +57,7 @@ static void file_close(struct image *image)
 static const struct image_ops file_ops = {
     .read = file_read, .write = file_write, .flush = file_flush, .close = file_close};
 
-/* -- A sound image ---------------------------------------------------------------------------
- */
+/* -- A sound image ------------------------------------------------------------------------- */
 
 #define CLUSTER_BITS 9
 #define CLUSTER      512u
@@ -76,8 +74,8 @@ static void put64(struct file *file, u64 at, u64 value)
     memcpy(file->bytes + at, &value, sizeof(value));
 }
 
-/* Clusters: 0 header, 1 refcount table, 2 refcount block, 3 L1, 4 and 5 L2, 6.. data; 64 KiB.
- */
+/* Clusters: 0 header, 1 refcount table, 2 refcount block, 3 L1, 4 and 5 L2, 6.. data; 64
+ * KiB. */
 static void make_sound(struct file *file)
 {
     memcpy(file->bytes, "QFI\xfb", 4);

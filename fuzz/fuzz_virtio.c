@@ -47,8 +47,7 @@ struct world {
     u32 mood; /* of the back ends */
 };
 
-/* -- Back ends -------------------------------------------------------------------------------
- */
+/* -- Back ends ----------------------------------------------------------------------------- */
 
 static void answer(struct world *world, struct block_request *request)
 {
@@ -133,8 +132,7 @@ static void fill_entropy(void *opaque, void *buf, size_t len)
     memset(buf, 0xa5, len);
 }
 
-/* -- The machine -----------------------------------------------------------------------------
- */
+/* -- The machine --------------------------------------------------------------------------- */
 
 static u64 stopped_clock(void *opaque)
 {
@@ -187,8 +185,7 @@ static void world_destroy(struct world *world)
     pmap_destroy(world->board.pmap);
 }
 
-/* -- The driver ------------------------------------------------------------------------------
- */
+/* -- The driver ---------------------------------------------------------------------------- */
 
 static u32 config_read(struct world *world, unsigned device, unsigned offset)
 {
@@ -257,8 +254,7 @@ static void offer(struct world *world, unsigned device, unsigned queue, u16 head
     reg(world, device, 3 * 4096 + 4 * queue, 2, queue);
 }
 
-/* -- Steps -----------------------------------------------------------------------------------
- */
+/* -- Steps --------------------------------------------------------------------------------- */
 
 struct step {
     u8 what, device, queue, n;

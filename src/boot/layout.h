@@ -28,8 +28,7 @@
 #define PAGE_MODULE 4096ull
 #define LOADER_NAME "Doppel"
 
-/* -- Image bytes -----------------------------------------------------------------------------
- */
+/* -- Image bytes --------------------------------------------------------------------------- */
 
 /* Whether [offset, offset + size) is inside the image, for any values. */
 static inline bool image_has(const struct boot_image *image, u64 offset, u64 size)
@@ -62,8 +61,7 @@ static inline u64 image_u64(const struct boot_image *image, u64 offset)
     return image_bytes(image, offset, 8);
 }
 
-/* -- The memory map --------------------------------------------------------------------------
- */
+/* -- The memory map ------------------------------------------------------------------------ */
 
 enum map_type { MAP_RAM = 1, MAP_RESERVED = 2 }; /* as E820 numbers them */
 
@@ -80,8 +78,7 @@ unsigned layout_map(const struct board *board, struct map_entry map[MAP_ENTRIES]
 /* The end of RAM below 4 GiB. */
 u64 layout_ram_end(const struct board *board);
 
-/* -- Writing ---------------------------------------------------------------------------------
- */
+/* -- Writing ------------------------------------------------------------------------------- */
 
 /* RAM that we know to be there. */
 void layout_write(struct board *board, u64 addr, const void *data, u64 size);
@@ -113,8 +110,7 @@ bool layout_module(const struct boot_config *config, const struct boot_image *mo
 bool layout_command_line(const struct boot_config *config, const char *name, u64 max, u64 base,
                          struct error *err);
 
-/* -- Entry states ----------------------------------------------------------------------------
- */
+/* -- Entry states -------------------------------------------------------------------------- */
 
 /* Flat 32-bit protected mode, paging off, interrupts off, at `entry`; its GDT lies at `base` +
  * LOW_GDT. */
@@ -122,8 +118,7 @@ void layout_enter_32(struct board *board, struct x86_cpu *cpu, u32 entry, u64 ba
 /* 64-bit mode, the first 4 GiB mapped one to one, interrupts off, at `entry`. */
 void layout_enter_64(struct board *board, struct x86_cpu *cpu, u64 entry);
 
-/* -- The protocols ---------------------------------------------------------------------------
- */
+/* -- The protocols ------------------------------------------------------------------------- */
 
 bool linux_probe(const struct boot_image *kernel);
 bool linux_load(const struct boot_config *config, struct x86_cpu *cpu, struct error *err);

@@ -23,8 +23,7 @@
 #define OLD_COMMAND_MAGIC    0xa33f
 #define OLD_COMMAND_AT       0x22
 
-/* -- Which kernels ---------------------------------------------------------------------------
- */
+/* -- Which kernels ------------------------------------------------------------------------- */
 
 /* The 32-bit protocol came with 2.06; who has no 32-bit entry says so by an address of none. */
 bool linux_bios_wanted(const struct boot_image *kernel)
@@ -145,8 +144,7 @@ static void make_rom(struct linux_bios *out, const struct linux_bios_keys *keys,
     rom->checksum = (u8)-sum(rom, sizeof(*rom));
 }
 
-/* -- The parts ------------------------------------------------------------------------------
- */
+/* -- The parts ----------------------------------------------------------------------------- */
 
 /* What a boot loader fills in (boot.rst, "Details of header fields"). */
 static void fill_header(struct linux_bios *out, const struct boot_image *kernel, u32 heap)

@@ -295,8 +295,7 @@ bool drives_add_fdb(struct run_options *o, const char *path, struct error *err)
     return add_raw(o, "-fdb", path, (struct drive){.interface = DRIVE_FLOPPY, .unit = 1}, err);
 }
 
-/* -- Devices ---------------------------------------------------------------------------------
- */
+/* -- Devices ------------------------------------------------------------------------------- */
 
 static bool use_drive(struct run_options *o, struct plug_config *plug, const char *value,
                       struct error *err)
@@ -413,8 +412,7 @@ bool drives_check(struct run_options *o, struct plug_config *plug, struct error 
                      "-device: its drive has no file; only CDs and floppies may be without");
 }
 
-/* -- All of them -----------------------------------------------------------------------------
- */
+/* -- All of them --------------------------------------------------------------------------- */
 
 bool drives_are(enum plug_kind kind)
 {

@@ -12,8 +12,7 @@
 #include "device/fw_cfg.h"
 #include "host/file.h"
 
-/* -- -boot -----------------------------------------------------------------------------------
- */
+/* -- -boot --------------------------------------------------------------------------------- */
 
 static bool set_order(const char *key, const char *letters, char (*order)[4], struct error *err)
 {
@@ -74,8 +73,7 @@ bool firmware_set_boot(struct run_options *o, const char *list, struct error *er
     return true;
 }
 
-/* -- -kernel ---------------------------------------------------------------------------------
- */
+/* -- -kernel ------------------------------------------------------------------------------- */
 
 #define KERNEL_START 8192 /* the header of every boot protocol lies in it */
 
@@ -111,8 +109,7 @@ bool firmware_kernel_has_screen(const char *kernel)
     return boot_probe(&image) == BOOT_MULTIBOOT;
 }
 
-/* -- Texts -----------------------------------------------------------------------------------
- */
+/* -- Texts --------------------------------------------------------------------------------- */
 
 /* Keeps a text for the machine; NULL: *err says that there are too many. */
 static const char *keep(struct run_options *o, const char *option, const char *text,
@@ -159,8 +156,7 @@ bool firmware_add_blob(struct run_options *o, const char *list, struct error *er
     return true;
 }
 
-/* -- -smbios ---------------------------------------------------------------------------------
- */
+/* -- -smbios ------------------------------------------------------------------------------- */
 
 bool firmware_set_uuid(struct run_options *o, const char *option, const char *text,
                        struct error *err)

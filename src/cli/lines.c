@@ -40,8 +40,7 @@ bool lines_use(struct run_options *o, const char *option, const char *id, unsign
     return error_set(err, "%s: no -chardev with id=%.60s", option, id);
 }
 
-/* -- Sockets --------------------------------------------------------------------------------
- */
+/* -- Sockets ------------------------------------------------------------------------------- */
 
 static bool socket_switch(const char *option, const struct word *word, bool *on,
                           struct error *err)
@@ -118,8 +117,7 @@ static bool parse_socket(struct char_config *back, const char *option, bool is_u
     return true;
 }
 
-/* -- -serial's words -------------------------------------------------------------------------
- */
+/* -- -serial's words ----------------------------------------------------------------------- */
 
 static bool parse_where(struct char_config *back, const char *option, const char *text,
                         struct error *err)
@@ -185,8 +183,7 @@ bool lines_add_serial(struct run_options *o, const char *value, struct error *er
     return lines_find(o, "-serial", label, value, &o->vm.serial[o->vm.n_serial++], err);
 }
 
-/* -- Monitors --------------------------------------------------------------------------------
- */
+/* -- Monitors ------------------------------------------------------------------------------ */
 
 static bool add_monitor_at(struct run_options *o, const char *option, const char *where,
                            bool qmp, bool pretty, struct error *err)
@@ -247,8 +244,7 @@ bool lines_add_mon(struct run_options *o, const char *value, struct error *err)
     return line ? add_monitor(o, &monitor, err) : error_set(err, "-mon: no chardev=ID");
 }
 
-/* -- -chardev --------------------------------------------------------------------------------
- */
+/* -- -chardev ------------------------------------------------------------------------------ */
 
 static bool chardev_kind(struct char_config *back, const char *name, struct error *err)
 {
@@ -316,8 +312,7 @@ bool lines_add(struct run_options *o, const char *value, struct error *err)
     return true;
 }
 
-/* -- Together --------------------------------------------------------------------------------
- */
+/* -- Together ------------------------------------------------------------------------------ */
 
 static unsigned terminals(const struct plugs_config *plugs)
 {

@@ -20,8 +20,7 @@
 #define HELP_WIDTH       96
 #define HELP_COLUMN      26
 
-/* -- Arguments -------------------------------------------------------------------------------
- */
+/* -- Arguments ----------------------------------------------------------------------------- */
 
 static bool asks_for_help(const char *value)
 {
@@ -590,8 +589,7 @@ static bool set_nothing(struct run_options *o, const char *value, struct error *
     return true;
 }
 
-/* -- The table -------------------------------------------------------------------------------
- */
+/* -- The table ----------------------------------------------------------------------------- */
 
 struct option {
     const char *name;     /* without dashes; NULL: `help` is a heading */
@@ -711,8 +709,7 @@ static const struct {
     {"icount", "there is no record and replay yet"},
 };
 
-/* -- Parsing ---------------------------------------------------------------------------------
- */
+/* -- Parsing ------------------------------------------------------------------------------- */
 
 void options_init(struct run_options *options)
 {
@@ -738,8 +735,8 @@ static bool unknown_option(const char *word, const char *name, struct error *err
     return error_set(err, "unknown option '%s'; doppel run --help lists them", word);
 }
 
-/* Those that name what others define (-drive, -netdev, -fsdev, -chardev), wherever it stands.
- */
+/* Those that name what others define (-drive, -netdev, -fsdev, -chardev), wherever it
+ * stands. */
 static bool refers(const struct option *option)
 {
     static const char *const names[] = {"device", "serial",   "monitor", "qmp",

@@ -23,8 +23,7 @@ struct plug_config *plugs_add(struct run_options *o, enum plug_kind kind, struct
     return plug;
 }
 
-/* -- Devices ---------------------------------------------------------------------------------
- */
+/* -- Devices ------------------------------------------------------------------------------- */
 
 /* "addr=SLOT[.0]" of every PCI device. */
 static bool device_slot(struct plug_config *plug, const char *value, struct error *err)
@@ -293,8 +292,7 @@ bool plugs_add_device(struct run_options *o, const char *name, const char *list,
     return !kind->check || kind->check(o, plug, err);
 }
 
-/* -- Networks --------------------------------------------------------------------------------
- */
+/* -- Networks ------------------------------------------------------------------------------ */
 
 static bool net_switch(const char *value, bool *on, struct error *err)
 {

@@ -46,8 +46,7 @@ static int fail(int status, const struct error *err)
     return status;
 }
 
-/* -- The default guest -----------------------------------------------------------------------
- */
+/* -- The default guest --------------------------------------------------------------------- */
 
 static bool use_default_guest(struct session *session, struct error *err)
 {
@@ -75,8 +74,7 @@ static bool use_default_guest(struct session *session, struct error *err)
     return true;
 }
 
-/* -- Signals ---------------------------------------------------------------------------------
- */
+/* -- Signals ------------------------------------------------------------------------------- */
 
 /* All that would end or stop us: taken in the loop, so that the terminal is put back first. */
 static const int ending_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
@@ -122,8 +120,7 @@ static bool block_signals(struct session *session, struct error *err)
     return true;
 }
 
-/* -- The run ---------------------------------------------------------------------------------
- */
+/* -- The run ------------------------------------------------------------------------------- */
 
 static void take_terminal(struct session *session)
 {

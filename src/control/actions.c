@@ -18,7 +18,7 @@
 /* Longer would only keep keys pressed. */
 #define MAX_HOLD_MS 60000
 
-/* -- Memory into files -------------------------------------------------------------------- */
+/* -- Memory into files --------------------------------------------------------------------- */
 
 static bool write_all(int fd, const u8 *data, u64 len)
 {
@@ -115,8 +115,7 @@ bool action_save_virtual(struct control *control, unsigned cpu, u64 addr, u64 si
     return good;
 }
 
-/* -- Screen and keys ------------------------------------------------------------------------
- */
+/* -- Screen and keys ----------------------------------------------------------------------- */
 
 bool action_screendump(struct control *control, const char *path, const char *format,
                        struct error *err)
@@ -172,8 +171,7 @@ bool action_set_link(struct control *control, const char *name, bool up)
     return false;
 }
 
-/* -- The balloon ----------------------------------------------------------------------------
- */
+/* -- The balloon --------------------------------------------------------------------------- */
 
 bool action_set_balloon(struct control *control, s64 bytes, struct error *err)
 {
@@ -204,8 +202,7 @@ bool action_get_balloon(struct control *control, u64 *bytes)
     return true;
 }
 
-/* -- Disks ----------------------------------------------------------------------------------
- */
+/* -- Disks --------------------------------------------------------------------------------- */
 
 /* The device that has disk `i`, and how many of its kind come before it; NULL: none has it. */
 static const struct plug_config *disk_plug(const struct plugs_config *plugs, unsigned i,
@@ -263,8 +260,7 @@ void action_disk_device(const struct vm_config *config, unsigned i, char *text, 
         snprintf(text, size, "/machine/unattached/%s", name);
 }
 
-/* -- Removable media ------------------------------------------------------------------------
- */
+/* -- Removable media ----------------------------------------------------------------------- */
 
 bool action_find_disk(struct control *control, const char *name, unsigned *disk,
                       struct error *err)

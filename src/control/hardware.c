@@ -10,8 +10,7 @@
 #include "host/block/back.h"
 #include "machine/pc.h"
 
-/* -- The PCI bus ----------------------------------------------------------------------------
- */
+/* -- The PCI bus --------------------------------------------------------------------------- */
 
 /* QEMU's words for classes of ours. */
 static const struct {
@@ -148,8 +147,7 @@ void hardware_print_pci(struct control *control, FILE *out)
     json_decref(buses);
 }
 
-/* -- Disks ----------------------------------------------------------------------------------
- */
+/* -- Disks --------------------------------------------------------------------------------- */
 
 static void put_count(json_t *stats, const char *name, const struct block_count *count,
                       bool bytes)
@@ -222,8 +220,7 @@ void hardware_print_block_stats(struct control *control, FILE *out)
     json_decref(list);
 }
 
-/* -- Networks -------------------------------------------------------------------------------
- */
+/* -- Networks ------------------------------------------------------------------------------ */
 
 static void print_back_end(const struct net_config *net, FILE *out)
 {

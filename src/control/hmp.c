@@ -54,8 +54,7 @@ static void report(struct hmp *hmp, bool good, const struct error *err)
         fprintf(hmp->out, "Error: %s\n", err->text);
 }
 
-/* -- Information ----------------------------------------------------------------------------
- */
+/* -- Information --------------------------------------------------------------------------- */
 
 static void info_status(struct hmp *hmp)
 {
@@ -193,8 +192,7 @@ static void info_engine(struct hmp *hmp)
     vm_print_counters(hmp->vm, hmp->out);
 }
 
-/* -- Memory ---------------------------------------------------------------------------------
- */
+/* -- Memory -------------------------------------------------------------------------------- */
 
 static void dump(struct hmp *hmp, bool physical)
 {
@@ -270,8 +268,7 @@ static void memsave(struct hmp *hmp)
     save(hmp, false);
 }
 
-/* -- The machine ----------------------------------------------------------------------------
- */
+/* -- The machine --------------------------------------------------------------------------- */
 
 static void stop(struct hmp *hmp)
 {
@@ -392,8 +389,7 @@ static void sendkey(struct hmp *hmp)
         report(hmp, action_send_keys(hmp->control, keys, n, hold, &err), &err);
 }
 
-/* -- The tables -----------------------------------------------------------------------------
- */
+/* -- The tables ---------------------------------------------------------------------------- */
 
 static void help(struct hmp *hmp);
 static void info(struct hmp *hmp);
@@ -479,8 +475,7 @@ static void info(struct hmp *hmp)
         fprintf(hmp->out, "info %s -- %s\n", infos[i].name, infos[i].help);
 }
 
-/* -- Lines ----------------------------------------------------------------------------------
- */
+/* -- Lines --------------------------------------------------------------------------------- */
 
 #define SPACES " \t\r\n"
 

@@ -14,8 +14,7 @@
 #define MAX_COUNT 65536
 #define MAX_INSN  15
 
-/* -- Registers ------------------------------------------------------------------------------
- */
+/* -- Registers ----------------------------------------------------------------------------- */
 
 static void print_gprs(const struct x86_cpu *c, FILE *out)
 {
@@ -119,8 +118,7 @@ void inspect_registers(const struct vcpu *vcpu, FILE *out)
     print_vectors(&vcpu->cpu.fpu, out);
 }
 
-/* -- Expressions ----------------------------------------------------------------------------
- */
+/* -- Expressions --------------------------------------------------------------------------- */
 
 static bool named_register(const struct x86_cpu *c, const char *name, u64 *value)
 {
@@ -258,8 +256,7 @@ bool inspect_value(const struct vcpu *vcpu, const char **text, u64 *value, struc
     return parse_sum(vcpu, text, value, 0, err);
 }
 
-/* -- Memory ---------------------------------------------------------------------------------
- */
+/* -- Memory -------------------------------------------------------------------------------- */
 
 bool inspect_read(struct vcpu *vcpu, bool physical, u64 addr, void *buf, u64 len)
 {

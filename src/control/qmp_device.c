@@ -7,8 +7,7 @@
 #include "control/qmp.h"
 #include "host/block/back.h"
 
-/* -- Disks ----------------------------------------------------------------------------------
- */
+/* -- Disks --------------------------------------------------------------------------------- */
 
 static json_t *disk_image(const struct disk_config *disk, u64 size)
 {
@@ -76,8 +75,7 @@ static json_t *query_block(struct control *control, const json_t *args, struct q
     return list;
 }
 
-/* -- Removable media ------------------------------------------------------------------------
- */
+/* -- Removable media ----------------------------------------------------------------------- */
 
 /* The drive that a command is about: its name, or its device's. NULL: *error says it. */
 static const char *drive_name(const json_t *args, struct qmp_error *error)
@@ -143,8 +141,7 @@ static json_t *change_medium(struct control *control, const json_t *args,
                                                               : qmp_fail_why(error, &why);
 }
 
-/* -- Lines ----------------------------------------------------------------------------------
- */
+/* -- Lines --------------------------------------------------------------------------------- */
 
 static json_t *query_chardev(struct control *control, const json_t *args,
                              struct qmp_error *error)
@@ -163,8 +160,7 @@ static json_t *query_chardev(struct control *control, const json_t *args,
     return list;
 }
 
-/* -- Balloon --------------------------------------------------------------------------------
- */
+/* -- Balloon ------------------------------------------------------------------------------- */
 
 static json_t *no_balloon(struct qmp_error *error)
 {
@@ -189,8 +185,7 @@ static json_t *query_balloon(struct control *control, const json_t *args,
     return json_pack("{s:I}", "actual", (json_int_t)bytes);
 }
 
-/* -- Keyboard and screen --------------------------------------------------------------------
- */
+/* -- Keyboard and screen ------------------------------------------------------------------- */
 
 /* {"type": "qcode", "data": "ret"} */
 static bool one_key(const json_t *value, enum input_key *key, struct qmp_error *error)

@@ -7,8 +7,7 @@
 #include "control/hmp.h"
 #include "control/qmp.h"
 
-/* -- Who and what ---------------------------------------------------------------------------
- */
+/* -- Who and what -------------------------------------------------------------------------- */
 
 static json_t *query_version(struct control *control, const json_t *args,
                              struct qmp_error *error)
@@ -61,8 +60,7 @@ static json_t *query_target(struct control *control, const json_t *args,
     return json_pack("{s:s}", "arch", "x86_64");
 }
 
-/* -- Running and standing still -------------------------------------------------------------
- */
+/* -- Running and standing still ------------------------------------------------------------ */
 
 static json_t *query_status(struct control *control, const json_t *args,
                             struct qmp_error *error)
@@ -112,8 +110,7 @@ static json_t *inject_nmi(struct control *control, const json_t *args, struct qm
     return json_object();
 }
 
-/* -- Processors and memory ------------------------------------------------------------------
- */
+/* -- Processors and memory ----------------------------------------------------------------- */
 
 static json_t *query_cpus_fast(struct control *control, const json_t *args,
                                struct qmp_error *error)
@@ -172,8 +169,7 @@ static json_t *memsave(struct control *control, const json_t *args, struct qmp_e
     return good ? json_object() : qmp_fail_why(error, &why);
 }
 
-/* -- The text monitor -----------------------------------------------------------------------
- */
+/* -- The text monitor ---------------------------------------------------------------------- */
 
 /* QEMU's text monitor ends its lines with "\r\n". NULL: it is not UTF-8. */
 static json_t *with_returns(const char *text, size_t len)

@@ -162,8 +162,7 @@ static bool has_disk(const struct fdc *fdc, unsigned drive)
     return has_drive(fdc, drive) && fdc->geometry[drive];
 }
 
-/* -- Phases ---------------------------------------------------------------------------------
- */
+/* -- Phases -------------------------------------------------------------------------------- */
 
 static void want_command(struct fdc *fdc)
 {
@@ -196,8 +195,7 @@ static void finish_data(struct fdc *fdc, u8 st0, u8 st1, u8 st2)
     interrupt(fdc);
 }
 
-/* -- Data commands --------------------------------------------------------------------------
- */
+/* -- Data commands ------------------------------------------------------------------------- */
 
 /* Where on the disk the sector is; false: nowhere, and the command has failed. */
 static bool find_sector(struct fdc *fdc, u64 *offset)
@@ -412,8 +410,7 @@ static void start_data(struct fdc *fdc, enum what what)
     run(fdc);
 }
 
-/* -- Commands -------------------------------------------------------------------------------
- */
+/* -- Commands ------------------------------------------------------------------------------ */
 
 static void take_address(struct fdc *fdc)
 {
@@ -627,8 +624,7 @@ static const struct command *find_command(u8 first)
     return NULL;
 }
 
-/* -- The FIFO -------------------------------------------------------------------------------
- */
+/* -- The FIFO ------------------------------------------------------------------------------ */
 
 static void command_byte(struct fdc *fdc, u8 byte)
 {
@@ -686,8 +682,7 @@ static u8 main_status(const struct fdc *fdc)
     }
 }
 
-/* -- Reset ----------------------------------------------------------------------------------
- */
+/* -- Reset --------------------------------------------------------------------------------- */
 
 /* What a reset by DOR or DSR does; LOCK keeps the FIFO's configuration. */
 static void soft_reset(struct fdc *fdc)
@@ -738,8 +733,7 @@ static void write_dor(struct fdc *fdc, u8 value)
     update_irq(fdc);
 }
 
-/* -- Ports ----------------------------------------------------------------------------------
- */
+/* -- Ports --------------------------------------------------------------------------------- */
 
 enum { PORT_DOR = 2, PORT_TDR, PORT_MSR, PORT_FIFO };
 
@@ -806,8 +800,7 @@ static void ccr_write(void *opaque, u64 offset, unsigned size, u64 value)
 static const struct bus_ops ports_ops = {ports_read, ports_write};
 static const struct bus_ops dir_ops = {dir_read, ccr_write};
 
-/* -- Doors ---------------------------------------------------------------------------------
- */
+/* -- Doors --------------------------------------------------------------------------------- */
 
 static bool door_is_open(void *opaque)
 {
@@ -862,8 +855,7 @@ struct tray *fdc_tray(struct fdc *fdc, unsigned drive)
     return &fdc->door[drive].tray;
 }
 
-/* -- Life -----------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 static void fdc_reset(void *device)
 {

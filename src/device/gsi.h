@@ -16,6 +16,6 @@ struct gsi {
 
 void gsi_init(struct gsi *gsi, struct pic *pic, struct ioapic *ioapic);
 
-/* The wire for interrupt `n`: an ISA IRQ for 0..15, an IOAPIC pin above. `gsi` must outlive it.
- */
+/* The wire for interrupt `n`: an ISA IRQ for 0..15, an IOAPIC pin above. `gsi` must outlive
+ * it. */
 struct irq_line gsi_line(struct gsi *gsi, unsigned n);

@@ -41,8 +41,7 @@ enum {
     PORT_STATUS
 };
 
-/* -- Interrupts ------------------------------------------------------------------------------
- */
+/* -- Interrupts ---------------------------------------------------------------------------- */
 
 static void update_irq(struct ide_channel *channel)
 {
@@ -57,8 +56,7 @@ void ide_interrupt(struct ide_channel *channel)
     update_irq(channel);
 }
 
-/* -- Drives ----------------------------------------------------------------------------------
- */
+/* -- Drives -------------------------------------------------------------------------------- */
 
 static struct ide_drive *selected(struct ide_channel *channel)
 {
@@ -102,8 +100,7 @@ static void reset_channel(struct ide_channel *channel)
     update_irq(channel);
 }
 
-/* -- The bus master --------------------------------------------------------------------------
- */
+/* -- The bus master ------------------------------------------------------------------------ */
 
 static void dma_stop(struct ide_channel *channel, bool error)
 {
@@ -236,8 +233,7 @@ static void bm_port_write(void *opaque, u64 offset, unsigned size, u64 value)
 
 static const struct bus_ops bm_ops = {bm_port_read, bm_port_write};
 
-/* -- Command block ---------------------------------------------------------------------------
- */
+/* -- Command block ------------------------------------------------------------------------- */
 
 /* Both drives find out what they are; the master answers for both. */
 static void diagnose(struct ide_channel *channel)
@@ -368,8 +364,7 @@ static void control_write(void *opaque, u64 offset, unsigned size, u64 value)
 static const struct bus_ops command_ops = {command_read, command_write};
 static const struct bus_ops control_ops = {control_read, control_write};
 
-/* -- Life ------------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 static void drive_reset(void *device)
 {

@@ -9,8 +9,7 @@
 #define SMART_MID  0x4f
 #define SMART_HIGH 0xc2
 
-/* -- Addresses -------------------------------------------------------------------------------
- */
+/* -- Addresses ----------------------------------------------------------------------------- */
 
 static u64 disk_sectors(const struct ide_drive *drive)
 {
@@ -82,8 +81,7 @@ static bool get_range(struct ide_drive *drive)
     return false;
 }
 
-/* -- Reading and writing ---------------------------------------------------------------------
- */
+/* -- Reading and writing ------------------------------------------------------------------- */
 
 enum access { PIO, MULTIPLE, DMA };
 
@@ -169,8 +167,7 @@ static void reply(struct ide_drive *drive, const void *sector)
     ide_start(drive, IDE_OFFER);
 }
 
-/* -- IDENTIFY DEVICE -------------------------------------------------------------------------
- */
+/* -- IDENTIFY DEVICE ----------------------------------------------------------------------- */
 
 void ide_put_text(u16 *words, unsigned n, const char *text, size_t size)
 {
@@ -237,8 +234,7 @@ static void identify(struct ide_drive *drive)
     reply(drive, words);
 }
 
-/* -- Settings --------------------------------------------------------------------------------
- */
+/* -- Settings ------------------------------------------------------------------------------ */
 
 static void set_multiple(struct ide_drive *drive)
 {
@@ -308,8 +304,7 @@ static void set_features(struct ide_drive *drive)
         ide_fail(drive, IDE_ABRT);
 }
 
-/* -- SMART -----------------------------------------------------------------------------------
- */
+/* -- SMART --------------------------------------------------------------------------------- */
 
 /* A sector of SMART data: no attributes, and the checksum that makes its bytes' sum zero. */
 static void smart_sector(struct ide_drive *drive, u8 revision)
@@ -351,8 +346,7 @@ static void smart(struct ide_drive *drive)
     }
 }
 
-/* -- Dispatch --------------------------------------------------------------------------------
- */
+/* -- Dispatch ------------------------------------------------------------------------------ */
 
 static void disk_command(struct ide_drive *drive)
 {

@@ -76,8 +76,7 @@ static u8 *answer(struct ide_drive *drive, u32 len)
     return memset(drive->buffer, 0, len);
 }
 
-/* -- What it is ------------------------------------------------------------------------------
- */
+/* -- What it is ---------------------------------------------------------------------------- */
 
 void ide_identify_packet(struct ide_drive *drive)
 {
@@ -142,8 +141,7 @@ static void request_sense(struct ide_drive *drive, const u8 *packet)
     reply(drive, 18, packet[4]);
 }
 
-/* -- Mode pages ------------------------------------------------------------------------------
- */
+/* -- Mode pages ---------------------------------------------------------------------------- */
 
 static const u8 page_recovery[] = {0x01, 0x06, 0x00, 0x05, 0x00, 0x00, 0x00, 0x00};
 /* MMC-3's "capabilities": reads CD-R and RW, mode 2; locks, ejects, a tray; 16 x, 512 KiB. */
@@ -197,8 +195,7 @@ static void mode_sense_10(struct ide_drive *drive, const u8 *packet)
     mode_sense(drive, packet, 8, be_get16(packet + 7));
 }
 
-/* -- The disc --------------------------------------------------------------------------------
- */
+/* -- The disc ------------------------------------------------------------------------------ */
 
 static void nothing(struct ide_drive *drive, const u8 *packet)
 {
@@ -345,8 +342,7 @@ static void read_subchannel(struct ide_drive *drive, const u8 *packet)
     reply(drive, 4, be_get16(packet + 7));
 }
 
-/* -- Tray and state --------------------------------------------------------------------------
- */
+/* -- Tray and state ------------------------------------------------------------------------ */
 
 /* A disc that was there all the time is new when the tray has closed, too. */
 static void move_tray(struct ide_drive *drive, bool open)
@@ -488,8 +484,7 @@ static void mechanism_status(struct ide_drive *drive, const u8 *packet)
     reply(drive, 8, be_get16(packet + 8));
 }
 
-/* -- Dispatch --------------------------------------------------------------------------------
- */
+/* -- Dispatch ------------------------------------------------------------------------------ */
 
 static const struct packet_command {
     u8 opcode, needs;

@@ -40,8 +40,7 @@ static void disk_failed(struct ide_drive *drive)
         ide_fail(drive, drive->to_disk ? IDE_ABRT : IDE_UNC);
 }
 
-/* -- The disk -------------------------------------------------------------------------------
- */
+/* -- The disk ------------------------------------------------------------------------------ */
 
 /* What an answer of the back end leads to. */
 static void disk_answered(struct ide_drive *drive)
@@ -105,8 +104,7 @@ static bool ask_disk(struct ide_drive *drive, enum block_op op, u32 sectors)
     return true;
 }
 
-/* -- The guest ------------------------------------------------------------------------------
- */
+/* -- The guest ----------------------------------------------------------------------------- */
 
 /* Opens the next data block. */
 static void open_block(struct ide_drive *drive, bool to_host)
@@ -225,8 +223,7 @@ void ide_start(struct ide_drive *drive, enum ide_stage stage)
     ide_run(drive);
 }
 
-/* -- The data port --------------------------------------------------------------------------
- */
+/* -- The data port ------------------------------------------------------------------------- */
 
 /* The data block has moved. */
 static void block_moved(struct ide_drive *drive)

@@ -55,8 +55,7 @@ static void clear(struct controller *c)
     c->high = false;
 }
 
-/* -- Registers ------------------------------------------------------------------------------
- */
+/* -- Registers ----------------------------------------------------------------------------- */
 
 static void set_half(u16 *base, u16 *now, bool high, u8 value)
 {
@@ -163,8 +162,7 @@ static const struct bus_ops bytes_ops = {bytes_read, bytes_write};
 static const struct bus_ops words_ops = {words_read, words_write};
 static const struct bus_ops page_ops = {page_read, page_write};
 
-/* -- Transfers ------------------------------------------------------------------------------
- */
+/* -- Transfers ----------------------------------------------------------------------------- */
 
 /* Where the current address points: bits 16 to 23 are the page's; a word channel's address
  * counts words. */
@@ -222,8 +220,7 @@ u32 isa_dma_move(struct isa_dma *dma, unsigned channel, void *data, u32 len, boo
     return done;
 }
 
-/* -- Life -----------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 static void isa_dma_reset(void *device)
 {

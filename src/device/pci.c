@@ -140,8 +140,7 @@ bool pci_bus_master(const struct pci_device *pci)
     return pci_get16(pci, PCI_COMMAND) & PCI_COMMAND_MASTER;
 }
 
-/* -- BARs ------------------------------------------------------------------------------------
- */
+/* -- BARs ---------------------------------------------------------------------------------- */
 
 static u64 pci_bar_address(const struct pci_device *pci, unsigned n)
 {
@@ -213,8 +212,7 @@ static void pci_unmap_bars(struct pci_device *pci)
     }
 }
 
-/* -- Configuration accesses ------------------------------------------------------------------
- */
+/* -- Configuration accesses ---------------------------------------------------------------- */
 
 u32 pci_config_read(struct pci_device *pci, unsigned offset, unsigned size)
 {
@@ -251,8 +249,7 @@ void pci_config_write(struct pci_device *pci, unsigned offset, unsigned size, u3
         pci->ops->config_written(pci->opaque, offset, size);
 }
 
-/* -- INTx ------------------------------------------------------------------------------------
- */
+/* -- INTx ---------------------------------------------------------------------------------- */
 
 void pci_set_intx(struct pci_device *pci, bool level)
 {
@@ -266,8 +263,7 @@ void pci_set_intx(struct pci_device *pci, bool level)
     pci_host_update_intx(pci->host);
 }
 
-/* -- State -----------------------------------------------------------------------------------
- */
+/* -- State --------------------------------------------------------------------------------- */
 
 static void pci_reset(void *device)
 {

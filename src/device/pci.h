@@ -116,8 +116,7 @@ struct pci_device {
     bool intx; /* the device asserts INTA# */
 };
 
-/* -- A device -------------------------------------------------------------------------------
- */
+/* -- A device ------------------------------------------------------------------------------ */
 
 void pci_init(struct pci_device *pci, const char *name, const struct pci_ids *ids,
               const struct pci_ops *ops, void *opaque);
@@ -142,8 +141,8 @@ void pci_add_msix(struct pci_device *pci, unsigned bar, unsigned vectors);
 bool pci_plug(struct pci_host *host, struct pci_device *pci, int slot);
 /* The first slot that is free, or -1. */
 int pci_host_free_slot(const struct pci_host *host);
-/* A further function of a slot, whose function 0 says in its header type that there are some.
- */
+/* A further function of a slot, whose function 0 says in its header type that there are
+ * some. */
 bool pci_plug_function(struct pci_host *host, struct pci_device *pci, unsigned slot,
                        unsigned function);
 void pci_unplug(struct pci_device *pci);
@@ -173,8 +172,7 @@ void pci_enter(struct pci_host *host, struct pci_device *pci); /* sets initial[]
 void pci_msix_update(struct pci_device *pci);
 void pci_msix_reset(struct pci_device *pci);
 
-/* -- The host bridge ------------------------------------------------------------------------
- */
+/* -- The host bridge ----------------------------------------------------------------------- */
 
 /*
  * An i440FX-like bus 0: host bridge 00:00.0 (8086:1237) and ISA bridge 00:01.0 (8086:7000,

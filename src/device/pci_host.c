@@ -51,8 +51,7 @@ void pci_host_msi(struct pci_host *host, u64 addr, u32 data)
     apic_msi(host->apic_bus, addr, data);
 }
 
-/* -- INTx ------------------------------------------------------------------------------------
- */
+/* -- INTx ---------------------------------------------------------------------------------- */
 
 int pci_host_irq(const struct pci_host *host, unsigned slot, unsigned pin)
 {
@@ -90,8 +89,7 @@ static void pci_isa_written(void *opaque, unsigned offset, unsigned size)
 
 static const struct pci_ops pci_isa_ops = {.config_written = pci_isa_written};
 
-/* -- Shadow memory ---------------------------------------------------------------------------
- */
+/* -- Shadow memory ------------------------------------------------------------------------- */
 
 static void pci_bridge_written(void *opaque, unsigned offset, unsigned size)
 {
@@ -107,8 +105,7 @@ void pci_host_shadow(struct pci_host *host, bool firmware)
     pam_apply(host->pam, host->bridge.config + PAM);
 }
 
-/* -- Configuration mechanism 1 ---------------------------------------------------------------
- */
+/* -- Configuration mechanism 1 ------------------------------------------------------------- */
 
 static u64 pci_host_read_address(void *opaque, u64 offset, unsigned size)
 {
@@ -155,8 +152,7 @@ static void pci_host_write_data(void *opaque, u64 offset, unsigned size, u64 val
 
 static const struct bus_ops pci_host_data_ops = {pci_host_read_data, pci_host_write_data};
 
-/* -- Slots -----------------------------------------------------------------------------------
- */
+/* -- Slots --------------------------------------------------------------------------------- */
 
 bool pci_plug_function(struct pci_host *host, struct pci_device *pci, unsigned slot,
                        unsigned function)
@@ -219,8 +215,7 @@ void pci_host_assign(struct pci_host *host)
     }
 }
 
-/* -- The device ------------------------------------------------------------------------------
- */
+/* -- The device ---------------------------------------------------------------------------- */
 
 static void pci_host_reset(void *device)
 {

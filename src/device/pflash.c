@@ -90,8 +90,7 @@ static struct gfn pflash_frame(const struct pflash *flash, u32 offset)
     return gpa_to_gfn(gpa(flash->region.base + offset));
 }
 
-/* -- To the back end -------------------------------------------------------------------------
- */
+/* -- To the back end ----------------------------------------------------------------------- */
 
 static void pflash_save(struct pflash *flash);
 
@@ -137,8 +136,7 @@ static void pflash_save(struct pflash *flash)
     }
 }
 
-/* -- Operations ------------------------------------------------------------------------------
- */
+/* -- Operations ---------------------------------------------------------------------------- */
 
 static void pflash_changed(struct pflash *flash, u32 offset)
 {
@@ -183,8 +181,7 @@ static void pflash_program_buffer(struct pflash *flash)
             pflash_program(flash, flash->start + i, flash->buffer[i]);
 }
 
-/* -- Modes -----------------------------------------------------------------------------------
- */
+/* -- Modes --------------------------------------------------------------------------------- */
 
 static void flush_tlb(struct vcpu *vcpu, struct vcpu_work *work)
 {
@@ -212,8 +209,7 @@ static void pflash_done(struct pflash *flash, u8 errors)
     pflash_save(flash);
 }
 
-/* -- Commands --------------------------------------------------------------------------------
- */
+/* -- Commands ------------------------------------------------------------------------------ */
 
 static void pflash_expect(struct pflash *flash, enum pflash_cycle cycle)
 {
@@ -371,8 +367,7 @@ static u64 pflash_read(void *opaque, u64 offset, unsigned size)
 
 static const struct bus_ops pflash_ops = {pflash_read, pflash_write};
 
-/* -- Life ------------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 static void pflash_reset(void *device)
 {

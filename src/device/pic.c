@@ -113,8 +113,8 @@ static void chip_set(struct chip *chip, unsigned n, bool level)
 
 static void pic_update(struct pic *pic)
 {
-    /* The slave's INT is no edge to be latched: when its request goes away, so does this one.
-     */
+    /* The slave's INT is no edge to be latched: when its request goes away, so does this
+     * one. */
     u8 *irr = &pic->chip[0].irr;
     bool slave = chip_pending(&pic->chip[1], false) >= 0;
     *irr = (u8)((*irr & ~BIT(CASCADE)) | (slave ? BIT(CASCADE) : 0));

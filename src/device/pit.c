@@ -16,8 +16,8 @@
 #include "base/ensure.h"
 #include "platform/device.h"
 
-/* A periodic counter 0 interrupts no faster: the guest could not follow, the host would spin.
- */
+/* A periodic counter 0 interrupts no faster: the guest could not follow, the host would
+ * spin. */
 #define PIT_MIN_PERIOD_NS 20000
 
 enum pit_state {
@@ -75,8 +75,8 @@ static bool counter_triggered(const struct counter *counter)
     return counter->mode == 1 || counter->mode == 5;
 }
 
-/* Ticks since the count was loaded. It is loaded one tick after it was written; until then 0.
- */
+/* Ticks since the count was loaded. It is loaded one tick after it was written; until then
+ * 0. */
 static u64 counter_elapsed(const struct counter *counter, u64 now)
 {
     if (counter->state == PIT_HELD)

@@ -44,8 +44,7 @@ struct ps2_keyboard {
     u64 repeat_at;
 };
 
-/* -- Scan codes -----------------------------------------------------------------------------
- */
+/* -- Scan codes ---------------------------------------------------------------------------- */
 
 struct sequence {
     u8 bytes[MAX_SEQ];
@@ -146,8 +145,7 @@ static bool type(struct ps2_keyboard *k, enum input_key key, bool down)
     return true;
 }
 
-/* -- Typematic ------------------------------------------------------------------------------
- */
+/* -- Typematic ----------------------------------------------------------------------------- */
 
 static u64 repeat_delay(const struct ps2_keyboard *k)
 {
@@ -191,8 +189,7 @@ static void repeat_fire(void *opaque)
     repeat_arm(k, clock_now(&k->board->clock) + repeat_period(k));
 }
 
-/* -- Keys -----------------------------------------------------------------------------------
- */
+/* -- Keys ---------------------------------------------------------------------------------- */
 
 static bool keyboard_key(void *opaque, enum input_key key, bool down)
 {
@@ -218,8 +215,7 @@ static bool keyboard_read(void *opaque, u8 *byte)
     return true;
 }
 
-/* -- Commands -------------------------------------------------------------------------------
- */
+/* -- Commands ------------------------------------------------------------------------------ */
 
 static void answer(struct ps2_keyboard *k, u8 byte)
 {
@@ -349,8 +345,7 @@ u8 ps2_keyboard_leds(const struct ps2_keyboard *keyboard)
     return keyboard->leds;
 }
 
-/* -- Life -----------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 static void keyboard_reset(void *device)
 {

@@ -108,8 +108,8 @@ static u8 serial_cause(const struct serial *serial)
 
 static void serial_update(struct serial *serial)
 {
-    /* OUT2 gates the line, but for loopback, which disconnects the outputs (data sheet, 8.7).
-     */
+    /* OUT2 gates the line, but for loopback, which disconnects the outputs (data sheet,
+     * 8.7). */
     bool gate = (serial->mcr & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2;
     irq_set(&serial->irq, gate && serial_cause(serial) != IIR_NONE);
 }

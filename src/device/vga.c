@@ -30,8 +30,7 @@ static const u8 ar_mask[AR_COUNT] = {0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f,
                                      0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f,
                                      0x3f, 0x3f, 0xef, 0xff, 0x3f, 0x0f, 0x0f};
 
-/* -- Bochs's registers ------------------------------------------------------------------------
- */
+/* -- Bochs's registers --------------------------------------------------------------------- */
 
 static u16 vbe_read(const struct vga *vga, unsigned index)
 {
@@ -170,8 +169,7 @@ static void vbe_port_write(void *opaque, u64 offset, unsigned size, u64 value)
         vbe_write(vga, vga->vbe_index, (u16)value);
 }
 
-/* -- What the beam does -----------------------------------------------------------------------
- */
+/* -- What the beam does -------------------------------------------------------------------- */
 
 /* Input status register 1: bit 0 while nothing is displayed, bit 3 in vertical retrace. */
 static u8 read_status(struct vga *vga)
@@ -194,8 +192,7 @@ static u8 read_status(struct vga *vga)
                 (in_retrace ? BIT(3) : 0));
 }
 
-/* -- Ports ------------------------------------------------------------------------------------
- */
+/* -- Ports --------------------------------------------------------------------------------- */
 
 static void attribute_write(struct vga *vga, u8 value)
 {
@@ -370,8 +367,7 @@ static void ports_write(void *opaque, u64 offset, unsigned size, u64 value)
         port_write(vga, port, (u8)value);
 }
 
-/* -- Registers in BAR 2 -----------------------------------------------------------------------
- */
+/* -- Registers in BAR 2 -------------------------------------------------------------------- */
 
 static u64 bar2_read(void *opaque, u64 offset, unsigned size)
 {
@@ -402,8 +398,7 @@ static const struct bus_ops ports_ops = {ports_read, ports_write};
 static const struct bus_ops vbe_ports_ops = {vbe_port_read, vbe_port_write};
 static const struct bus_ops bar2_ops = {bar2_read, bar2_write};
 
-/* -- Life -------------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 static void vga_reset(void *device)
 {

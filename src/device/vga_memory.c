@@ -54,8 +54,7 @@ static u32 chain4(u32 addr)
     return (addr & ~3u) | (addr >> 14 & 3);
 }
 
-/* -- Reading --------------------------------------------------------------------------------
- */
+/* -- Reading ------------------------------------------------------------------------------- */
 
 static u8 compare_colours(const struct vga *vga)
 {
@@ -86,8 +85,7 @@ static u64 window_read(void *opaque, u64 offset, unsigned size)
     return vga->gr[5] & GR5_READ_COMPARE ? compare_colours(vga) : vga->latch[plane];
 }
 
-/* -- Writing --------------------------------------------------------------------------------
- */
+/* -- Writing ------------------------------------------------------------------------------- */
 
 static u8 rotate(u8 value, unsigned by)
 {
@@ -160,8 +158,7 @@ static void window_write(void *opaque, u64 offset, unsigned size, u64 value)
 
 const struct bus_ops vga_window_ops = {window_read, window_write};
 
-/* -- The linear frame buffer ----------------------------------------------------------------
- */
+/* -- The linear frame buffer --------------------------------------------------------------- */
 
 static u64 frame_buffer_read(void *opaque, u64 offset, unsigned size)
 {

@@ -74,8 +74,7 @@ static const u8 *quad(const struct vga *vga, u32 ma, unsigned ra)
     return vga->ram + 4 * address(vga, ma, ra);
 }
 
-/* -- Colours --------------------------------------------------------------------------------
- */
+/* -- Colours ------------------------------------------------------------------------------- */
 
 static void put_dac(const struct vga *vga, u8 index, u8 *rgb)
 {
@@ -91,8 +90,7 @@ static u8 palette(const struct vga *vga, unsigned colour)
     return (u8)((value & 0x3f) | (vga->ar[0x14] & 12) << 4);
 }
 
-/* -- Text -----------------------------------------------------------------------------------
- */
+/* -- Text ---------------------------------------------------------------------------------- */
 
 static bool is_text(const struct vga *vga)
 {
@@ -194,8 +192,7 @@ static void draw_text_line(const struct vga *vga, unsigned y, u8 *rgb)
     }
 }
 
-/* -- Graphics -------------------------------------------------------------------------------
- */
+/* -- Graphics ------------------------------------------------------------------------------ */
 
 /* The dots of one character clock, as DAC indices; returns how many. */
 static unsigned shift_out(const struct vga *vga, const u8 *planes, u8 *dots)
@@ -264,8 +261,7 @@ static void draw_graphics_line(const struct vga *vga, unsigned y, u8 *rgb)
     draw_dots(vga, start + line / height * cr[0x13] * 2, line % height, pan, rgb);
 }
 
-/* -- VBE modes ------------------------------------------------------------------------------
- */
+/* -- VBE modes ----------------------------------------------------------------------------- */
 
 static void put_rgb(u8 *rgb, u32 red, u32 green, u32 blue)
 {
@@ -321,8 +317,7 @@ static void draw_vbe_line(const struct vga *vga, unsigned y, u8 *rgb)
     }
 }
 
-/* -- The picture ----------------------------------------------------------------------------
- */
+/* -- The picture --------------------------------------------------------------------------- */
 
 bool vga_size(void *opaque, unsigned *width, unsigned *height)
 {

@@ -63,8 +63,8 @@ extern const struct engine sim_engine;
 extern const struct engine bt_engine;
 extern const struct engine direct_engine;
 
-/* All engines of this build, fastest first: what `-accel help` lists and `-accel auto` tries.
- */
+/* All engines of this build, fastest first: what `-accel help` lists and `-accel auto`
+ * tries. */
 extern const struct engine *const engines[];
 extern const unsigned n_engines;
 

@@ -34,8 +34,7 @@ struct curses {
     bool alt; /* an escape came just before */
 };
 
-/* -- Showing --------------------------------------------------------------------------------
- */
+/* -- Showing ------------------------------------------------------------------------------- */
 
 /* IBM counts blue, green, red; terminals the other way. */
 static short terminal_colour(unsigned colour)
@@ -115,8 +114,7 @@ static void tick(void *opaque, short revents)
         show(curses);
 }
 
-/* -- Typing ---------------------------------------------------------------------------------
- */
+/* -- Typing -------------------------------------------------------------------------------- */
 
 static const struct {
     int code;
@@ -198,8 +196,7 @@ static void typed(void *opaque, short revents)
         press_escape(curses);
 }
 
-/* -- Life -----------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 /* Characters beyond ASCII want UTF-8, which nearly every terminal has, whatever the locale. */
 static void use_utf8(void)

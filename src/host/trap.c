@@ -1,5 +1,5 @@
-/* The signal trampoline, see trap.h. Its pointers are the file-scope state that law 7 allows.
- */
+/* The signal trampoline, see trap.h. Its pointers are the file-scope state that law 7
+ * allows. */
 #include "host/trap.h"
 
 #include <stdlib.h>

@@ -28,7 +28,7 @@ void trap_install(void);
  * async-signal-safe functions. Before any thread is made. */
 void trap_on_crash(void (*function)(void));
 
-/* Gives the calling thread an alternate stack and makes `trap` its handler, until trap_leave.
- */
+/* Gives the calling thread an alternate stack and makes `trap` its handler, until
+ * trap_leave. */
 bool trap_enter(struct trap *trap, struct error *err);
 void trap_leave(void);

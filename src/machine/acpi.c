@@ -73,8 +73,7 @@ static void table_end(struct tables *tables, u8 *table, const char *signature, u
     ensure(tables->at <= ACPI_MAX_SIZE);
 }
 
-/* -- DSDT ------------------------------------------------------------------------------------
- */
+/* -- DSDT ---------------------------------------------------------------------------------- */
 
 static void pci_routing(struct aml *aml, const struct acpi_config *config)
 {
@@ -195,8 +194,7 @@ static const u8 *build_dsdt(struct tables *tables, const struct acpi_config *con
     return table;
 }
 
-/* -- FADT ------------------------------------------------------------------------------------
- */
+/* -- FADT ---------------------------------------------------------------------------------- */
 
 static const u8 *build_facs(struct tables *tables)
 {
@@ -254,8 +252,7 @@ static const u8 *build_fadt(struct tables *tables, const struct acpi_config *con
     return table;
 }
 
-/* -- MADT ------------------------------------------------------------------------------------
- */
+/* -- MADT ---------------------------------------------------------------------------------- */
 
 /* Interrupt source override (5.2.12.5); flags: polarity 1 high, trigger 3 level (bits 3:2). */
 static size_t madt_override(u8 *table, size_t at, u8 irq, u32 gsi, u16 flags)
@@ -306,8 +303,7 @@ static const u8 *build_madt(struct tables *tables, const struct acpi_config *con
     return table;
 }
 
-/* -- The roots -------------------------------------------------------------------------------
- */
+/* -- The roots ----------------------------------------------------------------------------- */
 
 static const u8 *build_root(struct tables *tables, const char *signature, unsigned width,
                             const u32 *entries, unsigned n)

@@ -217,8 +217,7 @@ void firmware_start(struct pc *pc, const struct vm_config *config, bool first)
     set_boot_order(pc->rtc, order ? order : "cdn");
 }
 
-/* -- A kernel that firmware starts -----------------------------------------------------------
- */
+/* -- A kernel that firmware starts --------------------------------------------------------- */
 
 #define KERNEL_ROM "genroms/linuxboot.bin"
 

@@ -346,8 +346,7 @@ bool plugs_create(struct plugs *plugs, const struct plugs_config *config, struct
     return create_ide(plugs, config, board, pci, gsi);
 }
 
-/* -- Boot order ------------------------------------------------------------------------------
- */
+/* -- Boot order ---------------------------------------------------------------------------- */
 
 static int boot_path(const struct plug_config *device, int slot, char *text, size_t size)
 {

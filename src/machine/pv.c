@@ -16,8 +16,7 @@ static bool offered(const struct pv *pv, enum x86_feature feature)
     return x86_has(pv->vcpu->cpu.model, feature);
 }
 
-/* -- MSRs -----------------------------------------------------------------------------------
- */
+/* -- MSRs ---------------------------------------------------------------------------------- */
 
 /* Asynchronous page faults, which no page of ours needs: KVM takes the register whether or not
  * it shows the feature, and test kernels write it unasked. */
@@ -70,8 +69,7 @@ static bool pv_write_msr(void *opaque, u32 index, u64 value)
     }
 }
 
-/* -- Hypercalls -----------------------------------------------------------------------------
- */
+/* -- Hypercalls ---------------------------------------------------------------------------- */
 
 /* To the processors whose APIC ids are `first` and the bits set in two words of `width` bits.
  * Returns how many took it. */
@@ -125,8 +123,7 @@ static bool pv_hypercall(void *opaque)
     return true;
 }
 
-/* -- Sleep and ticks ------------------------------------------------------------------------
- */
+/* -- Sleep and ticks ----------------------------------------------------------------------- */
 
 static void pv_sleeps(void *opaque)
 {

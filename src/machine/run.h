@@ -14,8 +14,8 @@ bool run_create(struct vm *vm, struct error *err);
 /* Ends the threads and waits for them. */
 void run_destroy(struct vm *vm);
 
-/* Puts another engine on a parked vCPU; the main thread, no locks. False: it has the old one.
- */
+/* Puts another engine on a parked vCPU; the main thread, no locks. False: it has the old
+ * one. */
 bool run_exchange(struct vm *vm, unsigned cpu, const struct engine *engine, struct error *err);
 
 void run_resume(struct vm *vm);

@@ -137,8 +137,7 @@ bool vm_set_engine(struct vm *vm, unsigned cpu, const struct engine *engine, str
     return exchanged;
 }
 
-/* -- Disks that fail, trays that move
- * ----------------------------------------------------------------------- */
+/* -- Disks that fail, trays that move ------------------------------------------------------ */
 
 static void disk_changed(void *opaque)
 {

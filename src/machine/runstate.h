@@ -3,8 +3,8 @@
 
 #include "machine/vm.h"
 
-/* vm.c's: power-on state of everything, and the kernel, if any, loaded; the vCPUs are parked.
- */
+/* vm.c's: power-on state of everything, and the kernel, if any, loaded; the vCPUs are
+ * parked. */
 bool vm_reset(struct vm *vm, struct error *err);
 /* Ends S3; the vCPUs are parked, and stay so. */
 void vm_wake(struct vm *vm);

@@ -17,8 +17,7 @@
 #include "memory/pmap.h"
 #include "memory/tlb.h"
 
-/* -- Requests from devices -------------------------------------------------------------------
- */
+/* -- Requests from devices ----------------------------------------------------------------- */
 
 /* Under the board lock: notes it, stops the vCPUs, and leaves the rest to the main thread. The
  * first request that is not yet served wins. */
@@ -39,8 +38,7 @@ static void vm_code_written(void *opaque, struct gfn f)
     access_code_written(&vm->board, f);
 }
 
-/* -- Reset -----------------------------------------------------------------------------------
- */
+/* -- Reset --------------------------------------------------------------------------------- */
 
 /*
  * Memory types as firmware leaves them, since a kernel that is started without one relies on
@@ -112,8 +110,7 @@ void vm_wake(struct vm *vm)
     x86_derive(c);
 }
 
-/* -- Life ------------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 static void leave_key(void *opaque)
 {

@@ -107,8 +107,7 @@ struct vm_result vm_run(struct vm *vm);
 /* Ends vm_run; from the loop's callbacks. `reason` is QEMU's word for watchers. */
 void vm_leave(struct vm *vm, const char *reason);
 
-/* -- Steering, from the loop's callbacks ------------------------------------------------------
- */
+/* -- Steering, from the loop's callbacks --------------------------------------------------- */
 
 /* QEMU's run states, as far as they come up. */
 enum vm_state {
@@ -132,8 +131,7 @@ bool vm_continue(struct vm *vm);
 void vm_ask_reset(struct vm *vm, const char *reason);
 void vm_power_button(struct vm *vm);
 
-/* -- Exchanging media, of disk `disk` of the configuration ------------------------------------
- */
+/* -- Exchanging media, of disk `disk` of the configuration --------------------------------- */
 
 struct vm_medium {
     bool removable;    /* else what follows means nothing */
@@ -213,6 +211,6 @@ struct board *vm_board(struct vm *vm);
 struct input *vm_input(struct vm *vm);
 const struct screen *vm_screen(const struct vm *vm);
 
-/* "name value" lines: the engine's counters for each vCPU, and the machine's own. After vm_run.
- */
+/* "name value" lines: the engine's counters for each vCPU, and the machine's own. After
+ * vm_run. */
 void vm_print_counters(struct vm *vm, FILE *out);

@@ -9,8 +9,8 @@
 #include "base/ensure.h"
 #include "memory/color.h"
 
-/* A run of machine pages is handed out at once, so that host mappings of neighbours can merge.
- */
+/* A run of machine pages is handed out at once, so that host mappings of neighbours can
+ * merge. */
 #define RUN_PAGES 512
 #define AROUND    16
 /* Machine pages beyond RAM for ROM images below 4 GiB. */

@@ -8,8 +8,7 @@ struct walk_access tlb_access(const struct x86_cpu *c, enum x86_tlb_index set,
         .access = access, .user = set == TLB_USER, .smap_off = set == TLB_KERNEL_AC};
 }
 
-/* -- Large pages ----------------------------------------------------------------------------
- */
+/* -- Large pages --------------------------------------------------------------------------- */
 
 #define REGION_SHIFT 21
 
@@ -54,8 +53,7 @@ unsigned tlb_page_shift(const struct x86_cpu *c, struct gva la)
     return *word & bit ? REGION_SHIFT : PAGE_SHIFT;
 }
 
-/* -- Filling --------------------------------------------------------------------------------
- */
+/* -- Filling ------------------------------------------------------------------------------- */
 
 bool tlb_walk(struct x86_cpu *c, struct pmap *pmap, struct gva la, struct walk_access access,
               struct walk_result *out, u32 *error)
@@ -115,8 +113,7 @@ void tlb_init(struct x86_cpu *c)
     tlb_flush_all(c);
 }
 
-/* -- Dropping -------------------------------------------------------------------------------
- */
+/* -- Dropping ------------------------------------------------------------------------------ */
 
 static void drop_slot(struct x86_cpu *c, u64 la)
 {

@@ -44,8 +44,8 @@ static bool has_reserved(const struct x86_cpu *c, const struct mode *mode, u64 e
 {
     if (mode->entry_size == 8)
         return entry & reserved_bits(c, mode, shift, leaf);
-    /* A 4 MiB page: bit 21 is reserved, 20:13 are address bits 39:32 (PSE-36, SDM table 4-4).
-     */
+    /* A 4 MiB page: bit 21 is reserved, 20:13 are address bits 39:32 (PSE-36, SDM table
+     * 4-4). */
     return leaf && shift == 22 && (entry & BIT(21));
 }
 
@@ -195,8 +195,8 @@ static enum step walk_step(struct x86_cpu *c, struct pmap *pmap, const struct mo
         out->gpa = gpa(base | (la.v & bits_low(level->shift)));
     }
     if ((entry & set) != set) {
-        /* Another processor changed it: read it again, as the hardware's locked update would.
-         */
+        /* Another processor changed it: read it again, as the hardware's locked update
+         * would. */
         if (!set_entry_bits(p, mode->entry_size, entry, set))
             return STEP_AGAIN;
         pmap_set_flags(pmap, gpa_to_gfn(gpa(where)), PMAP_DIRTY, 0);

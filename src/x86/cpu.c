@@ -14,7 +14,7 @@
 #define ATTR_DATA (SEG_P | SEG_S | SEG_WRITE | SEG_ACCESSED)
 #define ATTR_CODE (ATTR_DATA | SEG_CODE)
 
-/* -- Faults ------------------------------------------------------------------------------- */
+/* -- Faults -------------------------------------------------------------------------------- */
 
 /* The exceptions that push an error code, SDM vol. 3, table 6-1. */
 static bool vector_has_error(enum x86_vector vector)
@@ -51,7 +51,7 @@ _Noreturn void x86_retry(struct x86_cpu *c)
     longjmp(*c->unwind, 1);
 }
 
-/* -- Derived values ----------------------------------------------------------------------- */
+/* -- Derived values ------------------------------------------------------------------------ */
 
 static u8 derive_cpl(const struct x86_cpu *c)
 {
@@ -97,7 +97,7 @@ void x86_write_flags(struct x86_cpu *c, u64 value, u64 mask)
         x86_attend(c);
 }
 
-/* -- Reset, INIT, SIPI -------------------------------------------------------------------- */
+/* -- Reset, INIT, SIPI --------------------------------------------------------------------- */
 
 static void reset_segments(struct x86_cpu *c)
 {

@@ -86,8 +86,8 @@ void exec_mask_store(struct x86_cpu *c, struct x86_insn *i)
     store_selected(c, i, mask, source, (unsigned)i->imm);
 }
 
-/* What a mask of zeroes may fault on is left to implementations: AMD's touch the whole range.
- */
+/* What a mask of zeroes may fault on is left to implementations: AMD's touch the whole
+ * range. */
 static void check_range(struct x86_cpu *c, struct x86_insn *i)
 {
     if (!c->model->amd)

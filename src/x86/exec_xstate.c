@@ -159,8 +159,8 @@ static void init_x87(struct x86_cpu *c)
     c->fcs = c->fds = 0;
 }
 
-/* The alignment is looked at before FXSAVE minds that a segment is read-only, as processors do.
- */
+/* The alignment is looked at before FXSAVE minds that a segment is read-only, as processors
+ * do. */
 static void check_fxsr(struct x86_cpu *c, struct x86_insn *i)
 {
     if (c->cr0 & CR0_EM)

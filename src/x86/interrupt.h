@@ -36,8 +36,8 @@ void x86_deliver_fault(struct x86_cpu *c);
  * into DR6 and delivers at c->rip. Wakes from HLT. */
 void x86_deliver_debug(struct x86_cpu *c);
 
-/* An external interrupt that the LAPIC or 8259 acknowledged; RFLAGS.IF is set. Wakes from HLT.
- */
+/* An external interrupt that the LAPIC or 8259 acknowledged; RFLAGS.IF is set. Wakes from
+ * HLT. */
 void x86_deliver_interrupt(struct x86_cpu *c, u8 vector);
 void x86_deliver_nmi(struct x86_cpu *c);
 

@@ -502,8 +502,8 @@ static bool apply_property(struct words *words, const char *key, size_t n, const
     return true;
 }
 
-/* A word of the list after the base: +name, -name, name, or name=on, name=off as QEMU has it.
- */
+/* A word of the list after the base: +name, -name, name, or name=on, name=off as QEMU has
+ * it. */
 static bool apply_word(struct x86_model *m, const char *word, size_t len, struct words *words,
                        struct error *err)
 {

@@ -133,8 +133,8 @@ struct shape {
     const ZydisDecodedOperand *mem;
 };
 
-/* The escape opcodes, whatever set they came with: FISTTP is SSE3's, FCOMI the Pentium Pro's.
- */
+/* The escape opcodes, whatever set they came with: FISTTP is SSE3's, FCOMI the Pentium
+ * Pro's. */
 static bool is_x87(const ZydisDecodedInstruction *z)
 {
     return z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (z->opcode & 0xf8) == 0xd8;

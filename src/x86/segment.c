@@ -9,7 +9,7 @@
 
 #define ATTR_V86 (SEG_P | SEG_S | SEG_WRITE | SEG_ACCESSED | 3 << 5)
 
-/* -- Linear addresses --------------------------------------------------------------------- */
+/* -- Linear addresses ---------------------------------------------------------------------- */
 
 bool x86_seg_covers(const struct x86_seg *s, u64 offset, unsigned size)
 {
@@ -124,7 +124,7 @@ void x86_store_system(struct x86_cpu *c, struct gva la, unsigned size, u64 value
     c->ops->write(c, la, &value, size, AS_SUPERVISOR);
 }
 
-/* -- Descriptors -------------------------------------------------------------------------- */
+/* -- Descriptors --------------------------------------------------------------------------- */
 
 static struct gva table_address(const struct x86_cpu *c, u64 base, u32 offset)
 {
@@ -183,7 +183,7 @@ void x86_descriptor_busy(struct x86_cpu *c, const struct x86_descriptor *d, bool
     x86_store_system(c, gva(d->at.v + 5), 1, busy ? attr | 2 : attr & ~2ull);
 }
 
-/* -- Register contents -------------------------------------------------------------------- */
+/* -- Register contents --------------------------------------------------------------------- */
 
 struct x86_seg x86_seg_from(u16 sel, u64 low)
 {
@@ -217,7 +217,7 @@ void x86_seg_load_real(struct x86_cpu *c, enum x86_seg_reg seg, u16 sel)
     x86_derive_segment(c, seg);
 }
 
-/* -- Loads -------------------------------------------------------------------------------- */
+/* -- Loads --------------------------------------------------------------------------------- */
 
 struct x86_seg x86_seg_read_stack(struct x86_cpu *c, u16 sel, unsigned cpl,
                                   enum x86_vector vector, u32 ext)

@@ -1,5 +1,5 @@
-/* What multiboot promises (specification 0.6.96, 3.2 and 3.3): registers, memory, command line.
- */
+/* What multiboot promises (specification 0.6.96, 3.2 and 3.3): registers, memory, command
+ * line. */
 #include "lib/system.h"
 
 struct info {

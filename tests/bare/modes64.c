@@ -13,8 +13,8 @@ static struct {
 } __attribute__((packed, aligned(4))) idtr32 = {sizeof(idt32) - 1, 0};
 static struct table_register idtr64;
 
-/* In 32-bit mode: counts in EBP, steps over the MOV to a control register (3 bytes) or WRMSR.
- */
+/* In 32-bit mode: counts in EBP, steps over the MOV to a control register (3 bytes) or
+ * WRMSR. */
 asm(".pushsection .code, \"ax\"\n.intel_syntax noprefix\n.code32\n"
     "handler32:\n"
     "    mov [fault32_error], eax\n"

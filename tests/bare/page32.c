@@ -24,8 +24,8 @@ static void flush(void)
     write_cr3(read_cr3());
 }
 
-/* Identity for 64 MiB (supervisor), the same once more for ring 3 at 2 GiB, devices at 4 GiB.
- */
+/* Identity for 64 MiB (supervisor), the same once more for ring 3 at 2 GiB, devices at 4
+ * GiB. */
 static void legacy_on(void)
 {
     for (u32 i = 0; i < 16; i++) {

@@ -5,8 +5,8 @@
  */
 #include "lib/system.h"
 
-/* real.S-like part below: runs the code at 0x9000 in real mode and returns to protected mode.
- */
+/* real.S-like part below: runs the code at 0x9000 in real mode and returns to protected
+ * mode. */
 enum { CODE_AT = 0x9000, SEGMENT = 0x900, STACK_SEGMENT = 0x1000 };
 
 /* What real-mode code starts and ends with; the layout is known to the assembly. */

@@ -250,8 +250,7 @@ static void crossing(void)
     check_equal("written above", r.dx, 0x88);
 }
 
-/* -- pci-testdev ----------------------------------------------------------------------------
- */
+/* -- pci-testdev --------------------------------------------------------------------------- */
 
 static u32 pci_read(u32 slot, u32 reg)
 {

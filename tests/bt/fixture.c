@@ -172,8 +172,7 @@ u64 guest_counter(const struct guest *g, const char *name)
     abort();
 }
 
-/* -- Comparing -------------------------------------------------------------------------------
- */
+/* -- Comparing ----------------------------------------------------------------------------- */
 
 static const char *differ(char *text, const char *what, u64 where, u64 a, u64 b)
 {

@@ -36,8 +36,8 @@ static bool varies(const char *digits, char **end)
     return *end - digits >= 9 && (value >= 2 * MiB || digits[-3] == '[');
 }
 
-/* The line at `text` with such numbers as `#`; returns the next line, or NULL behind the last.
- */
+/* The line at `text` with such numbers as `#`; returns the next line, or NULL behind the
+ * last. */
 static const char *take_line(const char *text, char *line, size_t room)
 {
     size_t n = 0;

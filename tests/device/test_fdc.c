@@ -309,8 +309,8 @@ static void test_drive_types(void **state)
     assert_int_equal(fdc_drive_type(0), 4);
     assert_int_equal(fdc_drive_type(360 * KiB), 1);
     assert_int_equal(fdc_drive_type(2880 * KiB), 5);
-    /* Boot sectors alone, and images with something behind: what reads them is a usual drive.
-     */
+    /* Boot sectors alone, and images with something behind: what reads them is a usual
+     * drive. */
     assert_int_equal(fdc_drive_type(512), 4);
     assert_int_equal(fdc_drive_type(1444 * KiB), 4);
 }

@@ -396,8 +396,7 @@ static void test_trim(void **state)
     t->disk.slow = false;
 }
 
-/* -- The CD-ROM drive -----------------------------------------------------------------------
- */
+/* -- The CD-ROM drive ---------------------------------------------------------------------- */
 
 static void packet(struct ide_test *t, const u8 *bytes, bool by_dma, u16 limit)
 {

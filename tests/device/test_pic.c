@@ -111,8 +111,8 @@ static void test_cascade(void **state)
     assert_int_equal(pic_acknowledge(t->pic), 0x2c);
     assert_int_equal(read_isr(t, 0x20), 0x04);
     assert_int_equal(read_isr(t, 0xa0), 0x10);
-    /* A higher one of the slave waits for the master's EOI, without special fully nested mode.
-     */
+    /* A higher one of the slave waits for the master's EOI, without special fully nested
+     * mode. */
     raise(t, 8);
     assert_false(t->f->level[0]);
     out8(t->f, 0xa0, 0x20);

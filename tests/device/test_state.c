@@ -114,8 +114,8 @@ static void test_random_payloads(void **state)
     }
 }
 
-/* A reset board is as good as new: every field as on a fresh one but what survives by design.
- */
+/* A reset board is as good as new: every field as on a fresh one but what survives by
+ * design. */
 static void test_reset(void **state)
 {
     static const char *const survives[] = {"rtc", "pit", "acpi-pm", "apic-bus", "serial"};

@@ -1,5 +1,5 @@
-/* The VGA: registers, memory through its write and read modes, text, graphics, VBE, pictures.
- */
+/* The VGA: registers, memory through its write and read modes, text, graphics, VBE,
+ * pictures. */
 #include "fixture.h"
 
 #include <stdio.h>

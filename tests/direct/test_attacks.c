@@ -50,8 +50,7 @@ static void assert_killed(struct fixture *f, enum cell_end end)
     renew(f);
 }
 
-/* -- System calls ----------------------------------------------------------------------------
- */
+/* -- System calls -------------------------------------------------------------------------- */
 
 /* Those that the filter lets pass or traps; 335 and 336 (probes of the kernel's own tracing)
  * are exempt from seccomp and do nothing outside of one. */
@@ -162,8 +161,7 @@ static void test_futexes(void **state)
         assert_killed(f, fixture_gadget(f, SYS_futex, calls[i].arguments));
 }
 
-/* -- The shared pages ------------------------------------------------------------------------
- */
+/* -- The shared pages ---------------------------------------------------------------------- */
 
 static void store(struct fixture *f, u64 address, u64 value)
 {
@@ -305,8 +303,7 @@ static void test_forged_privileges(void **state)
     assert_int_equal(c->fpu.xcomp_bv, 0);
 }
 
-/* -- rt_sigreturn with frames of the guest's making ------------------------------------------
- */
+/* -- rt_sigreturn with frames of the guest's making ---------------------------------------- */
 
 /* A frame on the guest's own page. */
 static struct frame *own_frame(struct fixture *f)
@@ -392,8 +389,7 @@ static void test_sigreturn_selectors(void **state)
     }
 }
 
-/* -- Stacks ----------------------------------------------------------------------------------
- */
+/* -- Stacks -------------------------------------------------------------------------------- */
 
 static void test_stack_pointers(void **state)
 {
@@ -418,8 +414,7 @@ static void test_stack_pointers(void **state)
     }
 }
 
-/* -- Mappings --------------------------------------------------------------------------------
- */
+/* -- Mappings ------------------------------------------------------------------------------ */
 
 static void test_stale_mapping(void **state)
 {
@@ -435,8 +430,8 @@ static void test_stale_mapping(void **state)
     assert_int_equal(f->ram[DATA_PAGE * PAGE_SIZE], 0);
 }
 
-/* Unmapping takes hold while the guest runs and writes: the report comes after the last store.
- */
+/* Unmapping takes hold while the guest runs and writes: the report comes after the last
+ * store. */
 struct unmapper {
     struct fixture *fixture;
     u64 seen, after;
@@ -518,8 +513,7 @@ static void test_only_these_mappings(void **state)
     assert_int_not_equal(system(path), 0);
 }
 
-/* -- The mapper ------------------------------------------------------------------------------
- */
+/* -- The mapper ---------------------------------------------------------------------------- */
 
 /* The guest runs the mapper's own code, from each byte of the stub. */
 static void test_run_all_of_stub(void **state)
@@ -557,8 +551,7 @@ static void test_forge_report(void **state)
     }
 }
 
-/* -- Ends ------------------------------------------------------------------------------------
- */
+/* -- Ends ---------------------------------------------------------------------------------- */
 
 /* Whoever kills the monitor kills its cells. */
 static void test_monitor_dies(void **state)

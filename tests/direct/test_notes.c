@@ -21,8 +21,8 @@ static void spin(unsigned ms)
         ;
 }
 
-/* A timer interrupts user code after 5 ms in which translated code entered the kernel so often.
- */
+/* A timer interrupts user code after 5 ms in which translated code entered the kernel so
+ * often. */
 static bool promoted_after(u32 calls, u64 cpl)
 {
     struct guest *g = guest_create(&direct_engine, 1);

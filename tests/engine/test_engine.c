@@ -115,8 +115,8 @@ static void test_runs_to_halt(void **state)
     }
 }
 
-/* The store changes the very next instruction: x86 promises that this works (SDM vol. 3, 11.6).
- */
+/* The store changes the very next instruction: x86 promises that this works (SDM vol. 3,
+ * 11.6). */
 static void test_modifies_next_instruction(void **state)
 {
     EACH_ENGINE(f)
@@ -185,8 +185,7 @@ static void test_crosses_pages(void **state)
     }
 }
 
-/* -- Devices
- * ------------------------------------------------------------------------------------ */
+/* -- Devices ------------------------------------------------------------------------------- */
 
 struct latch {
     u64 value;
@@ -264,8 +263,7 @@ static void test_ports(void **state)
     }
 }
 
-/* -- Leaving
- * ------------------------------------------------------------------------------------- */
+/* -- Leaving ------------------------------------------------------------------------------- */
 
 static void *kick_soon(void *opaque)
 {

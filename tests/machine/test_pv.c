@@ -99,8 +99,7 @@ static void store8(struct pv_test *t, u32 at, u8 value)
     assert_true(ram_write(&t->f->board, gpa(at), &value, 1));
 }
 
-/* -- EOIs -----------------------------------------------------------------------------------
- */
+/* -- EOIs ---------------------------------------------------------------------------------- */
 
 static void interrupt(struct pv_test *t, u8 vector)
 {
@@ -190,8 +189,7 @@ static void test_no_offer(void **state)
     assert_int_equal(load(t, EOI_BYTE, 1), 0);
 }
 
-/* -- Steal time -----------------------------------------------------------------------------
- */
+/* -- Steal time ---------------------------------------------------------------------------- */
 
 static void test_steal_time(void **state)
 {
@@ -230,8 +228,7 @@ static void test_flush_left_for_a_sleeper(void **state)
     assert_int_equal(flushes, 1);
 }
 
-/* -- Hypercalls -----------------------------------------------------------------------------
- */
+/* -- Hypercalls ---------------------------------------------------------------------------- */
 
 static s64 hypercall(struct pv_test *t, u64 number, u64 a0, u64 a1, u64 a2, u64 a3)
 {
@@ -288,8 +285,7 @@ static void test_kick(void **state)
     assert_int_equal(hypercall(t, HC_KICK_CPU, 0, ~0ull, 0, 0), 0);
 }
 
-/* -- What -cpu hides ------------------------------------------------------------------------
- */
+/* -- What -cpu hides ----------------------------------------------------------------------- */
 
 static u32 features(const char *words)
 {

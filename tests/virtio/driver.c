@@ -11,8 +11,7 @@
 
 #include "memory/pmap.h"
 
-/* -- The machine ----------------------------------------------------------------------------
- */
+/* -- The machine --------------------------------------------------------------------------- */
 
 static u64 rig_now(void *opaque)
 {
@@ -39,8 +38,7 @@ void rig_destroy(struct rig *rig)
     pmap_destroy(rig->board.pmap);
 }
 
-/* -- Registers ------------------------------------------------------------------------------
- */
+/* -- Registers ----------------------------------------------------------------------------- */
 
 u32 driver_pci_read(struct driver *driver, unsigned offset, unsigned size)
 {
@@ -121,8 +119,7 @@ void driver_find(struct driver *driver, struct rig *rig, unsigned slot)
     assert_true(driver->common && driver->isr && driver->notify && driver->msix);
 }
 
-/* -- Interrupts -----------------------------------------------------------------------------
- */
+/* -- Interrupts ---------------------------------------------------------------------------- */
 
 void driver_enable_msix(struct driver *driver)
 {
@@ -140,8 +137,7 @@ bool driver_took_interrupt(struct driver *driver, unsigned n)
     return pending;
 }
 
-/* -- Initialization -------------------------------------------------------------------------
- */
+/* -- Initialization ------------------------------------------------------------------------ */
 
 u64 driver_alloc(struct driver *driver, u64 len)
 {
@@ -198,8 +194,7 @@ void driver_start(struct driver *driver, u64 features, unsigned queues)
     assert_int_equal(driver_read(driver, driver->common + COMMON_STATUS, 1), 15);
 }
 
-/* -- Rings ----------------------------------------------------------------------------------
- */
+/* -- Rings --------------------------------------------------------------------------------- */
 
 static void ram_put(struct driver *driver, u64 addr, u64 value, unsigned size)
 {

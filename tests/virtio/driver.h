@@ -70,8 +70,8 @@ struct driver {
 
 /* Finds the device in `slot`, with memory decoding on. */
 void driver_find(struct driver *driver, struct rig *rig, unsigned slot);
-/* The whole of 3.1.1: reset, status, features (of those offered), `queues` queues, DRIVER_OK.
- */
+/* The whole of 3.1.1: reset, status, features (of those offered), `queues` queues,
+ * DRIVER_OK. */
 void driver_start(struct driver *driver, u64 features, unsigned queues);
 /* As driver_start up to the features; returns the status. */
 u8 driver_negotiate(struct driver *driver, u64 features);

@@ -227,8 +227,7 @@ static void test_device_events(void **state)
     assert_true(virtq_want_notify(&p->queue, true));
 }
 
-/* -- Malice ----------------------------------------------------------------------------------
- */
+/* -- Malice -------------------------------------------------------------------------------- */
 
 static void bad_long_list(struct packed *p)
 {

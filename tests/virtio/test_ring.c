@@ -223,8 +223,8 @@ static void test_no_interrupt_flag(void **state)
     assert_false(driver_took_interrupt(driver, 1));
 }
 
-/* 2.7.10: an interrupt exactly when the index steps over used_event; and avail_event follows.
- */
+/* 2.7.10: an interrupt exactly when the index steps over used_event; and avail_event
+ * follows. */
 static void test_event_index(void **state)
 {
     struct driver *driver = &((struct fixture *)*state)->driver;
@@ -301,8 +301,7 @@ static void test_slow_reset(void **state)
     driver_start(driver, 0, 2);
 }
 
-/* -- Malice: each of these ends in DEVICE_NEEDS_RESET, and a reset mends it -------------------
- */
+/* -- Malice: each of these ends in DEVICE_NEEDS_RESET, and a reset mends it ---------------- */
 
 static void bad_next(struct driver *driver)
 {

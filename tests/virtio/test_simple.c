@@ -45,8 +45,7 @@ static void found(struct fixture *fixture)
     driver_enable_msix(&fixture->driver);
 }
 
-/* -- Entropy --------------------------------------------------------------------------------
- */
+/* -- Entropy ------------------------------------------------------------------------------- */
 
 static void count_up(void *opaque, void *buf, size_t len)
 {
@@ -83,8 +82,7 @@ static void test_rng(void **state)
     assert_true(len > 0 && len <= 4096);
 }
 
-/* -- Console --------------------------------------------------------------------------------
- */
+/* -- Console ------------------------------------------------------------------------------- */
 
 static void take_output(void *back, const u8 *data, size_t len)
 {
@@ -139,8 +137,7 @@ static void test_console(void **state)
     assert_int_equal(chardev->can_receive(chardev->front), 0);
 }
 
-/* -- Balloon --------------------------------------------------------------------------------
- */
+/* -- Balloon ------------------------------------------------------------------------------- */
 
 #define F_STATS     BIT(1)
 #define F_REPORTING BIT(5)

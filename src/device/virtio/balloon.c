@@ -46,8 +46,7 @@ struct virtio_balloon {
     struct virtq_chain chain;
 };
 
-/* -- Pages -----------------------------------------------------------------------------------
- */
+/* -- Pages --------------------------------------------------------------------------------- */
 
 /* Frames in a row, either way: guests give them in both orders. */
 struct run {
@@ -91,8 +90,7 @@ static void inflate(struct virtio_balloon *balloon)
     run_release(balloon, &run);
 }
 
-/* -- Statistics ------------------------------------------------------------------------------
- */
+/* -- Statistics ---------------------------------------------------------------------------- */
 
 static void forget_stats(struct virtio_balloon *balloon)
 {
@@ -137,8 +135,7 @@ void virtio_balloon_ask_stats(struct virtio_balloon *balloon)
     virtio_signal(&balloon->virtio, FIRST_OPTIONAL);
 }
 
-/* -- Queues ----------------------------------------------------------------------------------
- */
+/* -- Queues -------------------------------------------------------------------------------- */
 
 static void handle(struct virtio_balloon *balloon, unsigned queue, bool reporting)
 {
@@ -167,8 +164,7 @@ static void balloon_notify(void *device, unsigned queue)
         handle(balloon, queue, queue == reporting);
 }
 
-/* -- The device ------------------------------------------------------------------------------
- */
+/* -- The device ---------------------------------------------------------------------------- */
 
 static void balloon_config_write(void *device, u64 offset, unsigned size, u64 value)
 {

@@ -118,8 +118,7 @@ struct virtio_blk {
     bool starved; /* a queue was left with requests because of BUFFERED */
 };
 
-/* -- Requests of ours ------------------------------------------------------------------------
- */
+/* -- Requests of ours ---------------------------------------------------------------------- */
 
 static struct request *request_take(struct virtio_blk *blk)
 {
@@ -345,8 +344,7 @@ static void request_done(struct block_request *io)
     }
 }
 
-/* -- Taking requests from the queues ---------------------------------------------------------
- */
+/* -- Taking requests from the queues ------------------------------------------------------- */
 
 static void start_data(struct request *request, u64 sector)
 {
@@ -453,8 +451,7 @@ static void blk_notify(void *device, unsigned queue)
     process(device, queue);
 }
 
-/* -- Life -------------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 static void blk_config_write(void *device, u64 offset, unsigned size, u64 value)
 {

@@ -78,8 +78,7 @@ struct virtio_net {
     u8 frame[NET_MAX_FRAME];
 };
 
-/* -- From the guest --------------------------------------------------------------------------
- */
+/* -- From the guest ------------------------------------------------------------------------ */
 
 /* What the driver asks for must be negotiated, and within the frame. */
 static bool offload_good(const struct virtio_net *net, const struct net_offload *offload,
@@ -121,8 +120,7 @@ static void notify_transmit(struct virtio_net *net)
     virtio_signal(&net->virtio, TRANSMIT);
 }
 
-/* -- To the guest ----------------------------------------------------------------------------
- */
+/* -- To the guest -------------------------------------------------------------------------- */
 
 static bool net_can_take(void *front)
 {
@@ -184,8 +182,7 @@ static void net_take(void *front, const void *frame, size_t len,
     virtio_signal(&net->virtio, RECEIVE);
 }
 
-/* -- Control (5.1.6.5) -----------------------------------------------------------------------
- */
+/* -- Control (5.1.6.5) --------------------------------------------------------------------- */
 
 static u8 control_rx(struct virtio_net *net, u8 command, const struct virtq_chain *chain)
 {
@@ -278,8 +275,7 @@ static void notify_control(struct virtio_net *net)
     virtio_signal(&net->virtio, CONTROL);
 }
 
-/* -- The device ------------------------------------------------------------------------------
- */
+/* -- The device ---------------------------------------------------------------------------- */
 
 static void net_notify(void *device, unsigned queue)
 {

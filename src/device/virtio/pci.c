@@ -26,8 +26,7 @@
 #define ISR_QUEUE  1
 #define ISR_CONFIG 2
 
-/* -- The common configuration (4.1.4.3) -----------------------------------------------------
- */
+/* -- The common configuration (4.1.4.3) ---------------------------------------------------- */
 
 struct common {
     u32 device_feature_select;
@@ -183,8 +182,7 @@ static void common_write(struct virtio_pci *transport, u64 offset, unsigned size
             writable[i].set(transport, &image);
 }
 
-/* -- BAR 4 ----------------------------------------------------------------------------------
- */
+/* -- BAR 4 --------------------------------------------------------------------------------- */
 
 static u64 isr_read(struct virtio_pci *transport)
 {
@@ -236,8 +234,7 @@ static void bar_write(void *opaque, u64 offset, unsigned size, u64 value)
 
 static const struct bus_ops bar_ops = {bar_read, bar_write};
 
-/* -- The window in configuration space (4.1.4.9), for firmware that cannot map the BAR -------
- */
+/* -- The window in configuration space (4.1.4.9), for firmware that cannot map the BAR ----- */
 
 /* Whether an access to `offset` goes through the window; where to, then. */
 static bool window_hit(const struct virtio_pci *transport, unsigned offset, u32 *to,
@@ -277,8 +274,7 @@ static void config_written(void *opaque, unsigned offset, unsigned size)
 static const struct pci_ops config_ops = {.config_read = config_read,
                                           .config_written = config_written};
 
-/* -- Interrupts -----------------------------------------------------------------------------
- */
+/* -- Interrupts ---------------------------------------------------------------------------- */
 
 static void interrupt(struct virtio_pci *transport, u16 vector, u8 isr)
 {
@@ -304,8 +300,7 @@ static void config_interrupt(void *opaque)
 
 static const struct virtio_transport pci_transport = {queue_interrupt, config_interrupt};
 
-/* -- Life -----------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 static void reset_selections(struct virtio_pci *transport)
 {

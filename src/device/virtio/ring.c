@@ -22,8 +22,7 @@ struct used_element {
     u32 len;
 };
 
-/* -- Where things lie ------------------------------------------------------------------------
- */
+/* -- Where things lie ---------------------------------------------------------------------- */
 
 static struct gpa avail_index(const struct virtq *queue)
 {
@@ -62,8 +61,7 @@ bool ring_break(struct virtq *queue, const char *why)
     return false;
 }
 
-/* -- Taking a chain --------------------------------------------------------------------------
- */
+/* -- Taking a chain ------------------------------------------------------------------------ */
 
 /* Where the descriptors of a chain come from: the queue's table, or an indirect one. */
 struct table {
@@ -168,8 +166,7 @@ bool virtq_waiting(const struct virtq *queue)
                          : ram_load16(queue->board, avail_index(queue)) != queue->next_avail;
 }
 
-/* -- The bytes of a chain --------------------------------------------------------------------
- */
+/* -- The bytes of a chain ------------------------------------------------------------------ */
 
 enum direction { GET, PUT };
 
@@ -260,8 +257,7 @@ void virtq_release(const struct virtq_chain *chain)
         ram_release(chain->queue->board, chain->segments[i].addr, chain->segments[i].len);
 }
 
-/* -- Giving chains back ----------------------------------------------------------------------
- */
+/* -- Giving chains back -------------------------------------------------------------------- */
 
 void virtq_stage(const struct virtq_chain *chain, u16 n, u32 written)
 {
@@ -335,8 +331,7 @@ bool virtq_want_notify(struct virtq *queue, bool want)
     return virtq_waiting(queue);
 }
 
-/* -- Life ------------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 void virtq_reset(struct virtq *queue)
 {

@@ -53,8 +53,7 @@ static u16 advance(const struct virtq *queue, u16 place, u16 n)
     return (u16)(wrap ^ PLACE_WRAP) | (u16)(offset - queue->size);
 }
 
-/* -- Taking a chain --------------------------------------------------------------------------
- */
+/* -- Taking a chain ------------------------------------------------------------------------ */
 
 bool packed_waiting(const struct virtq *queue)
 {
@@ -121,8 +120,7 @@ bool packed_pop(struct virtq *queue, struct virtq_chain *chain)
     return true;
 }
 
-/* -- Giving chains back ----------------------------------------------------------------------
- */
+/* -- Giving chains back -------------------------------------------------------------------- */
 
 static u16 used_flags(u16 place, u32 written)
 {
@@ -157,8 +155,7 @@ void packed_publish(struct virtq *queue)
     queue->in_flight -= queue->staged;
 }
 
-/* -- Notifications ---------------------------------------------------------------------------
- */
+/* -- Notifications ------------------------------------------------------------------------- */
 
 /* Places of two rounds in a row, as the driver and the device can differ by, in their order. */
 static u32 in_order(const struct virtq *queue, u16 place)
@@ -194,8 +191,7 @@ void packed_want_notify(struct virtq *queue, bool want)
     ram_store16(queue->board, gpa(queue->device_area + 2), flags);
 }
 
-/* -- Life ------------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 void packed_start(struct virtq *queue)
 {

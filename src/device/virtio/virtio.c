@@ -5,8 +5,7 @@
 
 #include "base/ensure.h"
 
-/* -- For devices ----------------------------------------------------------------------------
- */
+/* -- For devices --------------------------------------------------------------------------- */
 
 void virtio_fail(struct virtio *virtio, const char *why)
 {
@@ -49,8 +48,7 @@ void virtio_config_changed(struct virtio *virtio)
         virtio->transport->config_interrupt(virtio->transport_opaque);
 }
 
-/* -- Reset ----------------------------------------------------------------------------------
- */
+/* -- Reset --------------------------------------------------------------------------------- */
 
 static void virtio_clear(struct virtio *virtio)
 {
@@ -84,8 +82,7 @@ static void virtio_reset_line(void *state)
     ensure(!virtio->stopping);
 }
 
-/* -- For transports -------------------------------------------------------------------------
- */
+/* -- For transports ------------------------------------------------------------------------ */
 
 void virtio_accept(struct virtio *virtio, bool high, u32 features)
 {
@@ -162,8 +159,7 @@ void virtio_config_write(struct virtio *virtio, u64 offset, unsigned size, u64 v
         virtio->class->config_write(virtio->device, offset, size, value);
 }
 
-/* -- Life -----------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 static bool virtio_post_load(void *state)
 {

@@ -84,8 +84,7 @@ void virtio_init(struct virtio *virtio, struct board *board, const struct virtio
 /* Waits for work under way; before the device's memory goes. */
 void virtio_destroy(struct virtio *virtio);
 
-/* -- For devices ----------------------------------------------------------------------------
- */
+/* -- For devices --------------------------------------------------------------------------- */
 
 static inline bool virtio_has(const struct virtio *virtio, u64 feature)
 {
@@ -111,8 +110,7 @@ void virtio_fail(struct virtio *virtio, const char *why);
 /* What `stop` left under way is done. */
 void virtio_stopped(struct virtio *virtio);
 
-/* -- For transports -------------------------------------------------------------------------
- */
+/* -- For transports ------------------------------------------------------------------------ */
 
 /* The driver's features, low or high half; refused once they are settled. */
 void virtio_accept(struct virtio *virtio, bool high, u32 features);

@@ -11,9 +11,7 @@
 #include "base/monotonic.h"
 #include "memory/pmap.h"
 
-/* -- Life
- * ---------------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 static bool bt_probe(struct error *why)
 {
@@ -101,9 +99,7 @@ static void bt_detach(struct vcpu *vcpu)
     vcpu->engine_state = NULL;
 }
 
-/* -- Running
- * ------------------------------------------------------------------------------------
- */
+/* -- Running ------------------------------------------------------------------------------- */
 
 static enum engine_exit bt_enter(struct vcpu *vcpu)
 {

@@ -85,9 +85,7 @@
 /* Limits of CS seen, numbered; the first two are always there: none, and that of real mode. */
 #define CODE_LIMITS 256
 
-/* -- Translation units
- * --------------------------------------------------------------------------
- */
+/* -- Translation units --------------------------------------------------------------------- */
 
 /* Places in the code cache are offsets from its start, 0: none. TUs, links, cells and sites are
  * numbers in their tables, 0: none. */
@@ -215,9 +213,7 @@ enum vectors_place {
     VECTORS_SAVED,
 };
 
-/* -- What translated code reaches through GS
- * ------------------------------------------------------
- */
+/* -- What translated code reaches through GS ----------------------------------------------- */
 
 struct bt_hot {
     u64 *poll; /* read twice removed at each loop: bt_kick makes it point nowhere */
@@ -613,8 +609,8 @@ bool adapt_wanted(const struct bt *bt, const u8 *code);
 /* The plain store of `site` was a slow one: when that is usual, its TU dies, to be made anew
  * for it. */
 void adapt_slow(struct bt *bt, const struct site *site);
-/* The check of an adapted site failed for want of a TLB entry only: when that is usual, back.
- */
+/* The check of an adapted site failed for want of a TLB entry only: when that is usual,
+ * back. */
 void adapt_filled(struct bt *bt, const struct site *site);
 
 /* -- string.c: runs the site's string instruction as far as it goes without the simulator;

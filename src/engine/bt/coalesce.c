@@ -46,9 +46,7 @@ static void renew_set(struct scan *s, u16 regs)
         renew(s, (unsigned)__builtin_ctz(regs));
 }
 
-/* -- Groups
- * -------------------------------------------------------------------------------------
- */
+/* -- Groups -------------------------------------------------------------------------------- */
 
 static bool same_key(const struct group *a, const struct group *b)
 {
@@ -103,9 +101,7 @@ static void note(struct scan *s, unsigned i, enum access_index which, struct gro
     access->group = (u8)t->n_groups;
 }
 
-/* -- The accesses of an instruction
- * ------------------------------------------------------------------
- */
+/* -- The accesses of an instruction -------------------------------------------------------- */
 
 /* Accesses through segments that are checked, and 16-bit addresses, are left alone. */
 static void note_operand(struct scan *s, unsigned i, unsigned size, bool write)
@@ -192,9 +188,7 @@ static void note_accesses(struct scan *s, unsigned i)
     }
 }
 
-/* -- What registers hold afterwards
- * ------------------------------------------------------------------
- */
+/* -- What registers hold afterwards -------------------------------------------------------- */
 
 /* ADD, SUB, INC and DEC of a whole register by a constant. */
 static bool adds_constant(const struct guest_insn *g, s64 *added)
@@ -278,9 +272,7 @@ static void follow(struct scan *s, unsigned i)
     }
 }
 
-/* -- Where the host addresses are kept
- * ---------------------------------------------------------------
- */
+/* -- Where the host addresses are kept ----------------------------------------------------- */
 
 bool keeps_r10(const struct guest_insn *g)
 {

@@ -78,8 +78,8 @@ static bool attention(const struct bt *bt)
     return unlikely(pending(bt, open ? ~0u : ~(u32)ATTN_INTR));
 }
 
-/* Does every access, or the very next instruction, need a look that translations do not take?
- */
+/* Does every access, or the very next instruction, need a look that translations do not
+ * take? */
 static bool watched(const struct x86_cpu *c)
 {
     return (c->rflags & (FLAG_TF | FLAG_RF | FLAG_DF)) || (c->dr7 & 0xff) || c->sti_shadow ||
@@ -175,9 +175,7 @@ static void execute(struct bt *bt, struct x86_insn *insn)
     x86_execute(c, insn);
 }
 
-/* -- Finding
- * --------------------------------------------------------------------------------------
- */
+/* -- Finding ------------------------------------------------------------------------------- */
 
 /* The code at RIP through the page tables; NULL: a fault was delivered instead, or it is no
  * RAM. */
@@ -335,9 +333,7 @@ bool bt_fill(struct bt *bt, struct gva la, enum x86_access access)
     return bt_fill_set(bt, bt_cpu(bt)->tlb_index, la, access);
 }
 
-/* -- Callouts
- * -----------------------------------------------------------------------------------
- */
+/* -- Callouts ------------------------------------------------------------------------------ */
 
 /* A place reached from translated code: the TU there, if nothing stands against entering it. */
 static struct tu *follow(struct bt *bt, u64 place, u32 mode, u8 stale)

@@ -490,9 +490,7 @@ static bool is_move(u16 mnemonic)
     }
 }
 
-/* -- Kinds that depend on the operands
- * ----------------------------------------------------------
- */
+/* -- Kinds that depend on the operands ----------------------------------------------------- */
 
 /* MOV has forms for segment, control and debug registers: anything but plain registers. */
 static u8 kind_of_move(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *operands)

@@ -7,9 +7,7 @@
  */
 #include "engine/bt/bt.h"
 
-/* -- Links
- * --------------------------------------------------------------------------------------
- */
+/* -- Links --------------------------------------------------------------------------------- */
 
 static void patch(struct bt *bt, u32 field, u32 target)
 {
@@ -102,9 +100,7 @@ void link_drop_outgoing(struct bt *bt, u32 start, u32 end)
     }
 }
 
-/* -- What goes with address translations
- * ------------------------------------------------------------
- */
+/* -- What goes with address translations --------------------------------------------------- */
 
 /* Places that may stand for address translations are numbered: cells, then the slots of the
  * tables. */
@@ -217,9 +213,7 @@ void links_forget_page(struct bt *bt, struct gva la, unsigned shift)
     }
 }
 
-/* -- Cells
- * --------------------------------------------------------------------------------------
- */
+/* -- Cells --------------------------------------------------------------------------------- */
 
 static unsigned cell_slot(u64 rip)
 {
@@ -255,9 +249,7 @@ void cell_set(struct bt *bt, u32 cell, const struct tu *tu, bool global)
     note_live(bt, cell, place_linear(tu->mode, tu->rip), global);
 }
 
-/* -- Indirect targets
- * -----------------------------------------------------------------------------
- */
+/* -- Indirect targets ---------------------------------------------------------------------- */
 
 void indirect_set(struct bt *bt, const struct tu *tu, bool global)
 {

@@ -103,8 +103,8 @@ void flags_restore(struct translation *t, u16 needed)
 
 #define AHEAD 8
 
-/* Other processors may be writing there: so each line is read once, and once more at the end.
- */
+/* Other processors may be writing there: so each line is read once, and once more at the
+ * end. */
 const u8 *translation_look(struct translation *t, unsigned offset, unsigned size)
 {
     const u8 *now = (const u8 *)((u64)t->tu->code & PAGE_MASK);
@@ -224,9 +224,7 @@ static void find_live(struct translation *t)
     }
 }
 
-/* -- Sites and cold code
- * --------------------------------------------------------------------------
- */
+/* -- Sites and cold code ------------------------------------------------------------------- */
 
 struct site *site_here(struct translation *t, enum site_kind kind)
 {

@@ -31,9 +31,7 @@ static void put_poll(struct translation *t)
     emit_load32(&t->e, R11, mem_at(R11, 0));
 }
 
-/* -- Direct exits
- * -------------------------------------------------------------------------------
- */
+/* -- Direct exits -------------------------------------------------------------------------- */
 
 /* The jump whose displacement is at `field` leads to `rip`. */
 static void exit_through(struct translation *t, u8 *field, u64 rip)
@@ -155,9 +153,7 @@ static void loop(struct translation *t)
     exit_to(t, g->imm);
 }
 
-/* -- Calls, returns, indirect exits
- * -----------------------------------------------------------------
- */
+/* -- Calls, returns, indirect exits -------------------------------------------------------- */
 
 /* Pushes the return address; RSP moves when nothing can fault any more. `refusable`: but for
  * the target, so that what was there is kept. */

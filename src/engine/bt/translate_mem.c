@@ -99,9 +99,7 @@ static void put_offset(struct translation *t, const struct guest_insn *g, s32 by
     put_sum(&t->e, mem, g->adsize);
 }
 
-/* -- Checks
- * ------------------------------------------------------------------------------------
- */
+/* -- Checks -------------------------------------------------------------------------------- */
 
 static struct x86_tlb *tlb_of(const struct translation *t)
 {
@@ -208,8 +206,8 @@ static void put_check(struct translation *t, unsigned seg, unsigned size, bool w
     check_done(t, site);
 }
 
-/* The same for an address that is known, as is its slot. r10 := the host's address of its page.
- */
+/* The same for an address that is known, as is its slot. r10 := the host's address of its
+ * page. */
 static void put_constant_check(struct translation *t, u64 address, unsigned size, bool write,
                                bool shared)
 {
@@ -242,9 +240,7 @@ struct host_mem free_r11(struct translation *t, struct host_mem at)
     return mem_at(R10, 0);
 }
 
-/* -- Checks that serve several accesses (coalesce.c)
- * -------------------------------------------------------------
- */
+/* -- Checks that serve several accesses (coalesce.c) --------------------------------------- */
 
 /* The group of an access, if it has company. */
 static const struct group *group_of(const struct translation *t, const struct access *access)
@@ -531,9 +527,7 @@ void translate_address(struct translation *t)
         emit_move_sized(e, g->opsize, to, R10);
 }
 
-/* -- Stack
- * --------------------------------------------------------------------------------------
- */
+/* -- Stack --------------------------------------------------------------------------------- */
 
 static bool freed_reg(unsigned reg)
 {

@@ -65,9 +65,7 @@ void system_rflags(struct translation *t, unsigned to, unsigned scratch)
     or_reg(t, 4, to, scratch);
 }
 
-/* -- Interrupt flag
- * -----------------------------------------------------------------------------
- */
+/* -- Interrupt flag ------------------------------------------------------------------------ */
 
 static void cli(struct translation *t)
 {
@@ -137,9 +135,7 @@ static void pop_flags(struct translation *t)
     move_stack(t, (s32)size);
 }
 
-/* -- Others
- * -------------------------------------------------------------------------------------
- */
+/* -- Others -------------------------------------------------------------------------------- */
 
 static void swapgs(struct translation *t)
 {

@@ -32,8 +32,8 @@
 #include "engine/direct/frame.h"
 #include "x86/cpu.h"
 
-/* Where code comes from: the bytes of the page of `va` that user code may execute now, or NULL.
- */
+/* Where code comes from: the bytes of the page of `va` that user code may execute now, or
+ * NULL. */
 struct annex_source {
     const u8 *(*page)(const struct annex_source *source, u64 va);
 };

@@ -56,9 +56,7 @@ static long futex(_Atomic u32 *word, int what, u32 value, const struct timespec 
     return syscall(SYS_futex, word, what, value, timeout, NULL, 0);
 }
 
-/* -- Filling the block
- * -----------------------------------------------------------------------------
- */
+/* -- Filling the block --------------------------------------------------------------------- */
 
 static u64 control_address(u64 base, unsigned field)
 {
@@ -153,9 +151,7 @@ static void fill(struct cell *cell)
              (unsigned long long)control_address(base, CONTROL_TURN));
 }
 
-/* -- Waiting
- * ----------------------------------------------------------------------------------------
- */
+/* -- Waiting ------------------------------------------------------------------------------- */
 
 static bool is_dead(const struct cell *cell)
 {
@@ -252,9 +248,7 @@ void cell_kick(struct cell *cell)
     syscall(SYS_tgkill, cell->pid, cell->pid, KICK_SIGNAL);
 }
 
-/* -- Life
- * ---------------------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 static bool map_block(struct cell *cell, struct error *err)
 {

@@ -43,8 +43,8 @@
 #define FIRST_PAUSE 32
 #define MAX_TRIES   7
 
-/* Taking rights from the mappings of a frame, us: a cell is verified, all regions are searched.
- */
+/* Taking rights from the mappings of a frame, us: a cell is verified, all regions are
+ * searched. */
 #define REVOKE_US 20
 
 /* Every gfn that a pmap can have, see pmap.h. */

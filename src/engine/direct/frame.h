@@ -31,8 +31,8 @@ struct frame {
     u64 mask;
 };
 
-/* What was wrong, as the frame and its siginfo tell: hints, for which the guest may have lied.
- */
+/* What was wrong, as the frame and its siginfo tell: hints, for which the guest may have
+ * lied. */
 struct stop {
     int signal, code;
     u64 trap, error, cr2; /* of the signals that are exceptions */

@@ -13,8 +13,8 @@ static void arm(struct direct *d)
     timer_arm(clock, &rest->timer, clock_now(clock) + (u64)rest->period * NS_PER_US);
 }
 
-/* Looks at another thread's processor as it runs: one look may be wrong, all of them are not.
- */
+/* Looks at another thread's processor as it runs: one look may be wrong, all of them are
+ * not. */
 static enum rest_sight sight(const struct direct *d)
 {
     const struct x86_cpu *c = &d->vcpu->cpu;

@@ -16,9 +16,7 @@
  * spare. */
 #define MAX_RUNS 60000
 
-/* -- Regions
- * ---------------------------------------------------------------------------------------
- */
+/* -- Regions ------------------------------------------------------------------------------- */
 
 static unsigned slot_of(u64 va)
 {
@@ -82,9 +80,7 @@ static u64 address_of(const struct region *r, unsigned page)
     return r->va + page * PAGE_SIZE;
 }
 
-/* -- Unmapping
- * -------------------------------------------------------------------------------------
- */
+/* -- Unmapping ----------------------------------------------------------------------------- */
 
 /* Orders that find no room go at once; a mapper that does not answer is noticed by whoever runs
  * the cell next, for then the cell is dead. */
@@ -190,9 +186,7 @@ void shadow_revoke(struct shadow *shadow, struct cell *cell, u64 frame, int righ
     }
 }
 
-/* -- Comparing
- * --------------------------------------------------------------------------------------
- */
+/* -- Comparing ----------------------------------------------------------------------------- */
 
 static const u64 *table_at(struct pmap *pmap, u64 address)
 {
@@ -204,8 +198,8 @@ static u64 load(const u64 *entry)
     return __atomic_load_n(entry, __ATOMIC_RELAXED);
 }
 
-/* The entries above the page table of `va`; the page table, or NULL for a large page or none.
- */
+/* The entries above the page table of `va`; the page table, or NULL for a large page or
+ * none. */
 static const u64 *read_path(const struct shadow_world *w, u64 va, u64 path[3])
 {
     static const u8 shifts[3] = {39, 30, 21};
@@ -277,9 +271,7 @@ bool shadow_collides(const struct shadow_world *w, const struct cell *cell)
     return false;
 }
 
-/* -- Mapping
- * ----------------------------------------------------------------------------------------
- */
+/* -- Mapping ------------------------------------------------------------------------------- */
 
 /* A page to be mapped. */
 struct page {

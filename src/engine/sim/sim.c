@@ -300,8 +300,8 @@ static void log_run(const struct x86_cpu *c)
     }
 }
 
-/* Runs up to `max` instructions of what stands at RIP; stops where something wants attention.
- */
+/* Runs up to `max` instructions of what stands at RIP; stops where something wants
+ * attention. */
 static inline void run_found(struct x86_cpu *c, u32 max)
 {
     c->insn_rip = c->rip; /* a fault of the fetch is the next instruction's */
@@ -422,9 +422,7 @@ static enum engine_exit sim_enter(struct vcpu *vcpu)
     }
 }
 
-/* -- Life
- * ----------------------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 bool sim_create(struct vcpu *vcpu, struct error *err)
 {

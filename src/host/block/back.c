@@ -468,8 +468,7 @@ bool block_action_parse(enum block_action *action, const char *word)
     return false;
 }
 
-/* -- The image ------------------------------------------------------------------------------
- */
+/* -- The image ----------------------------------------------------------------------------- */
 
 /* What the device sees of it. */
 static void show_image(struct block_back *back)

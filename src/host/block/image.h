@@ -73,8 +73,8 @@ struct image *image_open_backing(const struct image_config *config, unsigned dep
                                  struct error *err);
 void image_close(struct image *image);
 
-/* "raw", "qcow2"; "writeback", "none", "writethrough", "directsync", "unsafe". False: unknown.
- */
+/* "raw", "qcow2"; "writeback", "none", "writethrough", "directsync", "unsafe". False:
+ * unknown. */
 bool image_format_parse(enum image_format *format, const char *word);
 bool image_cache_parse(struct image_cache *cache, const char *word);
 

@@ -81,8 +81,7 @@ static struct nbd_image *nbd_of(struct image *image)
     return container_of(image, struct nbd_image, image);
 }
 
-/* -- Connecting -----------------------------------------------------------------------------
- */
+/* -- Connecting ---------------------------------------------------------------------------- */
 
 bool nbd_is_address(const char *path)
 {
@@ -149,8 +148,7 @@ static struct nbd_handle *connect_to(const char *path, struct error *err)
     return NULL;
 }
 
-/* -- The thread -----------------------------------------------------------------------------
- */
+/* -- The thread ---------------------------------------------------------------------------- */
 
 static void wake(struct nbd_image *nbd)
 {
@@ -221,8 +219,7 @@ static void *pump(void *opaque)
     return NULL;
 }
 
-/* -- Requests -------------------------------------------------------------------------------
- */
+/* -- Requests ------------------------------------------------------------------------------ */
 
 /* libnbd calls it once for each request that it took, also when the handle is closed. */
 static int landed(void *opaque, int *error)
@@ -333,8 +330,7 @@ static int do_pieces(struct nbd_image *nbd, enum kind kind, u64 offset, void *bu
     return 0;
 }
 
-/* -- The image ------------------------------------------------------------------------------
- */
+/* -- The image ----------------------------------------------------------------------------- */
 
 static int nbd_read(struct image *image, u64 offset, void *buf, u64 len)
 {
@@ -443,8 +439,8 @@ static int nbd_write_zeroes(struct image *image, u64 offset, u64 len, bool unmap
     return do_pieces(nbd, hole ? ZERO : ZERO_KEEP, offset, NULL, len, MAX_RANGE);
 }
 
-/* As when the server had been silent for TIMEOUT_S, and as when it could not be reached again.
- */
+/* As when the server had been silent for TIMEOUT_S, and as when it could not be reached
+ * again. */
 static void nbd_break_off(struct image *image)
 {
     struct nbd_image *nbd = nbd_of(image);

@@ -204,8 +204,8 @@ static int read_some(struct qcow2 *q, u64 offset, const struct parts *data, u64 
     return error;
 }
 
-/* Whether the bytes lie within the image; what is beyond, in its last sector, reads as zeroes.
- */
+/* Whether the bytes lie within the image; what is beyond, in its last sector, reads as
+ * zeroes. */
 static u64 clip(const struct qcow2 *q, u64 offset, u64 len)
 {
     u64 room = offset < q->image.size ? q->image.size - offset : 0;

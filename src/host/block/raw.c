@@ -93,8 +93,7 @@ static int raw_read_now(struct image *image, u64 offset, void *buf, u64 len)
     return got == (ssize_t)len ? 0 : EAGAIN;
 }
 
-/* -- Parts ------------------------------------------------------------------------------------
- */
+/* -- Parts --------------------------------------------------------------------------------- */
 
 static int raw_parts_fd(const struct raw *raw, u64 offset, const struct iovec *parts,
                         unsigned n)

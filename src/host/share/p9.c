@@ -19,8 +19,7 @@
 #define MAX_NODES   65536
 #define RLERROR     7
 
-/* -- Nodes ----------------------------------------------------------------------------------
- */
+/* -- Nodes --------------------------------------------------------------------------------- */
 
 bool p9_is_name(const char *name)
 {
@@ -80,8 +79,7 @@ int p9_node_walk(struct p9 *p9, struct p9_node *from, const char *name, struct p
     return 0;
 }
 
-/* -- Fids -----------------------------------------------------------------------------------
- */
+/* -- Fids ---------------------------------------------------------------------------------- */
 
 static struct p9_fid **fid_slot(struct p9 *p9, u32 id)
 {
@@ -134,8 +132,7 @@ static void drop_all(struct p9 *p9)
             p9_fid_drop(p9, p9->fids[i]);
 }
 
-/* -- The session ----------------------------------------------------------------------------
- */
+/* -- The session --------------------------------------------------------------------------- */
 
 static int version(struct p9 *p9, struct p9_in *in, struct p9_out *out)
 {
@@ -186,8 +183,7 @@ static int clunk(struct p9 *p9, struct p9_in *in, struct p9_out *out)
     return 0;
 }
 
-/* -- Messages -------------------------------------------------------------------------------
- */
+/* -- Messages ------------------------------------------------------------------------------ */
 
 static const struct {
     p9_handler *handle;
@@ -238,8 +234,7 @@ u32 p9_serve(struct p9 *p9, const u8 *message, u32 len, u8 *answer, u32 size)
     return answered;
 }
 
-/* -- Life -----------------------------------------------------------------------------------
- */
+/* -- Life ---------------------------------------------------------------------------------- */
 
 /* The guest's open and remembered files are descriptors of ours. */
 static unsigned raise_limit(void)

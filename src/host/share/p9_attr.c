@@ -25,8 +25,7 @@
 #define QID_DIRECTORY 0x80
 #define QID_SYMLINK   0x02
 
-/* -- Mapped attributes ----------------------------------------------------------------------
- */
+/* -- Mapped attributes --------------------------------------------------------------------- */
 
 static bool load_mapped(const char *path, const char *name, void *value, size_t size)
 {
@@ -92,8 +91,7 @@ int p9_made(const struct p9 *p9, const struct p9_node *node, u32 mode, u32 uid, 
     return error;
 }
 
-/* -- Looking --------------------------------------------------------------------------------
- */
+/* -- Looking ------------------------------------------------------------------------------- */
 
 void p9_put_qid(struct p9_out *out, const struct stat *st)
 {
@@ -197,8 +195,7 @@ int p9_readlink(struct p9 *p9, struct p9_in *in, struct p9_out *out)
     return 0;
 }
 
-/* -- Changing -------------------------------------------------------------------------------
- */
+/* -- Changing ------------------------------------------------------------------------------ */
 
 static int set_mode(const struct p9 *p9, const struct p9_node *node, const struct stat *st,
                     u32 mode)

@@ -12,8 +12,7 @@
 
 #define MAX_WALK 16
 
-/* -- Walking --------------------------------------------------------------------------------
- */
+/* -- Walking ------------------------------------------------------------------------------- */
 
 /* As many steps as there are; returns how many went well, and the last node in *at. */
 static unsigned walk_names(struct p9 *p9, struct p9_in *in, unsigned n, struct p9_node **at,
@@ -66,8 +65,7 @@ int p9_walk(struct p9 *p9, struct p9_in *in, struct p9_out *out)
     return 0;
 }
 
-/* -- Making ---------------------------------------------------------------------------------
- */
+/* -- Making -------------------------------------------------------------------------------- */
 
 /* What the messages that make something have in common. */
 struct making {
@@ -228,8 +226,7 @@ int p9_link(struct p9 *p9, struct p9_in *in, struct p9_out *out)
                : 0;
 }
 
-/* -- Moving and removing --------------------------------------------------------------------
- */
+/* -- Moving and removing ------------------------------------------------------------------- */
 
 int p9_renameat(struct p9 *p9, struct p9_in *in, struct p9_out *out)
 {

@@ -40,8 +40,7 @@ struct p9 {
 /* A message's handler: 0, or an errno value that becomes the answer. */
 typedef int p9_handler(struct p9 *p9, struct p9_in *in, struct p9_out *out);
 
-/* -- p9.c: fids and nodes -------------------------------------------------------------------
- */
+/* -- p9.c: fids and nodes ------------------------------------------------------------------ */
 struct p9_fid *p9_fid_find(struct p9 *p9, u32 id);
 /* NULL: the id is in use. Takes a reference of the node over, also then. */
 struct p9_fid *p9_fid_add(struct p9 *p9, u32 id, u32 uid, struct p9_node *node);
@@ -59,8 +58,7 @@ bool p9_is_name(const char *name);
 #define P9_PROC_PATH 32
 const char *p9_proc_path(const struct p9_node *node, char path[P9_PROC_PATH]);
 
-/* -- p9_attr.c: attributes, mapped or not ---------------------------------------------------
- */
+/* -- p9_attr.c: attributes, mapped or not -------------------------------------------------- */
 int p9_stat(const struct p9 *p9, const struct p9_node *node, struct stat *st);
 void p9_put_qid(struct p9_out *out, const struct stat *st);
 /* A file was just made: its mode with its kind, owner and device number. */
@@ -70,8 +68,7 @@ int p9_made(const struct p9 *p9, const struct p9_node *node, u32 mode, u32 uid, 
 u32 p9_host_mode(const struct p9 *p9, u32 mode);
 p9_handler p9_getattr, p9_setattr, p9_statfs, p9_readlink;
 
-/* -- p9_file.c: contents, p9_name.c: directories --------------------------------------------
- */
+/* -- p9_file.c: contents, p9_name.c: directories ------------------------------------------- */
 p9_handler p9_lopen, p9_read, p9_write, p9_fsync, p9_readdir, p9_lock, p9_getlock;
 p9_handler p9_walk, p9_lcreate, p9_mkdir, p9_symlink, p9_mknod, p9_link, p9_renameat,
     p9_unlinkat;

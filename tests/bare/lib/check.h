@@ -1,5 +1,5 @@
-/* Counting checks: each failure is one line, check_done() prints the sum and ends the machine.
- */
+/* Counting checks: each failure is one line, check_done() prints the sum and ends the
+ * machine. */
 #pragma once
 #include "types.h"
 #include "console.h"

@@ -5,8 +5,8 @@
 
 enum { PIT_HZ = 1193182, PIT_CHANNEL0 = 0x40, PIT_CONTROL = 0x43, PORT_61 = 0x61 };
 
-/* Waits by counting channel 2 down; at most 50 ms at a time are counted, longer waits repeat.
- */
+/* Waits by counting channel 2 down; at most 50 ms at a time are counted, longer waits
+ * repeat. */
 void pit_wait_us(u32 us);
 
 /* Programs a channel: mode 0-5, binary, low byte then high byte. */

@@ -78,8 +78,8 @@ struct code {
 #define CODE16(text)        CODE_IN(".code16", "", text)
 #define CODE32(text)        CODE_IN(".code32", "", text)
 
-/* Where ring 3 sees physical memory: page tables map all of it there once more, as user pages.
- */
+/* Where ring 3 sees physical memory: page tables map all of it there once more, as user
+ * pages. */
 #ifdef __x86_64__
 #define USER_BASE 0x80000000ul
 #else
@@ -91,8 +91,8 @@ extern ulong user_base; /* 0 while paging is off */
 struct regs regs_kernel(void);
 struct regs regs_user(void);
 
-/* Runs from r->ip on; leaves the state at the exception in *r. Interrupts are off afterwards.
- */
+/* Runs from r->ip on; leaves the state at the exception in *r. Interrupts are off
+ * afterwards. */
 void regs_run(struct regs *r);
 
 /* Runs `code`, and checks that it ends by itself. *r is changed as by regs_run(). */
