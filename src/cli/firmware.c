@@ -17,8 +17,9 @@
 static bool set_order(const char *key, const char *letters, char (*order)[4], struct error *err)
 {
     size_t length = strlen(letters);
-    if (!length || length >= sizeof(*order) || strspn(letters, "acdn") != length)
-        return error_set(err, "-boot: %s '%.60s' is not 1 to 3 of a, c, d and n", key, letters);
+    if (length >= sizeof(*order) || strspn(letters, "abcdn") != length)
+        return error_set(err, "-boot: %s '%.60s' is not up to 3 of a, b, c, d and n", key,
+                         letters);
     strcpy(*order, letters);
     return true;
 }

@@ -287,6 +287,12 @@ static bool set_snapshot(struct run_options *o, const char *value, struct error 
     return true;
 }
 
+static bool set_no_floppy_check(struct run_options *o, const char *value, struct error *err)
+{
+    o->vm.no_floppy_check = true;
+    return true;
+}
+
 static bool set_no_reboot(struct run_options *o, const char *value, struct error *err)
 {
     o->vm.no_reboot = true;
@@ -606,7 +612,7 @@ static const struct option table[] = {
     {"append", "WORDS", set_append, "kernel command line; with the default guest, words added to it"},
     {"bios", "FILE", set_firmware, "firmware that starts at the reset vector; SeaBIOS where there is a disk and no kernel, and for kernels that need a BIOS"},
     {"drive", "if=pflash,unit=0", drives_add, "firmware in flash (file=OVMF_CODE.fd,format=raw,readonly=on); unit=1 keeps its variables (file=a copy of OVMF_VARS.fd,format=raw)"},
-    {"boot", "order=LETTERS", firmware_set_boot, "what firmware starts from: c disk, d CD, n network, a floppy; once=LETTERS for the first start; menu=on[,splash-time=MS] asks; strict=on tries only what has a bootindex; reboot-timeout=MS"},
+    {"boot", "order=LETTERS", firmware_set_boot, "what firmware starts from: c disk, a floppy, d CD, n network (cad is the default); once=LETTERS for the first start; menu=on[,splash-time=MS] asks; strict=on tries only what has a bootindex; reboot-timeout=MS"},
     {"fw_cfg", "name=opt/N,file=F", firmware_add_blob, "a file that the guest finds in fw_cfg (Linux: /sys/firmware/qemu_fw_cfg); also string=TEXT"},
     {"smbios", "type=N,KEY=TEXT", firmware_add_smbios, "what DMI says: type=0 vendor, version, date; 1 manufacturer, product, version, serial, uuid, sku, family; 2, 3; 11 value=TEXT"},
     {NULL, NULL, NULL, "The machine"},
@@ -640,6 +646,7 @@ static const struct option table[] = {
     {"device", "DEVICE", add_device, "pc-testdev, pci-testdev: registers and interrupt wires that conformance suites use; help lists all devices"},
     {"chardev", "KIND,id=ID", lines_add, "a line for -device virtconsole,chardev=ID and others: null, stdio, pty, file,path=P, socket,path=P or host=H,port=N; mux=on lets several share it"},
     {"rtc", "base=BASE", set_rtc, "what the clock shows: utc (the default), localtime or YYYY-MM-DDTHH:MM:SS"},
+    {"no-fd-bootchk", NULL, set_no_floppy_check, "floppies start without a boot sector's signature"},
     {"no-reboot", NULL, set_no_reboot, "end where the guest would reset"},
     {NULL, NULL, NULL, "Its consoles"},
     {"serial", "WHERE", lines_add_serial, "serial line: mon:stdio (the default), stdio, file:PATH, pty, unix:PATH, tcp:HOST:PORT[,server=on][,wait=off], chardev:ID, null; may be given twice"},
@@ -816,11 +823,17 @@ static void screen_finish(struct run_options *options)
         vm->vga_rom = DEFAULT_VGA_ROM;
 }
 
+static bool may_start_from_net(const struct vm_config *vm)
+{
+    return (vm->boot_order && strchr(vm->boot_order, 'n')) ||
+           (vm->boot_once && strchr(vm->boot_once, 'n'));
+}
+
 /* A machine that may start from the network has iPXE in its cards. */
 static void net_finish(struct run_options *options)
 {
     struct vm_config *vm = &options->vm;
-    bool by_net = vm->boot_order && strchr(vm->boot_order, 'n');
+    bool by_net = may_start_from_net(vm);
     for (unsigned i = 0; i < vm->plugs.n_devices && vm->firmware; i++) {
         struct plug_config *plug = &vm->plugs.devices[i];
         if (plug->kind == PLUG_NET && !plug->rom_given && (by_net || plug->boot_index >= 0) &&
@@ -836,10 +849,9 @@ bool options_finish(struct run_options *options, struct error *err)
         return false;
     if (vm->initrd && !vm->kernel)
         return error_set(err, "-initrd needs a -kernel; the default guest has its own");
-    bool from_net = vm->boot_order && strchr(vm->boot_order, 'n');
     memcpy(vm->smbios.uuid, options->control.uuid, sizeof(vm->smbios.uuid));
-    bool by_firmware =
-        vm->kernel ? firmware_wanted(vm->kernel) : from_net || plugs_have_disk(&vm->plugs);
+    bool by_firmware = vm->kernel ? firmware_wanted(vm->kernel)
+                                  : may_start_from_net(vm) || plugs_have_disk(&vm->plugs);
     if (!vm->firmware && by_firmware) {
         vm->firmware = DEFAULT_FIRMWARE;
         if (access(vm->firmware, R_OK))

@@ -10,6 +10,7 @@
 enum fw_cfg_key {
     FW_CFG_SIGNATURE = 0x00,
     FW_CFG_ID = 0x01,
+    FW_CFG_UUID = 0x02,
     FW_CFG_RAM_SIZE = 0x03,
     FW_CFG_NOGRAPHIC = 0x04,
     FW_CFG_NB_CPUS = 0x05,

@@ -15,12 +15,25 @@
 #define CONFIG_ENABLE BIT(31)
 
 #define PAM          0x59 /* i440FX: PAM0..PAM6 */
+#define DRB          0x60 /* i440FX: the ends of eight rows of memory */
+#define DRBS         8
 #define PIRQS        4
 #define PIRQRC       0x60 /* PIIX3: PIRQ route control, bit 7 off, bits 3:0 the ISA IRQ */
 #define PIRQRC_OFF   BIT(7)
 #define PIRQ_ALLOWED 0xdef8 /* IRQs 3-7, 9-12, 14, 15 */
 
 static const u8 pirq_initial[PIRQS] = {10, 10, 11, 11};
+
+/* i440FX data sheet (290549), 3.2: what is not zero after a reset */
+static const struct {
+    u8 reg, value;
+} i440fx_initial[] = {
+    {0x53, 0x80}, /* DBC: data buffer control */
+    {0x57, 0x01}, /* DRAMC: type of memory and refresh */
+    {0x58, 0x10}, /* DRAMT: its timing */
+    {0x71, 0x10}, /* CLT: the processor's latency timer */
+    {0x72, 0x02}, /* SMRAM: at A0000h, and closed */
+};
 
 struct pci_host {
     struct device device;
@@ -249,6 +262,12 @@ static void pci_host_build_bridges(struct pci_host *host)
     static const struct pci_ids bridge = {0x8086, 0x1237, 0x1af4, 0x1100, 0x060000, 2};
     static const struct pci_ids isa = {0x8086, 0x7000, 0x1af4, 0x1100, 0x060100, 0};
     pci_init(&host->bridge, "i440fx", &bridge, &pci_bridge_ops, host);
+    for (unsigned i = 0; i < ARRAY_LEN(i440fx_initial); i++)
+        host->bridge.config[i440fx_initial[i].reg] = i440fx_initial[i].value;
+    memset(host->bridge.config + DRB, 0x01, DRBS);
+    pci_set16(&host->bridge, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    memset(host->bridge.writable + PCI_COMMAND, 0, 2); /* both of them always */
+    pci_set16(&host->bridge, PCI_STATUS, 0x0280);
     memset(host->bridge.config + PAM, PAM_ALL_RAM, PAM_REGISTERS);
     memset(host->bridge.writable + PAM, PAM_ALL_RAM, PAM_REGISTERS);
     pci_init(&host->isa, "piix3", &isa, &pci_isa_ops, host);

@@ -24,9 +24,11 @@
 /* CMOS memory, as QEMU's machines use it */
 #define CMOS_FLOPPIES  0x10
 #define CMOS_EQUIPMENT 0x14
-#define CMOS_BOOT_3RD  0x38 /* bits 7:4; bit 0: no check for a floppy's signature */
+#define CMOS_BOOT_3RD  0x38 /* bits 7:4; the rest is flags */
 #define CMOS_BOOT      0x3d /* bits 3:0 the first device, 7:4 the second */
 #define CMOS_MORE_CPUS 0x5f
+
+#define BOOT_NO_FLOPPY_CHECK BIT(0) /* one without a boot sector's signature will do */
 
 #define EQUIPMENT_FLOPPY BIT(0)
 #define EQUIPMENT_FPU    BIT(1)
@@ -156,17 +158,17 @@ static void add_acpi(struct firmware_files *files, const struct pc *pc)
 static u8 boot_device(char letter)
 {
     static const char letters[] = "acdn";
-    const char *at = letter ? strchr(letters, letter) : NULL;
+    const char *at = letter ? strchr(letters, letter == 'b' ? 'a' : letter) : NULL;
     return at ? (u8)(at - letters + 1) : 0;
 }
 
-static void set_boot_order(struct rtc *rtc, const char *order)
+static void set_boot_order(struct rtc *rtc, const char *order, u8 flags)
 {
     u8 device[3] = {0};
     for (unsigned i = 0; i < ARRAY_LEN(device) && order[i]; i++)
         device[i] = boot_device(order[i]);
     rtc_set_cmos(rtc, CMOS_BOOT, (u8)(device[1] << 4 | device[0]));
-    rtc_set_cmos(rtc, CMOS_BOOT_3RD, (u8)(device[2] << 4));
+    rtc_set_cmos(rtc, CMOS_BOOT_3RD, (u8)(device[2] << 4 | flags));
 }
 
 static void set_floppies(struct rtc *rtc, u8 types)
@@ -214,7 +216,8 @@ static bool add_wishes(struct firmware_files *files, const struct pc *pc, struct
 void firmware_start(struct pc *pc, const struct vm_config *config, bool first)
 {
     const char *order = first && config->boot_once ? config->boot_once : config->boot_order;
-    set_boot_order(pc->rtc, order ? order : "cdn");
+    set_boot_order(pc->rtc, order ? order : "cad",
+                   config->no_floppy_check ? BOOT_NO_FLOPPY_CHECK : 0);
 }
 
 /* -- A kernel that firmware starts --------------------------------------------------------- */
@@ -257,11 +260,11 @@ bool firmware_add_kernel(struct firmware_files *files, const struct kernel *kern
     return true;
 }
 
-/* What firmware asks for to know the machine. */
-static void add_machine(struct firmware_files *files, struct pc *pc, const struct plugs *plugs,
-                        bool kernel)
+/* What kernels that came without firmware ask for, too. */
+static void add_numbers(struct firmware_files *files, struct pc *pc)
 {
     const struct vm_config *config = files->config;
+    fw_cfg_add(pc->fw_cfg, FW_CFG_UUID, config->smbios.uuid, sizeof(config->smbios.uuid));
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_RAM_SIZE, config->memory, 8);
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_NOGRAPHIC, config->screen_on_serial, 2);
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_NB_CPUS, config->cpus, 2);
@@ -269,6 +272,13 @@ static void add_machine(struct firmware_files *files, struct pc *pc, const struc
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_BOOT_MENU, config->boot_menu, 2);
     fw_cfg_add_int(pc->fw_cfg, FW_CFG_IRQ0_OVERRIDE, 1, 4);
     add_memory_map(files, pc, files->board->pmap);
+}
+
+/* What firmware asks for to know the machine. */
+static void add_machine(struct firmware_files *files, struct pc *pc, const struct plugs *plugs,
+                        bool kernel)
+{
+    const struct vm_config *config = files->config;
     add_acpi(files, pc);
     add_smbios(files, pc);
     size_t order = kernel ? (size_t)sprintf(files->boot_order, "/rom@" KERNEL_ROM "\n") : 0;
@@ -282,6 +292,7 @@ static void add_machine(struct firmware_files *files, struct pc *pc, const struc
     if (config->screen_on_serial && config->n_serial)
         add_file(pc->fw_cfg, "etc/sercon-port", &files->console, sizeof(files->console));
     set_floppies(pc->rtc, plugs_floppy_types(plugs, &config->plugs));
+    disk_geometry_tell(plugs->hard_disks, pc->rtc);
     rtc_set_cmos(pc->rtc, CMOS_MORE_CPUS, (u8)(config->cpus - 1));
 }
 
@@ -295,6 +306,7 @@ struct firmware_files *firmware_files_create(struct pc *pc, struct board *board,
     files->pc = pc;
     files->board = board;
     files->config = config;
+    add_numbers(files, pc);
     if (config->firmware)
         add_machine(files, pc, plugs, kernel);
     if (add_wishes(files, pc, err))

@@ -93,6 +93,21 @@ static bool open_rom(struct plugs *plugs, unsigned i, const struct plug_config *
     return true;
 }
 
+/* What a BIOS is to know of an IDE disk; one that cannot be read is as good as empty. */
+static void find_geometry(struct plugs *plugs, const struct plugs_config *config, unsigned disk,
+                          struct image *image)
+{
+    u8 first[BLOCK_SECTOR];
+    for (unsigned i = 0; i < config->n_devices; i++) {
+        const struct plug_config *device = &config->devices[i];
+        if (device->kind != PLUG_IDE || device->disk != disk)
+            continue;
+        if (image->size < sizeof(first) || image_read(image, 0, first, sizeof(first)))
+            memset(first, 0, sizeof(first));
+        plugs->hard_disks[device->unit] = disk_geometry_of(image->size, first);
+    }
+}
+
 bool plugs_open(struct plugs *plugs, const struct plugs_config *config, struct board *board,
                 struct loop *loop, struct error *err)
 {
@@ -101,6 +116,8 @@ bool plugs_open(struct plugs *plugs, const struct plugs_config *config, struct b
         struct image *image = disk->path[0] ? image_open(&disk->image, err) : NULL;
         if (disk->path[0] && !image)
             return false;
+        if (image)
+            find_geometry(plugs, config, i, image);
         plugs->disk_failures[i].plugs = plugs;
         const struct block_policy policy = {.on_read = config->disks[i].on_read,
                                             .on_write = config->disks[i].on_write,

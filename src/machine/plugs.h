@@ -15,6 +15,7 @@
 #include "host/loop.h"
 #include "host/net/net.h"
 #include "host/share/share.h"
+#include "machine/disk_geometry.h"
 #include "platform/board.h"
 #include "platform/tray.h"
 
@@ -135,6 +136,8 @@ struct plugs {
     struct disk_failure disk_failures[PLUGS_MAX_DISKS];
     struct disk_tray trays[PLUGS_MAX_DISKS];
     struct block_back *disks[PLUGS_MAX_DISKS];
+    struct disk_geometry
+        hard_disks[DISK_GEOMETRY_DRIVES]; /* IDE's, as they were at the start */
     struct net_back *nets[PLUGS_MAX_NETS];
     struct char_back *lines[PLUGS_MAX_LINES];
     struct share_back *shares[PLUGS_MAX_SHARES];

@@ -35,11 +35,12 @@ struct fw_cfg_blob {
 struct vm_config {
     const char *firmware;   /* an image for the reset vector; NULL: a kernel is started */
     bool firmware_in_flash; /* it is in a PLUG_FLASH; `firmware` only names it */
-    const char *boot_order; /* of firmware: letters a, c, d, n; NULL: "cdn" */
+    const char *boot_order; /* of firmware: letters a, b, c, d, n; NULL: "cad" */
     const char *boot_once;  /* the same for the first start only; NULL: as always */
     bool boot_menu;         /* firmware asks on the console */
     u16 boot_menu_wait;     /* for so many ms; 0: as firmware likes */
     bool boot_strict;       /* nothing is tried that has no place in the order */
+    bool no_floppy_check;   /* floppies boot without their signature */
     s32 boot_fail_wait;     /* ms after which firmware starts again; -1: never; 0: its own */
     struct fw_cfg_blob blobs[VM_MAX_BLOBS];
     unsigned n_blobs;

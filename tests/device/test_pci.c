@@ -54,6 +54,24 @@ static int ack(struct pci_test *t, unsigned cpu)
     return t->f->vcpus[cpu]->apic_ops->acknowledge(t->f->vcpus[cpu]->apic);
 }
 
+/* What i440FX's registers have after a reset (its data sheet, 3.2). */
+static void test_bridge(void **state)
+{
+    struct pci_test *t = *state;
+    assert_int_equal(rd(t, 0, 0x00), 0x12378086);
+    assert_int_equal(rd(t, 0, 0x04), 0x02800006);
+    assert_int_equal(rd(t, 0, 0x08) >> 8, 0x060000);
+    assert_int_equal(rd(t, 0, 0x0c), 0);
+    assert_int_equal(rd(t, 0, 0x50), 0x80000000);
+    assert_int_equal(rd(t, 0, 0x54), 0x01000000);
+    assert_int_equal(rd(t, 0, 0x58) & 0xff, 0x10);
+    assert_int_equal(rd(t, 0, 0x60), 0x01010101);
+    assert_int_equal(rd(t, 0, 0x70), 0x00021000);
+    assert_int_equal(rd(t, 0, 0x90), 0);
+    wr(t, 0, 0x04, 0); /* memory and master stay on */
+    assert_int_equal(rd(t, 0, 0x04), 0x02800006);
+}
+
 static void test_mechanism(void **state)
 {
     struct pci_test *t = *state;
@@ -262,7 +280,7 @@ static void test_shadow(void **state)
     board_lock(&t->f->board);
     pci_host_shadow(t->full.pci, true);
     board_unlock(&t->f->board);
-    assert_int_equal(rd(t, 0, 0x58), 0x00000000);
+    assert_int_equal(rd(t, 0, 0x58), 0x00000010); /* no RAM, by PAM0 to PAM2 */
     assert_int_equal(get_byte(t, 0xc0005), 0xff);
     assert_int_equal(get_byte(t, 0xe0005), 0xe5);
     assert_int_equal(get_byte(t, 0xf0005), 0xf5);
@@ -335,7 +353,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_mechanism), TEST(test_header),   TEST(test_bar_sizing), TEST(test_bar_moves),
         TEST(test_assign),    TEST(test_msix),     TEST(test_intx),       TEST(test_swizzle),
-        TEST(test_shadow),    TEST(test_piix4_pm),
+        TEST(test_shadow),    TEST(test_piix4_pm), TEST(test_bridge),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
