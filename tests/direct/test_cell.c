@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "base/monotonic.h"
 #include "fixture.h"
 #include "probe.h"
 
@@ -177,6 +178,41 @@ static void test_verify(void **state)
     assert_false(f->cell.parked);
 }
 
+static void *go_on(void *opaque)
+{
+    struct fixture *f = opaque;
+    nanosleep(&(struct timespec){.tv_sec = 1, .tv_nsec = 500000000}, NULL);
+    kill(f->cell.pid, SIGCONT);
+    return NULL;
+}
+
+/* Whether a cell is on its way to its futex shows only while it has a processor. */
+static void test_verify_starved(void **state)
+{
+    struct fixture *f = *state;
+    pthread_t thread;
+    fixture_registers(f, 0);
+    assert_int_equal(fixture_run(f, CODE_SYSCALL), CELL_STOPPED); /* leaves a good frame */
+    fixture_registers(f, 0);
+    f->cpu->gpr[RDI] = fixture_control(CONTROL_MTURN);
+    f->cpu->gpr[RAX] = 1;
+    assert_int_equal(fixture_run(f, CODE_FORGE), CELL_STOPPED);
+    u64 stopped = monotonic_ns();
+    kill(f->cell.pid, SIGSTOP);
+    assert_int_equal(pthread_create(&thread, NULL, go_on, f), 0);
+    assert_false(cell_verify(&f->cell));
+    assert_true(monotonic_ns() - stopped >= 1500000000);
+    pthread_join(thread, NULL);
+}
+
+static void test_mapper_gone(void **state)
+{
+    struct fixture *f = *state;
+    kill(f->cell.mapper.pid, SIGKILL);
+    mapper_map(&f->cell.mapper, 0x900000, 1, 0, PROT_READ);
+    assert_int_equal(mapper_run(&f->cell.mapper), -1);
+}
+
 /* The mapper says how far it came: the host has no page 7ffffffff000h. */
 static void test_mapper_fails(void **state)
 {
@@ -203,10 +239,12 @@ int main(void)
     if (!probe_direct())
         return 77;
     const struct CMUnitTest tests[] = {
-        CELL_TEST(test_stops),        CELL_TEST(test_page_faults), CELL_TEST(test_all_state),
-        CELL_TEST(test_kick),         CELL_TEST(test_early_kick),  CELL_TEST(test_starved),
-        CELL_TEST(test_memory),       CELL_TEST(test_vsyscall),    CELL_TEST(test_verify),
-        CELL_TEST(test_mapper_fails),
+        CELL_TEST(test_stops),       CELL_TEST(test_page_faults),
+        CELL_TEST(test_all_state),   CELL_TEST(test_kick),
+        CELL_TEST(test_early_kick),  CELL_TEST(test_starved),
+        CELL_TEST(test_memory),      CELL_TEST(test_vsyscall),
+        CELL_TEST(test_verify),      CELL_TEST(test_verify_starved),
+        CELL_TEST(test_mapper_gone), CELL_TEST(test_mapper_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -72,6 +72,9 @@ void cell_kick(struct cell *cell);
 /* Kills it; cell_destroy waits for the end. */
 void cell_condemn(struct cell *cell);
 
+/* The processor time that it has used, ns; 0: it is gone. */
+u64 cell_time(const struct cell *cell);
+
 /* Is it asleep until its turn, as far as one look tells? */
 bool cell_sleeps(const struct cell *cell);
 

@@ -11,8 +11,9 @@
 
 #include "base/ensure.h"
 
-/* A mapper makes only short system calls: one that is silent for so long is gone. */
-#define DEADLINE_MS 5000
+/* A mapper makes only short system calls, but waits for a processor as everybody does. */
+#define LOOK_MS 1000 /* how often one looks whether a silent one lives */
+#define LOOKS   60
 
 void mapper_order(struct mapper *mapper, const struct order *order)
 {
@@ -35,13 +36,26 @@ void mapper_unmap(struct mapper *mapper, u64 address, u64 pages)
     mapper_order(mapper, &order);
 }
 
+static bool is_gone(const struct mapper *mapper)
+{
+    struct pollfd process = {.events = POLLIN};
+    process.fd = (int)syscall(SYS_pidfd_open, mapper->pid, 0);
+    if (process.fd < 0)
+        return errno == ESRCH;
+    bool gone = poll(&process, 1, 0) == 1;
+    close(process.fd);
+    return gone;
+}
+
 static bool wait_report(struct mapper *mapper, u64 *value)
 {
     struct pollfd report = {.fd = mapper->event, .events = POLLIN};
     int ready;
+    unsigned looks = 0;
     do
-        ready = poll(&report, 1, DEADLINE_MS);
-    while (ready < 0 && errno == EINTR);
+        ready = poll(&report, 1, LOOK_MS);
+    while ((ready < 0 && errno == EINTR) ||
+           (ready == 0 && ++looks < LOOKS && !is_gone(mapper)));
     return ready == 1 && read(mapper->event, value, sizeof(*value)) == sizeof(*value);
 }
 
