@@ -36,7 +36,7 @@ static void broken(const struct loop *loop)
     pit_wait_us(2000);
     check("it loops", inside);
     code[loop->patch] = 0;
-    for (u32 ms = 0; ms < 20000 && inside; ms++)
+    for (u32 ms = 0; ms < 100000 && inside; ms++)
         pit_wait_us(1000);
     if (!check(loop->name, !inside))
         check_done();

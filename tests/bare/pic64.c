@@ -80,7 +80,8 @@ static void raise_clock(void)
     clock_write(0x0a, 0x26);
     (void)clock_read(0x0c);
     clock_write(0x0b, 0x42); /* periodic, 1024 a second */
-    pit_wait_us(4000);
+    for (u32 n = 0; n < 20000 && !(pic_ocw3(PIC_SLAVE, READ_IRR) & 1); n++)
+        pit_wait_us(100);
 }
 
 static void masks(void)

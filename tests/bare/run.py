@@ -50,7 +50,7 @@ def main():
     parser.add_argument('--memory', default='64M')
     parser.add_argument('--smp', type=int, default=1)
     parser.add_argument('--ends', choices=['pass', 'reset', 'off'], default='pass')
-    parser.add_argument('--timeout', type=float, default=60)
+    parser.add_argument('--timeout', type=float, default=300)
     args = parser.parse_args()
 
     words = command(args)

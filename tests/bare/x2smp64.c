@@ -26,7 +26,7 @@ static void on_nmi(struct regs *r)
 
 static bool wait_for(volatile u32 *word, u32 value)
 {
-    for (u32 ms = 0; ms < 10000 && *word < value; ms++)
+    for (u32 ms = 0; ms < 60000 && *word < value; ms++)
         pit_wait_us(1000);
     return *word >= value;
 }

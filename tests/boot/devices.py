@@ -54,7 +54,7 @@ class Server:
             return 200, (hashlib.md5(self.data).hexdigest() + "  -\n").encode()
         if path == "/fetched":
             try:
-                with urllib.request.urlopen("http://127.0.0.1:%d/file" % self.forward, timeout=60) as answer:
+                with urllib.request.urlopen("http://127.0.0.1:%d/file" % self.forward, timeout=300) as answer:
                     self.fetched = answer.read()
             except OSError:
                 return 503, b""

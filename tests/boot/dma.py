@@ -31,7 +31,7 @@ def make_disk(path):
 def main():
     parser = guests.parser(__doc__)
     parser.add_argument("--cc", default="gcc")
-    parser.add_argument("--timeout", type=float, default=120)
+    parser.add_argument("--timeout", type=float, default=450)
     args = parser.parse_args()
     kernel, base = guests.kernel_and_initrd(args, "cloud")
     with tempfile.TemporaryDirectory(prefix="doppel-dma.") as directory:

@@ -90,7 +90,7 @@ def main():
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--memory", type=int, default=64)
     parser.add_argument("--interface", choices=("virtio", "ide"), default="virtio")
-    parser.add_argument("--timeout", type=float, default=60)
+    parser.add_argument("--timeout", type=float, default=450)
     args = parser.parse_args()
     guests.need(BIOS, "as", "ld")
     with tempfile.TemporaryDirectory() as directory:

@@ -17,7 +17,7 @@ def free_port():
 class Control:
     """A client of the control socket, in QMP's wire format."""
 
-    def __init__(self, path, timeout=20):
+    def __init__(self, path, timeout=100):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(timeout)
         self.socket.connect(path)
@@ -154,7 +154,7 @@ class Ssh:
     def __init__(self, key, port):
         self.words = ["ssh", "-q", "-i", key, "-p", str(port), "-o", "StrictHostKeyChecking=no",
                       "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes",
-                      "-o", "ConnectTimeout=20", "root@127.0.0.1"]
+                      "-o", "ConnectTimeout=100", "root@127.0.0.1"]
 
     def run(self, script, timeout, stdin=b""):
         """(status, output) of a shell script; status is None when it took too long."""
@@ -169,7 +169,7 @@ class Ssh:
         """Until the guest lets us in."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            if self.run("true", 30)[0] == 0:
+            if self.run("true", 100)[0] == 0:
                 return True
             time.sleep(0.5)
         return False

@@ -124,7 +124,7 @@ def fetch(machine_, port, sums):
     if machine_.wait_for("^server ready", TIMEOUT) is None:
         return
     for name in ("file", "cgi-bin/end"):
-        with urllib.request.urlopen("http://127.0.0.1:%d/%s" % (port, name), timeout=60) as answer:
+        with urllib.request.urlopen("http://127.0.0.1:%d/%s" % (port, name), timeout=300) as answer:
             sums.append(hashlib.md5(answer.read()).hexdigest())
 
 

@@ -146,7 +146,7 @@ def main():
     parser = guests.parser(__doc__)
     parser.add_argument("system", choices=SYSTEMS)
     parser.add_argument("--cpus", type=int, default=1)
-    parser.add_argument("--timeout", type=float, default=200)
+    parser.add_argument("--timeout", type=float, default=450)
     args = parser.parse_args()
 
     system = SYSTEMS[args.system]

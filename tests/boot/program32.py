@@ -32,7 +32,7 @@ def main():
     parser.add_argument("guest", choices=["cloud", "generic", "i386"])
     parser.add_argument("--cc", default="gcc")
     parser.add_argument("--times", action="store_true")
-    parser.add_argument("--timeout", type=float, default=200)
+    parser.add_argument("--timeout", type=float, default=450)
     args = parser.parse_args()
     kernel, base = guests.kernel_and_initrd(args, args.guest)
     words = ["x"] if args.times else []

@@ -191,7 +191,7 @@ def main():
     parser = guests.parser(__doc__, engine=None)
     parser.add_argument("case", choices=sorted(CASES))
     parser.add_argument("engine")
-    parser.add_argument("--timeout", type=float, default=60)
+    parser.add_argument("--timeout", type=float, default=450)
     args = parser.parse_args()
     test, programs, files = CASES[args.case]
     guest = os.path.join(args.guests, "cloud") if args.case == "kernel" else None

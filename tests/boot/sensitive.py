@@ -36,7 +36,7 @@ def main():
     parser.add_argument("engines", nargs="*", default=ENGINES)
     parser.add_argument("--bits", type=int, choices=SOURCES, default=64)
     parser.add_argument("--cc", default="gcc")
-    parser.add_argument("--timeout", type=int, default=150)
+    parser.add_argument("--timeout", type=int, default=450)
     args = parser.parse_args()
     kernel, base = guests.kernel_and_initrd(args, "cloud")
     listing = subprocess.run([args.doppel, "run", "-accel", "help"], capture_output=True, text=True,

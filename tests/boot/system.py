@@ -96,7 +96,7 @@ def live(guest, ssh, args):
 
     position = guest.mark()
     guest.control().call("system_powerdown")
-    status = guest.wait(120)
+    status = guest.wait(args.timeout)
     if status != 0:
         raise Failure("status %s after the power button" % status)
     if guest.wait_for("reboot: Power down", 1, after=position) is None:
@@ -109,7 +109,7 @@ def main():
     parser.add_argument("form", choices=("raw", "qcow2"))
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--memory", default="1G")
-    parser.add_argument("--timeout", type=float, default=200)
+    parser.add_argument("--timeout", type=float, default=450)
     args = parser.parse_args()
 
     source = os.path.join(args.guests, "disk")

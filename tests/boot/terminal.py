@@ -118,6 +118,7 @@ class Terminal:
     def __init__(self, command):
         self.screen = Screen()
         self.status = None
+        self.received = 0  # bytes
         self.pid, self.fd = pty.fork()
         if not self.pid:
             os.environ.update(TERM="vt100", LANG="C.UTF-8")
@@ -133,6 +134,7 @@ class Terminal:
             data = os.read(self.fd, 65536)
         except OSError:
             data = b""
+        self.received += len(data)
         self.screen.feed(data.decode("utf-8", "replace"))
         return bool(data)
 
@@ -147,14 +149,16 @@ class Terminal:
         return any(re.search(pattern, line) for line in self.screen.lines())
 
     def type(self, text):
-        """Not faster than a machine takes it."""
+        """Not faster than a machine takes it: on a busy host, that is when something shows on the screen."""
         for char in text:
             os.write(self.fd, char.encode())
-            end = time.monotonic() + 0.06
-            while time.monotonic() < end and self.pump(0.02):
-                pass
+            start, before = time.monotonic(), self.received
+            while self.pump(0.02):
+                waited = time.monotonic() - start
+                if waited > 1 or (waited > 0.06 and self.received != before):
+                    break
 
-    def end(self, seconds=10):
+    def end(self, seconds=100):
         """Waits for the program's end, with force if need be; its exit status, None: killed."""
         limit = time.monotonic() + seconds
         while time.monotonic() < limit and self.pump(0.1):

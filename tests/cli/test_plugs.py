@@ -26,7 +26,7 @@ class Plugs(unittest.TestCase):
 
     def refused(self, status, text, *words):
         done = subprocess.run([DOPPEL, "run", "-kernel", self.kernel, *words], capture_output=True, text=True,
-                              stdin=subprocess.DEVNULL, timeout=60, check=False)
+                              stdin=subprocess.DEVNULL, timeout=300, check=False)
         self.assertEqual(done.returncode, status, done.stderr)
         self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
         self.assertIn(text, done.stderr)
@@ -115,7 +115,7 @@ class Plugs(unittest.TestCase):
         words = [DOPPEL, "run", "-debugcon", "file:" + log, "-global", "isa-debugcon.iobase=0x402", "-serial", "null",
                  "-drive", "file=%s,format=raw" % self.disk]
         with subprocess.Popen(words, stdin=subprocess.DEVNULL) as process:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 300
             while time.monotonic() < deadline and not self.has(log, b"SeaBIOS"):
                 time.sleep(0.05)
             process.kill()

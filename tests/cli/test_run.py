@@ -19,7 +19,7 @@ import time
 import unittest
 
 DOPPEL = ""
-TIMEOUT = 60
+TIMEOUT = 300
 LOAD = 0x200000
 
 # Machine code, 32-bit protected mode. EBX points to the multiboot information.

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 
-TIMEOUT = 60
+TIMEOUT = 300
 LOAD = 0x200000
 
 # Machine code, 32-bit protected mode; EBX points to the multiboot information.

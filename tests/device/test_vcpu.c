@@ -23,7 +23,7 @@ static void test_no_lost_wake_up(void **state)
 {
     struct fixture *f = fixture_create(2);
     pthread_t thread;
-    alarm(60);
+    alarm(600);
     pthread_create(&thread, NULL, waiter, f->vcpus[0]);
     for (unsigned i = 0; i < ROUNDS; i++) {
         vcpu_signal(f->vcpus[0], ATTN_INTR);
@@ -113,7 +113,7 @@ static void test_requests(void **state)
     struct fixture *f = fixture_create(CPUS);
     struct runner runners[CPUS] = {0};
     _Atomic bool stop = false;
-    alarm(60);
+    alarm(600);
     for (unsigned i = 0; i < CPUS; i++) {
         runners[i].vcpu = f->vcpus[i];
         runners[i].stop = &stop;

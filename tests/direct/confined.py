@@ -70,7 +70,7 @@ class Confined(unittest.TestCase):
     def run_doppel(self, *words, program=None, **options):
         done = subprocess.run([program or DOPPEL, "run", "-v", "-kernel", self.kernel, "-m", "16M", "-nographic",
                                "-device", "isa-debug-exit,iobase=0xf4,iosize=4", *words],
-                              stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
+                              stdin=subprocess.DEVNULL, capture_output=True, timeout=300, check=False,
                               **options)
         return done.returncode, done.stderr.decode()
 

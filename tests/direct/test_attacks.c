@@ -579,7 +579,7 @@ static void test_monitor_dies(void **state)
     for (unsigned i = 0; i < ARRAY_LEN(tasks); i++) {
         char path[40], text[256] = "";
         bool gone = false;
-        for (unsigned tries = 0; tries < 500 && !gone; tries++) {
+        for (unsigned tries = 0; tries < 6000 && !gone; tries++) {
             snprintf(path, sizeof(path), "/proc/%d/stat", (int)tasks[i]);
             FILE *stat = fopen(path, "r");
             gone = !stat || !fgets(text, sizeof(text), stat) || strstr(text, ") Z ");

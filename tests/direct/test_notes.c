@@ -120,7 +120,7 @@ static void test_pinned(void **state)
     sched_setaffinity(0, sizeof(one), &one); /* as when a cell runs */
     d->pin.on = true;
     d->pin.used = __builtin_ia32_rdtsc();
-    notes_unpin(d, 1000000);
+    notes_unpin(d, 1000000000);
     assert_int_equal(processors(), 1);
     guest_destroy(g); /* detaching lets go of it */
     assert_int_equal(processors(), before);

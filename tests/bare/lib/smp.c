@@ -43,7 +43,7 @@ u32 smp_start(u32 total)
     apic_ipi(0, ICR_OTHERS | ICR_ASSERT | ICR_STARTUP | TRAMPOLINE >> 12);
     pit_wait_us(200);
     apic_ipi(0, ICR_OTHERS | ICR_ASSERT | ICR_STARTUP | TRAMPOLINE >> 12);
-    for (u32 wait = 0; wait < 10000 && found < total; wait++) {
+    for (u32 wait = 0; wait < 60000 && found < total; wait++) {
         pit_wait_us(1000);
         for (found = 1; found < total && cpu_by_index(found)->online; found++)
             ;
