@@ -54,7 +54,7 @@ def main():
                                     {"script": (script, True)})
         append = "console=ttyS0 " + args.append
         if args.exchange:
-            words = [args.exchange, kernel, initrd, append, "512", str(args.cpus), args.engine]
+            words = [args.exchange, kernel, initrd, append + " " + guests.PATIENCE, "512", str(args.cpus), args.engine]
         else:
             words = guests.command(args.engine, args.doppel, kernel, initrd, append, args.memory, args.cpus)
         result = guests.boot(words, args.timeout)

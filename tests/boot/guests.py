@@ -66,10 +66,15 @@ def make_initrd(base, path, files):
     return path
 
 
+# A guest on a busy host may get no processor for half a minute, which its kernel takes for its own
+# fault: it complains of what takes longer than minutes.
+PATIENCE = "watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=300"
+
+
 def command(engine, doppel, kernel, initrd, append, memory="512M", cpus=1, extra=()):
     """The command line that boots a guest on an engine of Doppel, or on `qemu` (TCG)."""
     words = ["-kernel", kernel, "-m", memory, "-smp", str(cpus), "-nographic", "-no-reboot",
-             "-append", append]
+             "-append", append + " " + PATIENCE]
     if initrd:
         words += ["-initrd", initrd]
     words += list(extra)

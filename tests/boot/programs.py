@@ -95,7 +95,7 @@ def run(args, directory, kind):
         out.write(guests.archive(files))
     kernel, append = os.path.join(args.guests, "cloud/vmlinuz"), "console=ttyS0 quiet panic=-1"
     if args.exchange:
-        words = [args.exchange, kernel, initrd, append, "2048", str(args.cpus), args.engine]
+        words = [args.exchange, kernel, initrd, append + " " + guests.PATIENCE, "2048", str(args.cpus), args.engine]
     else:
         words = guests.command(args.engine, args.doppel, kernel, initrd, append, memory="2G",
                                cpus=args.cpus)
