@@ -18,8 +18,7 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define PAGE     4096
+#include "sensitive.h"
 
 struct snippet {
     const char *name;
@@ -29,78 +28,48 @@ struct snippet {
     uint64_t mask;     /* of RAX and RDX that may be printed; 0: all */
 };
 
-/* What a string of bytes is long. */
-#define CODE(...) {__VA_ARGS__}, sizeof((uint8_t[]){__VA_ARGS__})
-
-#define CPUID(leaf, subleaf)                                                                   \
-    {                                                                                          \
-        "cpuid " #leaf " " #subleaf, CODE(0x0f, 0xa2), leaf, subleaf, 0                        \
-    }
-/* LAR, LSL, VERR, VERW of a selector in ECX: flags and EAX. */
-#define SELECTOR(sel)                                                                          \
-    {"lar " #sel, CODE(0x0f, 0x02, 0xc1), 7, sel, 0xf0ff07} /* bits 19:16 are undefined */,    \
-        {"lsl " #sel, CODE(0x0f, 0x03, 0xc1), 7, sel, 0},                                      \
-        {"verr " #sel, CODE(0x0f, 0x00, 0xe1), 7, sel, 0},                                     \
-    {                                                                                          \
-        "verw " #sel, CODE(0x0f, 0x00, 0xe9), 7, sel, 0                                        \
-    }
-
 static const struct snippet snippets[] = {
-    CPUID(0, 0),
-    CPUID(1, 0),
+#include "sensitive.def"
     CPUID(2, 0),
     CPUID(4, 0),
     CPUID(5, 0),
     CPUID(6, 0),
-    CPUID(7, 0),
     CPUID(7, 1),
     CPUID(0xa, 0),
     CPUID(0xb, 0),
     CPUID(0xb, 1),
-    CPUID(0xd, 0),
     CPUID(0xd, 1),
     CPUID(0xd, 2),
     CPUID(0x14, 0),
     CPUID(0x16, 0),
-    CPUID(0x40000000, 0),
     CPUID(0x40000001, 0),
     CPUID(0x80000000, 0),
-    CPUID(0x80000001, 0),
     CPUID(0x80000006, 0),
     CPUID(0x80000007, 0),
     CPUID(0x80000008, 0),
     CPUID(0x8000001e, 0),
-    SELECTOR(0x00),
-    SELECTOR(0x03),
-    SELECTOR(0x07),
-    SELECTOR(0x08),
-    SELECTOR(0x10),
-    SELECTOR(0x18),
-    SELECTOR(0x23),
-    SELECTOR(0x2b),
-    SELECTOR(0x33),
-    SELECTOR(0x3b),
-    SELECTOR(0x40),
-    SELECTOR(0x50),
-    SELECTOR(0x63),
-    SELECTOR(0x7b),
-    SELECTOR(0x83),
-    SELECTOR(0xfff7),
-    {"xgetbv 0", CODE(0x0f, 0x01, 0xd0), 0, 0, 0},
+    LOOKS(0x00),
+    LOOKS(0x03),
+    LOOKS(0x07),
+    LOOKS(0x08),
+    LOOKS(0x10),
+    LOOKS(0x18),
+    LOOKS(0x23),
+    LOOKS(0x2b),
+    LOOKS(0x33),
+    LOOKS(0x3b),
+    LOOKS(0x40),
+    LOOKS(0x50),
+    LOOKS(0x63),
+    LOOKS(0x7b),
+    LOOKS(0x83),
+    LOOKS(0xfff7),
     {"xgetbv 1", CODE(0x0f, 0x01, 0xd0), 0, 1, 0xff & ~4}, /* AVX in use or not */
     {"xgetbv 2", CODE(0x0f, 0x01, 0xd0), 0, 2, 0},
     {"sgdt", CODE(0x0f, 0x01, 0x07, 0x48, 0x8b, 0x07), 0, 0, 0},
     {"sidt", CODE(0x0f, 0x01, 0x0f, 0x48, 0x8b, 0x07), 0, 0, 0},
-    {"sldt", CODE(0x0f, 0x00, 0xc0), 0, 0, 0},
-    {"str", CODE(0x0f, 0x00, 0xc8), 0, 0, 0},
     {"smsw", CODE(0x48, 0x0f, 0x01, 0xe0), 0, 0, 0},
     {"smsw [rdi]", CODE(0x0f, 0x01, 0x27, 0x48, 0x8b, 0x07), 0, 0, 0},
-    {"mov eax, cs", CODE(0x8c, 0xc8), 0, 0, 0},
-    {"mov eax, ss", CODE(0x8c, 0xd0), 0, 0, 0},
-    {"mov eax, ds", CODE(0x8c, 0xd8), 0, 0, 0},
-    {"mov eax, es", CODE(0x8c, 0xc0), 0, 0, 0},
-    {"mov eax, fs", CODE(0x8c, 0xe0), 0, 0, 0},
-    {"mov eax, gs", CODE(0x8c, 0xe8), 0, 0, 0},
     {"mov es, 2b; mov eax, es", CODE(0x8e, 0xc1, 0x8c, 0xc0), 0, 0x2b, 0},
     {"mov ds, 0", CODE(0x8e, 0xd9, 0x8c, 0xd8), 0, 0, 0},
     {"mov es, 10", CODE(0x8e, 0xc1), 0, 0x10, 0},
@@ -109,58 +78,34 @@ static const struct snippet snippets[] = {
     {"mov ss, 0", CODE(0x8e, 0xd1), 0, 0, 0},
     {"rdtscp", CODE(0x0f, 0x01, 0xf9), 0, 0x55, 1ull << 63},
     {"rdtsc", CODE(0x0f, 0x31), 0, 0, 1ull << 63},
-    {"rdpid", CODE(0xf3, 0x0f, 0xc7, 0xf8), 0, 0, 0},
     {"rdpmc", CODE(0x0f, 0x33), 0, 0, 0},
     {"rdpru", CODE(0x0f, 0x01, 0xfd), 0, 7, 0},
-    {"pushf", CODE(0x9c, 0x58), 0, 0, 0},
-    {"popf all", CODE(0x51, 0x9d, 0x9c, 0x58), 0, 0x3f7ed7 & ~0x100 & ~0x40000, 0},
-    {"popf if", CODE(0x51, 0x9d, 0x9c, 0x58), 0, 0x3002, 0},
-    {"popf id", CODE(0x51, 0x9d, 0x9c, 0x58), 0, 0x200202, 0},
     {"popf nt", CODE(0x51, 0x9d, 0x9c, 0x58), 0, 0x4202, 0},
-    {"cli", CODE(0xfa), 0, 0, 0},
     {"sti", CODE(0xfb), 0, 0, 0},
-    {"hlt", CODE(0xf4), 0, 0, 0},
-    {"in al, 70", CODE(0xe4, 0x70), 0, 0, 0},
     {"out 80, al", CODE(0xe6, 0x80), 0, 0, 0},
-    {"insb", CODE(0x6c), 0, 0, 0},
-    {"rdmsr", CODE(0x0f, 0x32), 0, 0x10, 0},
     {"wrmsr", CODE(0x0f, 0x30), 0, 0x10, 0},
     {"mov rax, cr0", CODE(0x0f, 0x20, 0xc0), 0, 0, 0},
     {"mov rax, cr8", CODE(0x44, 0x0f, 0x20, 0xc0), 0, 0, 0},
     {"mov dr7, rax", CODE(0x0f, 0x23, 0xf8), 0, 0, 0},
     {"mov rax, dr7", CODE(0x0f, 0x21, 0xf8), 0, 0, 0},
-    {"lgdt", CODE(0x0f, 0x01, 0x17), 0, 0, 0},
-    {"lldt", CODE(0x0f, 0x00, 0xd0), 0, 0, 0},
     {"ltr", CODE(0x0f, 0x00, 0xd8), 0, 0, 0},
     {"lmsw", CODE(0x0f, 0x01, 0xf0), 0, 0, 0},
     {"clts", CODE(0x0f, 0x06), 0, 0, 0},
     {"invd", CODE(0x0f, 0x08), 0, 0, 0},
     {"wbinvd", CODE(0x0f, 0x09), 0, 0, 0},
-    {"invlpg", CODE(0x0f, 0x01, 0x3f), 0, 0, 0},
     {"invpcid", CODE(0x66, 0x0f, 0x38, 0x82, 0x07), 0, 0, 0},
     {"swapgs", CODE(0x0f, 0x01, 0xf8), 0, 0, 0},
     {"sysret", CODE(0x48, 0x0f, 0x07), 0, 0, 0},
-    {"sysexit", CODE(0x0f, 0x35), 0, 0, 0},
-    {"xsetbv", CODE(0x0f, 0x01, 0xd1), 0, 0, 0},
     {"clac", CODE(0x0f, 0x01, 0xca), 0, 0, 0},
     {"stac", CODE(0x0f, 0x01, 0xcb), 0, 0, 0},
     {"monitor", CODE(0x0f, 0x01, 0xc8), 0, 0, 0},
     {"mwait", CODE(0x0f, 0x01, 0xc9), 0, 0, 0},
-    {"vmcall", CODE(0x0f, 0x01, 0xc1), 0, 0, 0},
-    {"vmmcall", CODE(0x0f, 0x01, 0xd9), 0, 0, 0},
     {"xsave [rdi]", CODE(0x48, 0x0f, 0xae, 0x27, 0x48, 0x8b, 0x87, 0, 2, 0, 0), 7, 0, 0},
     {"xsavec [rdi]", CODE(0x48, 0x0f, 0xc7, 0x27, 0x48, 0x8b, 0x87, 8, 2, 0, 0), 7, 0, 0},
-    {"ud2", CODE(0x0f, 0x0b), 0, 0, 0},
     {"ud1", CODE(0x0f, 0xb9, 0xc0), 0, 0, 0},
     {"invalid", CODE(0x06), 0, 0, 0},
-    {"lock nop", CODE(0xf0, 0x90), 0, 0, 0},
-    {"int3", CODE(0xcc), 0, 0, 0},
-    {"int 3", CODE(0xcd, 0x03), 0, 0, 0},
     {"int 0", CODE(0xcd, 0x00), 0, 0, 0},
-    {"int 4", CODE(0xcd, 0x04), 0, 0, 0},
-    {"int e", CODE(0xcd, 0x0e), 0, 0, 0},
     {"int 20", CODE(0xcd, 0x20), 0, 0, 0},
-    {"int 81", CODE(0xcd, 0x81), 0, 0, 0},
     {"int ff", CODE(0xcd, 0xff), 0, 0, 0},
     {"iretq", CODE(0x48, 0xcf), 0, 0, 0},
     {"retf", CODE(0x50, 0x50, 0x48, 0xcb), 0, 0, 0},
@@ -174,7 +119,6 @@ static const struct snippet snippets[] = {
     {"jmp far [rdi]", CODE(0x48, 0xc7, 0x07, 8, 0, 0, 0, 0xff, 0x2f), 0, 0, 0},
     {"call far [rdi]", CODE(0x48, 0xc7, 0x07, 0, 0, 0, 0, 0xff, 0x1f), 0, 0, 0},
     {"div 0", CODE(0xf7, 0xf1), 1, 0, 0},
-    {"getuid by int 80", CODE(0xcd, 0x80), 24, 0, 0},
     {"unknown system call", CODE(0x0f, 0x05), 5000, 0, 0},
     {"sysenter", CODE(0x0f, 0x34), 0, 0, 0},
     {"mov rax, [0]", CODE(0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0), 0, 0, 0},

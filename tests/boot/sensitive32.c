@@ -7,11 +7,10 @@
  * immediate, and across the end of a page at each of its bytes.
  */
 #include "linux32.h"
+#include "sensitive.h"
 
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define PAGE     4096
-#define PLACE    0x10000000 /* two pages of snippets */
-#define TARGET   0x10002000 /* where far transfers go: mov eax, cs; int3 */
+#define PLACE  0x10000000 /* two pages of snippets */
+#define TARGET 0x10002000 /* where far transfers go: mov eax, cs; int3 */
 
 enum { MPROTECT = 125, RT_SIGACTION = 174, SIGALTSTACK = 186, MMAP2 = 192 };
 enum { CS32 = 0x23, DATA = 0x2b };
@@ -26,19 +25,9 @@ struct snippet {
 };
 #define NOTHING 1u
 
-#define CODE(...) {__VA_ARGS__}, sizeof((u8[]){__VA_ARGS__})
-
-#define CPUID(leaf, subleaf)                                                                   \
-    {                                                                                          \
-        "cpuid " #leaf " " #subleaf, CODE(0x0f, 0xa2), leaf, subleaf, 0                        \
-    }
 /* A selector in ECX: looked at, loaded in each way, and as the target of far transfers. */
 #define SELECTOR(sel)                                                                          \
-    {"lar " #sel, CODE(0x0f, 0x02, 0xc1), 7, sel, 0xf0ff07}, /* bits 19:16 are undefined */    \
-        {"lsl " #sel, CODE(0x0f, 0x03, 0xc1), 7, sel, 0},                                      \
-        {"verr " #sel, CODE(0x0f, 0x00, 0xe1), 7, sel, 0},                                     \
-        {"verw " #sel, CODE(0x0f, 0x00, 0xe9), 7, sel, 0},                                     \
-        {"mov es " #sel, CODE(0x8e, 0xc1, 0x8c, 0xc0), 0, sel, 0},                             \
+    LOOKS(sel), {"mov es " #sel, CODE(0x8e, 0xc1, 0x8c, 0xc0), 0, sel, 0},                     \
         {"mov fs " #sel, CODE(0x8e, 0xe1, 0x8c, 0xe0), 0, sel, 0},                             \
         {"mov gs " #sel, CODE(0x8e, 0xe9, 0x8c, 0xe8), 0, sel, 0},                             \
         {"mov ss " #sel, CODE(0x8e, 0xd1, 0x8c, 0xd0), 0, sel, 0},                             \
@@ -54,12 +43,7 @@ struct snippet {
 
 /* No null selectors with an RPL: an interrupt that comes and goes takes it, which is chance. */
 static const struct snippet snippets[] = {
-    CPUID(0, 0),
-    CPUID(1, 0),
-    CPUID(7, 0),
-    CPUID(0xd, 0),
-    CPUID(0x40000000, 0),
-    CPUID(0x80000001, 0),
+#include "sensitive.def"
     SELECTOR(0x00),
     SELECTOR(0x07),
     SELECTOR(0x10),
@@ -72,12 +56,6 @@ static const struct snippet snippets[] = {
     SELECTOR(0x6b),
     SELECTOR(0x73),
     SELECTOR(0x83),
-    {"mov eax, cs", CODE(0x8c, 0xc8), 0, 0, 0},
-    {"mov eax, ss", CODE(0x8c, 0xd0), 0, 0, 0},
-    {"mov eax, ds", CODE(0x8c, 0xd8), 0, 0, 0},
-    {"mov eax, es", CODE(0x8c, 0xc0), 0, 0, 0},
-    {"mov eax, fs", CODE(0x8c, 0xe0), 0, 0, 0},
-    {"mov eax, gs", CODE(0x8c, 0xe8), 0, 0, 0},
     {"push cs", CODE(0x0e, 0x58), 0, 0, 0},
     {"push ss", CODE(0x16, 0x58), 0, 0, 0},
     {"push ds", CODE(0x1e, 0x58), 0, 0, 0},
@@ -96,40 +74,18 @@ static const struct snippet snippets[] = {
     {"call 33:target", CODE(0x9a, 0, 0x20, 0, 0x10, 0x33, 0), 0, 0, 0},
     {"jmp 23:target", CODE(0xea, 0, 0x20, 0, 0x10, 0x23, 0), 0, 0, 0},
     {"jmp 73:target", CODE(0xea, 0, 0x20, 0, 0x10, 0x73, 0), 0, 0, 0},
-    {"xgetbv 0", CODE(0x0f, 0x01, 0xd0), 0, 0, 0},
     {"sgdt", CODE(0x0f, 0x01, 0x07, 0x8b, 0x47, 2), 0, 0, 0},
     {"sidt", CODE(0x0f, 0x01, 0x0f, 0x8b, 0x47, 2), 0, 0, 0},
-    {"sldt", CODE(0x0f, 0x00, 0xc0), 0, 0, 0},
-    {"str", CODE(0x0f, 0x00, 0xc8), 0, 0, 0},
     {"smsw", CODE(0x0f, 0x01, 0xe0), 0, 0, 0},
     {"rdtscp", CODE(0x0f, 0x01, 0xf9), 0, 0x55, NOTHING},
-    {"rdpid", CODE(0xf3, 0x0f, 0xc7, 0xf8), 0, 0, 0},
     {"rdfsbase", CODE(0xf3, 0x0f, 0xae, 0xc0), 0, 0, 0},
-    {"pushf", CODE(0x9c, 0x58), 0, 0, 0},
-    {"popf all", CODE(0x51, 0x9d, 0x9c, 0x58), 0, 0x3f7ed7 & ~0x100 & ~0x40000, 0},
-    {"popf if", CODE(0x51, 0x9d, 0x9c, 0x58), 0, 0x3002, 0},
-    {"popf id", CODE(0x51, 0x9d, 0x9c, 0x58), 0, 0x200202, 0},
     {"popf tf", CODE(0x51, 0x9d, 0x90, 0x90), 0, 0x302, 0},
     {"popf nt; iret", CODE(0x51, 0x9d, 0x51, 0x0e, 0x68, 0, 0x20, 0, 0x10, 0xcf), 0, 0x4202, 0},
     {"popf nt; int 80; pushf", CODE(0x51, 0x9d, 0xcd, 0x80, 0x9c, 0x58), 24, 0x4202, 0},
-    {"cli", CODE(0xfa), 0, 0, 0},
-    {"hlt", CODE(0xf4), 0, 0, 0},
-    {"in al, 70", CODE(0xe4, 0x70), 0, 0, 0},
-    {"insb", CODE(0x6c), 0, 0, 0},
-    {"rdmsr", CODE(0x0f, 0x32), 0, 0x10, 0},
     {"mov eax, cr0", CODE(0x0f, 0x20, 0xc0), 0, 0, 0},
     {"mov eax, dr7", CODE(0x0f, 0x21, 0xf8), 0, 0, 0},
-    {"lgdt", CODE(0x0f, 0x01, 0x17), 0, 0, 0},
-    {"lldt", CODE(0x0f, 0x00, 0xd0), 0, 0, 0},
-    {"invlpg", CODE(0x0f, 0x01, 0x3f), 0, 0, 0},
-    {"sysexit", CODE(0x0f, 0x35), 0, 0, 0},
     {"sysret", CODE(0x0f, 0x07), 0, 0, 0},
-    {"xsetbv", CODE(0x0f, 0x01, 0xd1), 0, 0, 0},
-    {"vmcall", CODE(0x0f, 0x01, 0xc1), 0, 0, 0},
-    {"vmmcall", CODE(0x0f, 0x01, 0xd9), 0, 0, 0},
     {"xsave [edi]", CODE(0x0f, 0xae, 0x27, 0x8b, 0x87, 0, 2, 0, 0), 7, 0, 0},
-    {"ud2", CODE(0x0f, 0x0b), 0, 0, 0},
-    {"lock nop", CODE(0xf0, 0x90), 0, 0, 0},
     {"inc eax; dec eax", CODE(0x40, 0x40, 0x48), 5, 0, 0},
     {"inc eax; syscall", CODE(0x40, 0x0f, 0x05), 23, 0, 0},
     {"add (82h)", CODE(0x82, 0xc0, 1), 5, 0, 0},
@@ -142,12 +98,6 @@ static const struct snippet snippets[] = {
     {"into without", CODE(0xce, 0x40), 0, 0, 0},
     {"bound", CODE(0x62, 0x06), 5, 0, 0},
     {"int1", CODE(0xf1), 0, 0, 0},
-    {"int3", CODE(0xcc), 0, 0, 0},
-    {"int 3", CODE(0xcd, 3), 0, 0, 0},
-    {"int 4", CODE(0xcd, 4), 0, 0, 0},
-    {"int e", CODE(0xcd, 0xe), 0, 0, 0},
-    {"int 81", CODE(0xcd, 0x81), 0, 0, 0},
-    {"getuid by int 80", CODE(0xcd, 0x80), 24, 0, 0},
     {"no call by int 80", CODE(0xcd, 0x80), 5000, 0, 0},
     {"getuid by syscall", CODE(0x0f, 0x05), 24, 0, 0},
     {"no call by syscall", CODE(0x0f, 0x05), 5000, 0, 0},
