@@ -306,106 +306,25 @@ void x86_model_list(void (*print)(const char *name))
 }
 
 /* What QEMU knows and nothing here executes; a final '*' stands for anything. */
+static const char unoffered[] =
+    "vmx vmx-* svm npt nrip-save svm-* vgif vnmi hv-* monitor pku pks ospke la57 rdpru "
+    "clzero perfctr-core perfmon-v2 pmu pdcm hle rtm mpx sgx* avx512* avx-* amx-* cet-* "
+    "shstk ibt lam lass fred waitpkg movdiri movdir64b cldemote enqcmd serialize "
+    "tsx-ldtrk xfd xop fma4 tbm 3dnow 3dnowext ibs spec-ctrl stibp ssbd amd-ssbd ibpb "
+    "md-clear flush-l1d arch-capabilities core-capability split-lock-detect "
+    "bus-lock-detect arch-lbr intel-pt ss ht vmware-* kvm-asyncpf* kvm-mmu "
+    "kvm-poll-control kvm-pv-sched-yield kvm-hint-dedicated kvm-msi-ext-dest-id xtpr "
+    "dtes64 ds ds-cpl acpi tm tm2 est pbe smx cid dca pn ia64 cmp-legacy extapic "
+    "cr8legacy osvw skinit wdt lwp topoext xsaveerptr x-*";
+
 static bool is_unoffered(const char *word, size_t len)
 {
-    static const char *const names[] = {"vmx",
-                                        "vmx-*",
-                                        "svm",
-                                        "npt",
-                                        "nrip-save",
-                                        "svm-*",
-                                        "vgif",
-                                        "vnmi",
-                                        "hv-*",
-                                        "monitor",
-                                        "pku",
-                                        "pks",
-                                        "ospke",
-                                        "la57",
-                                        "rdpru",
-                                        "clzero",
-                                        "perfctr-core",
-                                        "perfmon-v2",
-                                        "pmu",
-                                        "pdcm",
-                                        "hle",
-                                        "rtm",
-                                        "mpx",
-                                        "sgx*",
-                                        "avx512*",
-                                        "avx-*",
-                                        "amx-*",
-                                        "cet-*",
-                                        "shstk",
-                                        "ibt",
-                                        "lam",
-                                        "lass",
-                                        "fred",
-                                        "waitpkg",
-                                        "movdiri",
-                                        "movdir64b",
-                                        "cldemote",
-                                        "enqcmd",
-                                        "serialize",
-                                        "tsx-ldtrk",
-                                        "xfd",
-                                        "xop",
-                                        "fma4",
-                                        "tbm",
-                                        "3dnow",
-                                        "3dnowext",
-                                        "ibs",
-                                        "spec-ctrl",
-                                        "stibp",
-                                        "ssbd",
-                                        "amd-ssbd",
-                                        "ibpb",
-                                        "md-clear",
-                                        "flush-l1d",
-                                        "arch-capabilities",
-                                        "core-capability",
-                                        "split-lock-detect",
-                                        "bus-lock-detect",
-                                        "arch-lbr",
-                                        "intel-pt",
-                                        "ss",
-                                        "ht",
-                                        "vmware-*",
-                                        "kvm-asyncpf*",
-                                        "kvm-mmu",
-                                        "kvm-poll-control",
-                                        "kvm-pv-sched-yield",
-                                        "kvm-hint-dedicated",
-                                        "kvm-msi-ext-dest-id",
-                                        "xtpr",
-                                        "dtes64",
-                                        "ds",
-                                        "ds-cpl",
-                                        "acpi",
-                                        "tm",
-                                        "tm2",
-                                        "est",
-                                        "pbe",
-                                        "smx",
-                                        "cid",
-                                        "dca",
-                                        "pn",
-                                        "ia64",
-                                        "cmp-legacy",
-                                        "extapic",
-                                        "cr8legacy",
-                                        "osvw",
-                                        "skinit",
-                                        "wdt",
-                                        "lwp",
-                                        "topoext",
-                                        "xsaveerptr",
-                                        "x-*"};
-    for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
-        size_t n = strlen(names[i]);
-        bool open = names[i][n - 1] == '*';
-        if (same_word(names[i], n, word, len) ||
-            (open && len >= n - 1 && same_word(names[i], n - 1, word, n - 1)))
+    size_t n;
+    for (const char *name = unoffered; *name; name += n + strspn(name + n, " ")) {
+        n = strcspn(name, " ");
+        bool open = name[n - 1] == '*';
+        if (same_word(name, n, word, len) ||
+            (open && len >= n - 1 && same_word(name, n - 1, word, n - 1)))
             return true;
     }
     return false;
