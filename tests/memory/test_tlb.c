@@ -34,6 +34,12 @@ static int teardown(void **state)
 
 static const struct walk_result plain = {
     .page_shift = 12, .user = true, .writable = true, .executable = true, .dirty = true};
+static const struct walk_result global = {.page_shift = 12,
+                                          .user = true,
+                                          .writable = true,
+                                          .executable = true,
+                                          .dirty = true,
+                                          .global = true};
 
 /* What a slot holds, with TAG_NONE for a tag that matches nothing. */
 #define TAG_NONE 1ull
@@ -106,8 +112,6 @@ static void test_write_needs_the_slow_path_once(void **state)
 static void test_flushes(void **state)
 {
     struct x86_cpu *c = *state;
-    struct walk_result global = plain;
-    global.global = true;
     fill(c, TLB_USER, 0x5000, plain, RAM_FLAGS);
     fill(c, TLB_USER, 0x6000, global, RAM_FLAGS);
     fill(c, TLB_USER, 0x7000, plain, RAM_FLAGS);
@@ -128,8 +132,6 @@ static void test_flushes(void **state)
 static void test_slot_changes_hands(void **state)
 {
     struct x86_cpu *c = *state;
-    struct walk_result global = plain;
-    global.global = true;
     u64 other = 0x5000 + TLB_SIZE * PAGE_SIZE;
     fill(c, TLB_USER, 0x5000, global, RAM_FLAGS);
     fill(c, TLB_USER, other, plain, RAM_FLAGS);
@@ -192,8 +194,6 @@ static void test_second_level_keeps_all(void **state)
 static void test_pcids(void **state)
 {
     struct x86_cpu *c = *state;
-    struct walk_result global = plain;
-    global.global = true;
     c->cr4 |= CR4_PCIDE;
     load_cr3(c, 0x1001, false);
     stlb_enter(c, gva(0x5000), &plain);
@@ -219,8 +219,6 @@ static void test_pcids(void **state)
 static void test_invpcid(void **state)
 {
     struct x86_cpu *c = *state;
-    struct walk_result global = plain;
-    global.global = true;
     c->cr4 |= CR4_PCIDE;
     load_cr3(c, 0x1001, false);
     stlb_enter(c, gva(0x5000), &plain);
@@ -265,8 +263,6 @@ static void test_no_pcids(void **state)
 static void test_spaces_run_out(void **state)
 {
     struct x86_cpu *c = *state;
-    struct walk_result global = plain;
-    global.global = true;
     stlb_enter(c, gva(0x5000), &plain);
     stlb_enter(c, gva(0x6000), &global);
     c->stlb.last_space = (1u << 28) - 3;
