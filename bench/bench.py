@@ -11,7 +11,6 @@ static program for the host and the guest; its checksums must agree.
 import argparse
 import os
 import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -19,7 +18,9 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(HERE)
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "tests/boot"))
+import guests  # noqa: E402
+
 BOOT_MARK = b"BENCH-INIT"
 END_MARK = b"BENCH-END"
 # Workloads that the simulator, tens of times slower than native, is spared by default.
@@ -46,25 +47,18 @@ def build_workloads(directory):
     sys.exit("bench: gcc cannot build bench/guest/workloads.c statically (libc6-dev?)")
 
 
-def make_initrd(guests, directory, workloads):
-    """The default guest's RAM disk with the workloads and a script behind it: archives add up."""
-    tree = os.path.join(directory, "tree")
-    os.makedirs(os.path.join(tree, "bench"))
-    shutil.copy(workloads, os.path.join(tree, "bench/workloads"))
-    with open(os.path.join(tree, "script"), "w", encoding="ascii") as script:
-        script.write(f"echo {BOOT_MARK.decode()}\n"
-                     "for word in $(cat /proc/cmdline); do\n"
-                     "  case $word in bench=*) names=${word#bench=} ;; times=*) times=${word#times=} ;; esac\n"
-                     "done\n"
-                     "[ -z \"$names\" ] || /bench/workloads -x ${times:-1} $(echo $names | tr , ' ')\n"
-                     f"echo {END_MARK.decode()}\n")
-    listing = "\n".join(["bench", "bench/workloads", "script"]).encode()
-    extra = subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0"], cwd=tree,
-                           input=listing, capture_output=True, check=True).stdout
-    initrd = os.path.join(directory, "initrd")
-    with open(os.path.join(guests, "cloud/initrd"), "rb") as base, open(initrd, "wb") as out:
-        out.write(base.read() + extra)
-    return initrd
+def make_initrd(directory_of_guests, directory, workloads):
+    """The default guest's RAM disk with the workloads and a script behind it."""
+    script = (f"echo {BOOT_MARK.decode()}\n"
+              "for word in $(cat /proc/cmdline); do\n"
+              "  case $word in bench=*) names=${word#bench=} ;; times=*) times=${word#times=} ;; esac\n"
+              "done\n"
+              "[ -z \"$names\" ] || /bench/workloads -x ${times:-1} $(echo $names | tr , ' ')\n"
+              f"echo {END_MARK.decode()}\n")
+    with open(workloads, "rb") as file:
+        files = {"bench/workloads": (file.read(), True), "script": (script.encode(), True)}
+    return guests.make_initrd(os.path.join(directory_of_guests, "cloud/initrd"),
+                              os.path.join(directory, "initrd"), files)
 
 
 class Guest:
@@ -169,9 +163,9 @@ def print_ways(rounds, workloads):
                 print(f"  {title:34}{cell(values):>8}")
 
 
-def measure_parallel(guests, kernel, initrd, runs):
+def measure_parallel(contenders, kernel, initrd, runs):
     """The throughput of two processors against one's, a line for each guest."""
-    for guest in guests:
+    for guest in contenders:
         gains = []
         for _ in range(runs):
             one, two = (guest.run(kernel, initrd, [PARALLEL], cpus).get(PARALLEL)
@@ -181,12 +175,12 @@ def measure_parallel(guests, kernel, initrd, runs):
         print(f"{guest.name}: {PARALLEL} with 2 processors: {cell(gains)} x the throughput of 1")
 
 
-def measure_waiting(guests, kernel, initrd, runs, names):
+def measure_waiting(contenders, kernel, initrd, runs, names):
     """Seconds with two processors, and ratios to TCG's, which comes last."""
-    rounds = [{guest.name: guest.run(kernel, initrd, names, 2) for guest in guests}
+    rounds = [{guest.name: guest.run(kernel, initrd, names, 2) for guest in contenders}
               for _ in range(runs)]
     for name in names:
-        for guest in guests:
+        for guest in contenders:
             seconds = [r[guest.name][name][0] for r in rounds if name in r[guest.name]]
             print(f"{guest.name}: {name} with 2 processors: {cell(seconds)} s, "
                   f"{cell(ratios(rounds, guest.name, 'tcg', name))} x TCG's time")

@@ -46,14 +46,11 @@ def make_initrd(directory, directory_of_guests, names):
     lines = ["export PATH=/usr/sbin:/usr/bin:/sbin:/bin", f"echo {bench.BOOT_MARK.decode()}",
              "mount -t devtmpfs dev /deb/dev", f"chroot /deb /bin/bash /debian.sh {','.join(names)}",
              f"echo {bench.END_MARK.decode()}", ""]
-    path = os.path.join(directory, "initrd")
-    with open(os.path.join(directory_of_guests, "cloud/initrd"), "rb") as base, open(path, "wb") as out:
-        data = base.read()
-        out.write(data + b"\0" * (-len(data) % 4))
-        out.write(programs.deb_entries(os.path.join(directory_of_guests, "userland.tar")))
-        out.write(guests.archive({"deb/debian.sh": (script, True),
-                                  "script": ("\n".join(lines).encode(), True)}))
-    return path
+    return guests.make_initrd(os.path.join(directory_of_guests, "cloud/initrd"),
+                              os.path.join(directory, "initrd"),
+                              {"deb/debian.sh": (script, True),
+                               "script": ("\n".join(lines).encode(), True)},
+                              programs.deb_entries(os.path.join(directory_of_guests, "userland.tar")))
 
 
 def main():

@@ -2,6 +2,7 @@
 import argparse
 import contextlib
 import os
+import pathlib
 import shutil
 import subprocess
 import threading
@@ -51,18 +52,22 @@ def cpio_entry(name, data, mode, inode):
 
 
 def archive(files):
-    """A cpio archive of {name: (data, executable)}: the kernel unpacks it over the one before."""
-    parts = [cpio_entry(name, data, 0o100755 if executable else 0o100644, i + 1)
-             for i, (name, (data, executable)) in enumerate(files.items())]
+    """A cpio archive of {path: (data, executable)} and the folders above: the kernel unpacks it over
+    the one before."""
+    folders = {str(folder) for path in files for folder in pathlib.PurePosixPath(path).parents}
+    entries = [(folder, b"", 0o40755) for folder in sorted(folders - {"."})]
+    entries += [(path, data, 0o100755 if executable else 0o100644)
+                for path, (data, executable) in files.items()]
+    parts = [cpio_entry(*entry, inode + 1) for inode, entry in enumerate(entries)]
     return b"".join(parts) + cpio_entry("TRAILER!!!", b"", 0, 0)
 
 
-def make_initrd(base, path, files):
-    """Copies the guest's RAM disk to `path` with files added, as `archive` takes them."""
+def make_initrd(base, path, files, before=b""):
+    """Copies the guest's RAM disk to `path` with files added, as `archive` takes them, behind the
+    cpio records `before`."""
     shutil.copyfile(base, path)
     with open(path, "ab") as file:
-        file.write(b"\0" * (-os.path.getsize(path) % 4))
-        file.write(archive(files))
+        file.write(b"\0" * (-os.path.getsize(path) % 4) + before + archive(files))
     return path
 
 

@@ -85,15 +85,10 @@ def run(args, directory, kind):
             files[f"deb/run-{name}"] = (words.encode() + b"\n", True)
             lines += [f"echo begin {name}", f"chroot /deb /bin/sh /run-{name}", f"echo end {name}"]
     files["script"] = ("\n".join(lines) + "\n").encode(), True
-    initrd = os.path.join(directory, "initrd-" + kind)
-    base = os.path.join(args.guests, "cloud/initrd")
-    with open(base, "rb") as source, open(initrd, "wb") as out:
-        data = source.read()
-        out.write(data + b"\0" * (-len(data) % 4))
-        if kind == "debian":
-            out.write(deb_entries(os.path.join(args.guests, "userland.tar")))
-        out.write(guests.archive(files))
-    kernel, append = os.path.join(args.guests, "cloud/vmlinuz"), "console=ttyS0 quiet panic=-1"
+    userland = deb_entries(os.path.join(args.guests, "userland.tar")) if kind == "debian" else b""
+    kernel, base = guests.kernel_and_initrd(args, "cloud")
+    initrd = guests.make_initrd(base, os.path.join(directory, "initrd-" + kind), files, userland)
+    append = "console=ttyS0 quiet panic=-1"
     if args.exchange:
         words = [args.exchange, kernel, initrd, append + " " + guests.PATIENCE, "2048", str(args.cpus), args.engine]
     else:

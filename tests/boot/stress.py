@@ -35,25 +35,14 @@ def script(seconds):
     return "\n".join(lines + ["dmesg", "echo script done", ""]).encode()
 
 
-def make_initrd(base, directory, seconds):
-    """The guest's RAM disk with stress-ng, the libraries it names, and the script behind it."""
-    tree = os.path.join(directory, "tree")
-    program = shutil.which("stress-ng")
+def files_of(program):
+    """The program and the libraries that it names, where they are on the host."""
     listing = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    files = {}
     for path in [program] + re.findall(r"(/\S+) \(", listing):
-        target = tree + path
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        shutil.copy(os.path.realpath(path), target)
-    with open(os.path.join(tree, "script"), "wb") as file:
-        file.write(script(seconds))
-    names = subprocess.run(["find", ".", "-mindepth", "1"], cwd=tree, capture_output=True,
-                           check=True).stdout
-    extra = subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0"], cwd=tree,
-                           input=names, capture_output=True, check=True).stdout
-    initrd = os.path.join(directory, "initrd")
-    with open(base, "rb") as first, open(initrd, "wb") as out:
-        out.write(first.read() + extra)
-    return initrd
+        with open(path, "rb") as file:
+            files[path.lstrip("/")] = (file.read(), True)
+    return files
 
 
 def main():
@@ -64,7 +53,9 @@ def main():
     kernel, base = guests.kernel_and_initrd(args, "cloud")
     guests.need("stress-ng")
     with tempfile.TemporaryDirectory() as directory:
-        initrd = make_initrd(base, directory, args.seconds)
+        files = files_of(shutil.which("stress-ng"))
+        files["script"] = (script(args.seconds), False)
+        initrd = guests.make_initrd(base, os.path.join(directory, "initrd"), files)
         words = guests.command(args.engine, args.doppel, kernel, initrd, "console=ttyS0 quiet",
                                memory="1G", cpus=args.cpus)
         result = guests.boot(words, 120 + 20 * args.seconds * len(CLASSES))
