@@ -268,6 +268,69 @@ static void memsave(struct hmp *hmp)
     save(hmp, false);
 }
 
+/* The checksum of System V's sum(1). */
+static void sum(struct hmp *hmp)
+{
+    u64 addr, size;
+    u16 total = 0;
+    u8 byte;
+    if (!value_of(hmp, word(hmp, 1), &addr) || !value_of(hmp, word(hmp, 2), &size))
+        return;
+    for (u64 i = 0; i < size; i++) {
+        if (!inspect_read(current(hmp), true, addr + i, &byte, 1)) {
+            fprintf(hmp->out, "no memory at 0x%" PRIx64 "\n", addr + i);
+            return;
+        }
+        total = (u16)((total >> 1 | total << 15) + byte);
+    }
+    fprintf(hmp->out, "%05u\n", total);
+}
+
+/* -- Ports --------------------------------------------------------------------------------- */
+
+/* The words "[/fmt] port number", of which there is `n` at least; the number is 0 without. */
+static bool port_of(struct hmp *hmp, unsigned n, unsigned *size, u64 *port, u64 *number)
+{
+    struct inspect_format format;
+    struct error err;
+    unsigned at = word(hmp, 1)[0] == '/' ? 2 : 1;
+    *number = 0;
+    if (!inspect_format_parse(&format, at == 2 ? word(hmp, 1) : "", &err)) {
+        fprintf(hmp->out, "%s\n", err.text);
+        return false;
+    }
+    *size = format.size > 4 ? 4 : format.size;
+    if (hmp->n < at + n) {
+        fputs("a number is missing\n", hmp->out);
+        return false;
+    }
+    return value_of(hmp, word(hmp, at), port) &&
+           (hmp->n < at + 2 || value_of(hmp, word(hmp, at + 1), number));
+}
+
+/* With an index: what is behind it, as CMOS memory is behind port 70h. */
+static void in(struct hmp *hmp)
+{
+    struct board *board = vm_board(hmp->vm);
+    unsigned size;
+    u64 port, index;
+    if (!port_of(hmp, 1, &size, &port, &index))
+        return;
+    if (hmp->n > (word(hmp, 1)[0] == '/' ? 3 : 2))
+        bus_write(board, BUS_PIO, port++ & 0xffff, 1, index & 0xff);
+    u64 value = bus_read(board, BUS_PIO, port & 0xffff, size);
+    fprintf(hmp->out, "port%c[0x%04x] = 0x%0*" PRIx64 "\n", "-bw-l"[size],
+            (unsigned)port & 0xffff, (int)size * 2, value);
+}
+
+static void out(struct hmp *hmp)
+{
+    unsigned size;
+    u64 port, value;
+    if (port_of(hmp, 2, &size, &port, &value))
+        bus_write(vm_board(hmp->vm), BUS_PIO, port & 0xffff, size, value & bits_low(8 * size));
+}
+
 /* -- The machine --------------------------------------------------------------------------- */
 
 static void stop(struct hmp *hmp)
@@ -410,11 +473,13 @@ static const struct command {
     {"cpu", cpu, "index", 1, true, "the processor that registers and addresses are of"},
     {"eject", eject, "[-f] device", 1, false, "take the medium out of a drive"},
     {"gva2gpa", gva2gpa, "addr", 1, true, "the guest-physical address behind addr"},
-    {"help", help, "", 0, false, "this page"},
+    {"help", help, "[command]", 0, false, "this page, or one command's line"},
     {"?", help, "", 0, false, NULL},
+    {"i", in, "[/fmt] port [index]", 1, true, "read a port; fmt is b, h or w"},
     {"info", info, "what", 0, true, "show something; `info` lists what there is"},
     {"memsave", memsave, "addr size file", 3, true, "save what a processor sees at addr"},
     {"nmi", nmi, "", 0, false, "a non-maskable interrupt on every processor"},
+    {"o", out, "[/fmt] port value", 2, true, "write a port"},
     {"pmemsave", pmemsave, "addr size file", 3, true, "save guest-physical memory"},
     {"print", print, "[/fmt] expr", 1, true, "the value of an expression"},
     {"p", print, "[/fmt] expr", 1, true, NULL},
@@ -425,6 +490,7 @@ static const struct command {
     {"set_link", set_link, "name on|off", 2, false, "plug a network cable in or out"},
     {"stop", stop, "", 0, false, "stop the machine"},
     {"s", stop, "", 0, false, NULL},
+    {"sum", sum, "addr size", 2, true, "the sum of guest-physical memory"},
     {"system_powerdown", system_powerdown, "", 0, false, "press the power button"},
     {"system_reset", system_reset, "", 0, false, "reset the machine"},
     {"x", x, "[/fmt] addr", 1, true, "memory at addr; fmt is a count, x d u o c or i, b h w g"},
@@ -455,12 +521,25 @@ static const struct {
     {"version", info_version, "the version"},
 };
 
+static void list_infos(struct hmp *hmp);
+
 static void help(struct hmp *hmp)
 {
+    const char *wanted = word(hmp, 1);
+    if (!strcmp(wanted, "info")) {
+        list_infos(hmp);
+        return;
+    }
     for (unsigned i = 0; i < ARRAY_LEN(commands); i++)
-        if (commands[i].help)
+        if (commands[i].help && (!*wanted || !strcmp(wanted, commands[i].name)))
             fprintf(hmp->out, "%s %s -- %s\n", commands[i].name, commands[i].args,
                     commands[i].help);
+}
+
+static void list_infos(struct hmp *hmp)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(infos); i++)
+        fprintf(hmp->out, "info %s -- %s\n", infos[i].name, infos[i].help);
 }
 
 static void info(struct hmp *hmp)
@@ -471,13 +550,27 @@ static void info(struct hmp *hmp)
             return;
         }
     }
-    for (unsigned i = 0; i < ARRAY_LEN(infos); i++)
-        fprintf(hmp->out, "info %s -- %s\n", infos[i].name, infos[i].help);
+    list_infos(hmp);
 }
 
 /* -- Lines --------------------------------------------------------------------------------- */
 
 #define SPACES " \t\r\n"
+
+/* A word between quotes, in its place, without them and the backslashes before quotes. Returns
+ * what is behind it. */
+static char *unquote(char *at)
+{
+    char *to = at++;
+    for (; *at && *at != '"'; at++) {
+        if (*at == '\\' && at[1])
+            at++;
+        *to++ = *at;
+    }
+    char *behind = *at ? at + 1 : at;
+    *to = 0;
+    return behind;
+}
 
 /* Cuts the line into words; "x/4i" is two. */
 static void split(struct hmp *hmp, const char *text)
@@ -493,6 +586,10 @@ static void split(struct hmp *hmp, const char *text)
             return;
         hmp->words[hmp->n] = at;
         hmp->rest[hmp->n++] = hmp->whole + (at - hmp->line);
+        if (*at == '"') {
+            at = unquote(at);
+            continue;
+        }
         at += strcspn(at, SPACES);
         if (*at)
             *at++ = 0;

@@ -96,6 +96,13 @@ static enum json_stream_result close_bracket(struct json_stream *stream, u8 c)
     return --stream->depth ? JSON_STREAM_MORE : JSON_STREAM_VALUE;
 }
 
+/* What no value begins with. */
+static bool is_foreign(u8 c)
+{
+    bool letter = (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+    return !letter && !(c >= '0' && c <= '9') && c != '-' && c != '+';
+}
+
 /* Outside of all brackets: a word or number up to what ends it. */
 static enum json_stream_result bare_word(struct json_stream *stream, u8 c)
 {
@@ -129,7 +136,7 @@ static enum json_stream_result outside(struct json_stream *stream, u8 c)
     }
     if (is_space(c))
         return JSON_STREAM_MORE;
-    return is_structural(c) ? broken(stream, "a value was expected") : bare_word(stream, c);
+    return is_foreign(c) ? broken(stream, "a value was expected") : bare_word(stream, c);
 }
 
 enum json_stream_result json_stream_feed(struct json_stream *stream, u8 c)

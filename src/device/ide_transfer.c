@@ -13,6 +13,12 @@ static u32 at_most(u32 value, u32 limit)
     return value < limit ? value : limit;
 }
 
+/* With BSY the other bits mean nothing (ATA/ATAPI-7, 5.14); a disk that works is ready, too. */
+static void show_busy(struct ide_drive *drive)
+{
+    drive->status = drive->cdrom ? IDE_BSY : IDE_BSY | IDE_DRDY | IDE_DSC;
+}
+
 void ide_finish(struct ide_drive *drive)
 {
     drive->stage = IDE_IDLE;
@@ -87,7 +93,7 @@ void ide_io_done(struct block_request *io)
 static bool ask_disk(struct ide_drive *drive, enum block_op op, u32 sectors)
 {
     u32 size = ide_sector_size(drive);
-    drive->status = IDE_BSY;
+    show_busy(drive);
     drive->io_sectors = op == BLOCK_DISCARD ? 0 : sectors;
     drive->io = (struct block_request){.op = op,
                                        .offset = drive->lba * size,
@@ -135,7 +141,7 @@ static bool offer(struct ide_drive *drive)
         open_block(drive, true);
         return false;
     }
-    drive->status = IDE_BSY;
+    show_busy(drive);
     drive->block_end = 0;
     if (!ide_dma_move(drive, true))
         return false;
@@ -156,7 +162,7 @@ static bool ask(struct ide_drive *drive)
         open_block(drive, false);
         return false;
     }
-    drive->status = IDE_BSY;
+    show_busy(drive);
     drive->block_end = 0;
     if (!ide_dma_move(drive, false))
         return false;

@@ -71,7 +71,7 @@ class Protocol(Qmp):
             self.assertIn("must be a JSON object", qmp.answer()["error"]["desc"])
 
     def test_broken_json_is_answered_and_skipped(self):
-        for broken in (b"{]", b'{"execute" "stop"}', b'{"execute": "stop\n', b"frob\n", b'{"a": 1, "a": 2}',
+        for broken in (b"{]", b'{"execute" "stop"}', b'{"execute": "stop\n', b"frob\n", b"%p", b'{"a": 1, "a": 2}',
                        b"{\xff", b"}", b'{"execute": \xc3\x28}', b"[" * 2000 + b"\n", b'{"a": tru}',
                        b'{"n": 123456789012345678901234567890}', b'{"execute": "\\u12"}', b":", b'{"a\x00"}'):
             with self.subTest(broken=broken[:20]):
@@ -488,6 +488,39 @@ class Commands(Qmp):
                      "info frob", "cpu 99", "memsave 0 0", "/", "x/", "p/"):
             qmp.hmp(line)
         self.assertEqual(qmp.hmp("info status"), "VM status: running\r\n")
+
+    def test_ports(self):
+        qmp = self.client(SPIN, "-device", "pc-testdev")
+        self.assertEqual(qmp.hmp("i /b 0x70 0x0d"), "portb[0x0071] = 0x80\r\n")
+        self.assertEqual(qmp.hmp("o /w 0xe0 0x87654321"), "")
+        for line, answer in (("i 0xe0", "portl[0x00e0] = 0x87654321"), ("i /h 0xe2", "portw[0x00e2] = 0x8765"),
+                             ("i /b 0xe1", "portb[0x00e1] = 0x43"), ("i /g 0xe8", "portl[0x00e8] = 0x87654321")):
+            self.assertEqual(qmp.hmp(line), answer + "\r\n")
+        qmp.hmp("o /b 0xeb 0x55")
+        self.assertEqual(qmp.hmp("i/w 0xe0"), "portl[0x00e0] = 0x55654321\r\n")
+        for line in ("o /b 0xe0", "o 0xe0", "i /b", "i /q 0", "i x", "o 0xe0 y"):
+            self.assertNotEqual(qmp.hmp(line), "")
+
+    def test_files_and_sums(self):
+        qmp = self.client(SPIN)
+        qmp.hmp("stop")
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        path = os.path.join(directory.name, 'a "b" c')
+        self.assertEqual(qmp.hmp('pmemsave 0x200000 512 "%s"' % path.replace('"', '\\"')), "")
+        with open(path, "rb") as file:
+            data = file.read()
+        self.assertEqual(len(data), 512)
+        total = 0
+        for byte in data:
+            total = ((total >> 1 | total << 15) + byte) & 0xffff
+        self.assertEqual(qmp.hmp("sum 0x200000 512"), "%05d\r\n" % total)
+        self.assertIn("no memory", qmp.hmp("sum 0x40000000 1"))
+        infos = qmp.hmp("help info").splitlines()
+        self.assertGreater(len(infos), 10)
+        for line in infos:
+            self.assertRegex(line, "^info [a-z]+ ")
+        self.assertRegex(qmp.hmp("help sum"), "^sum .*\r\n$")
 
     def test_screendump(self):
         machine = self.machine(SPIN, "-vga", "std")

@@ -276,7 +276,7 @@ static void test_slow(void **state)
     struct ide_test *t = *state;
     t->disk.slow = true;
     command(t, 0x20, 5, 1);
-    assert_int_equal(status(t), BSY);
+    assert_int_equal(status(t), BSY | DRDY | DSC);
     assert_false(t->f->level[14]);
     out8(t->f, STATUS, 0xec); /* not taken */
     answer(t, &t->disk);
@@ -311,7 +311,7 @@ static void test_dma(void **state)
     static const u32 one[][2] = {{MEMORY, 0x80000000}}; /* 64 KiB */
     u32 word;
     command(t, 0xc8, 40, 128);
-    assert_int_equal(status(t), BSY);
+    assert_int_equal(status(t), BSY | DRDY | DSC);
     dma(t, two, 2, true);
     expect_irq(t, DRDY | DSC);
     assert_int_equal(in8(t->f, t->bm + 2) & 7, 4);
@@ -334,7 +334,7 @@ static void test_dma(void **state)
     dma(t, one, 1, true);
     assert_false(t->f->level[14]);
     assert_int_equal(in8(t->f, t->bm + 2) & 1, 0);
-    assert_int_equal(status(t), BSY);
+    assert_int_equal(status(t), BSY | DRDY | DSC);
     out8(t->f, t->bm, 0);
     out8(t->f, CONTROL, 4);
     out8(t->f, CONTROL, 0);
