@@ -234,17 +234,44 @@ static void test_mapper_fails(void **state)
     assert_int_equal(f->stop.signal, SIGSEGV);
 }
 
+/* Neighbours are unmapped in one order, and nothing beside them. */
+static void test_mapper_joins(void **state)
+{
+    const u64 pages[] = {0x900000, 0x901000, 0x902000, 0x903000, 0x904000};
+    struct fixture *f = *state;
+    struct mapper *m = &f->cell.mapper;
+    for (unsigned i = 0; i < 5; i++)
+        mapper_map(m, pages[i], 1, 0, PROT_READ);
+    assert_int_equal(mapper_run(m), 5);
+    mapper_unmap(m, pages[1], 1);
+    mapper_unmap(m, pages[2], 1);
+    mapper_unmap(m, pages[4], 1);
+    assert_int_equal(mapper_run(m), 2);
+    for (unsigned i = 0; i < 5; i++) {
+        fixture_registers(f, 0);
+        f->cpu->gpr[RDI] = pages[i];
+        assert_int_equal(fixture_run(f, CODE_LOAD), CELL_STOPPED);
+        assert_int_equal(f->stop.signal, i == 0 || i == 3 ? SIGTRAP : SIGSEGV);
+    }
+    /* A mapping in between ends a run. */
+    mapper_unmap(m, pages[0], 1);
+    mapper_map(m, pages[0], 1, 0, PROT_READ);
+    mapper_unmap(m, pages[1], 1);
+    assert_int_equal(mapper_run(m), 3);
+}
+
 int main(void)
 {
     if (!probe_direct())
         return 77;
     const struct CMUnitTest tests[] = {
-        CELL_TEST(test_stops),       CELL_TEST(test_page_faults),
-        CELL_TEST(test_all_state),   CELL_TEST(test_kick),
-        CELL_TEST(test_early_kick),  CELL_TEST(test_starved),
-        CELL_TEST(test_memory),      CELL_TEST(test_vsyscall),
-        CELL_TEST(test_verify),      CELL_TEST(test_verify_starved),
-        CELL_TEST(test_mapper_gone), CELL_TEST(test_mapper_fails),
+        CELL_TEST(test_stops),        CELL_TEST(test_page_faults),
+        CELL_TEST(test_all_state),    CELL_TEST(test_kick),
+        CELL_TEST(test_early_kick),   CELL_TEST(test_starved),
+        CELL_TEST(test_memory),       CELL_TEST(test_vsyscall),
+        CELL_TEST(test_verify),       CELL_TEST(test_verify_starved),
+        CELL_TEST(test_mapper_gone),  CELL_TEST(test_mapper_fails),
+        CELL_TEST(test_mapper_joins),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -100,6 +100,32 @@ static void test_rest(void **state)
     guest_destroy(g);
 }
 
+/* A process that got the CR3 of one that rested is judged by what it does itself. */
+static void test_successor(void **state)
+{
+    struct guest *g = guest_create(&direct_engine, 1);
+    struct x86_cpu *c = &g->vcpu->cpu;
+    struct direct *d = direct_of(c);
+    u64 now = 0;
+    g->board.clock = (struct clock){.now = virtual_now, .opaque = &now};
+    struct space *s = notes_space(d, c);
+    s->policy = (struct policy){.promoted = true};
+    rest_begin(d, s);
+    s->print++;
+    d->space = NULL;
+    assert_ptr_equal(notes_space(d, c), s);
+    assert_false(s->policy.promoted);
+    s->policy.promoted = true;
+    notes_watch(d);
+    assert_true(*d->watch.returns);
+    for (; g->board.clock.first && now < 100000000; now += 100000)
+        clock_run(&g->board.clock);
+    d->watch.leaves(&d->watch, c);
+    assert_true(s->policy.promoted);
+    assert_int_equal(s->policy.rested, 0);
+    guest_destroy(g);
+}
+
 static int processors(void)
 {
     cpu_set_t set;
@@ -133,6 +159,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_samples),
         cmocka_unit_test(test_rest),
+        cmocka_unit_test(test_successor),
         cmocka_unit_test(test_pinned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -30,8 +30,19 @@ void mapper_map(struct mapper *mapper, u64 address, u64 pages, u64 offset, int r
     mapper_order(mapper, &order);
 }
 
+/* A process that gives memory back loses page after page: neighbours go in one order. */
+static bool joins(const struct order *last, u64 address)
+{
+    return last->number == SYS_munmap && last->argument[0] + last->argument[1] == address;
+}
+
 void mapper_unmap(struct mapper *mapper, u64 address, u64 pages)
 {
+    struct order *list = mapper->orders->list;
+    if (mapper->n && joins(&list[mapper->n - 1], address)) {
+        list[mapper->n - 1].argument[1] += pages * PAGE_SIZE;
+        return;
+    }
     const struct order order = {SYS_munmap, {address, pages * PAGE_SIZE}};
     mapper_order(mapper, &order);
 }

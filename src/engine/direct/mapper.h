@@ -32,6 +32,7 @@ static inline unsigned mapper_room(const struct mapper *mapper)
  * one of PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC. Replaces what is there.
  */
 void mapper_map(struct mapper *mapper, u64 address, u64 pages, u64 offset, int rights);
+/* At once with the order before it if that unmaps the pages that end there. */
 void mapper_unmap(struct mapper *mapper, u64 address, u64 pages);
 
 /* Runs the batch and waits for the report: how many orders succeeded, in order, before one

@@ -186,8 +186,11 @@ static struct space *find_space(struct direct *d, u64 cr3)
 }
 
 /* Another process, of which nothing is known. */
-static void start_over(struct space *s)
+static void start_over(struct direct *d, struct space *s)
 {
+    /* The rest was the other's; whatever its timer says now is nobody's. */
+    if (d->rest.space == s)
+        __atomic_store_n(&d->rest.space, NULL, __ATOMIC_RELAXED);
     s->policy = (struct policy){0};
     s->copies = (struct copies){0};
 }
@@ -201,9 +204,9 @@ struct space *notes_space(struct direct *d, const struct x86_cpu *c)
     if (!s)
         return NULL;
     if (s->cr3 != cr3)
-        start_over(s);
+        start_over(d, s);
     if (s->policy.promoted && !d->always && s->print != print_of(d)) {
-        start_over(s);
+        start_over(d, s);
         d->stats.successors++;
     }
     s->cr3 = cr3;
@@ -296,7 +299,9 @@ static void end_rest(struct direct *d)
 {
     struct space *s = d->rest.space;
     u32 verdict = atomic_exchange(&d->rest.verdict, REST_GOES_ON);
-    d->rest.space = NULL;
+    __atomic_store_n(&d->rest.space, NULL, __ATOMIC_RELAXED);
+    if (!s)
+        return;
     s->policy.rested = d->rest.rested;
     if (verdict == REST_HOPELESS && s->policy.promoted)
         notes_demote(d, s);
@@ -358,7 +363,7 @@ static void interrupted(struct bt_watch *watch, struct x86_cpu *c)
     u64 print = print_of(d);
     if (s->print != print) {
         d->stats.successors += s->policy.user != 0;
-        start_over(s);
+        start_over(d, s);
         s->print = print;
         return;
     }

@@ -20,7 +20,8 @@ static enum rest_sight sight(const struct direct *d)
     const struct x86_cpu *c = &d->vcpu->cpu;
     if (__atomic_load_n(&c->activity, __ATOMIC_RELAXED) != CPU_RUNNING)
         return SIGHT_IDLE;
-    bool here = __atomic_load_n(&d->space, __ATOMIC_RELAXED) == d->rest.space;
+    const struct space *space = __atomic_load_n(&d->rest.space, __ATOMIC_RELAXED);
+    bool here = space && __atomic_load_n(&d->space, __ATOMIC_RELAXED) == space;
     return here && __atomic_load_n(&c->cpl, __ATOMIC_RELAXED) == 3 ? SIGHT_USER : SIGHT_OTHER;
 }
 
