@@ -109,6 +109,9 @@ static bool choose_mode(const struct x86_cpu *c, struct gva la, struct mode *mod
 bool walk_allows(const struct x86_cpu *c, const struct walk_result *page,
                  struct walk_access access)
 {
+    /* SMEP and SMAP are of paging (SDM vol. 3, 4.6): a kernel that wakes sets CR4 before. */
+    if (!(c->cr0 & CR0_PG))
+        return true;
     if (access.user && !page->user)
         return false;
     switch (access.access) {

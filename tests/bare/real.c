@@ -269,6 +269,20 @@ static void unreal(void)
         fault("normal again", REAL2("mov ebx, 0x300000", "mov eax, fs:[ebx]"), GP);
 }
 
+/* SMAP and SMEP keep the kernel from user pages, of which there are none here (SDM vol.
+ * 3, 4.6); kernels that wake from S3 set CR4 in real mode. */
+static void user_pages(void)
+{
+    if (~cpuid(7, 0).b & (1u << 20 | 1u << 7))
+        return;
+    *(volatile u32 *)0x20000 = 0x1234;
+    done("SMAP and SMEP in real mode",
+         REAL("mov ecx, cr4; mov eax, ecx; or eax, 0x300000; mov cr4, eax; mov bx, [0]; "
+              "mov [4], bx; jmp 1f; 1: mov cr4, ecx"));
+    check_equal("what is read", state->bx & 0xffff, 0x1234);
+    check_equal("what is written", *(volatile u16 *)0x20004, 0x1234);
+}
+
 /* A short vector table: a vector beyond it is #GP, one more #GP fault is a double fault. */
 static void short_table(void)
 {
@@ -332,6 +346,7 @@ void test(void)
     soft();
     limits();
     unreal();
+    user_pages();
     rounds();
     short_table();
 }

@@ -20,7 +20,7 @@ static int setup(void **state)
     struct x86_cpu *c = calloc(1, sizeof(*c));
     c->model = &model;
     c->cr4 = CR4_SMAP | CR4_SMEP;
-    c->cr0 = CR0_WP;
+    c->cr0 = CR0_PE | CR0_PG | CR0_WP;
     tlb_init(c);
     *state = c;
     return 0;
@@ -92,6 +92,22 @@ static void test_rights(void **state)
     e = tags_of(c, TLB_KERNEL_AC, 0x5000);
     assert_int_equal(e.read, 0x5000);
     assert_int_equal(e.exec, TAG_NONE);
+}
+
+/* Without paging there are no user pages, whatever CR4 says. */
+static void test_unpaged(void **state)
+{
+    struct x86_cpu *c = *state;
+    struct walk_result page;
+    u32 error;
+    c->cr0 = 0;
+    const struct walk_access read = tlb_access(c, TLB_KERNEL, ACCESS_READ);
+    assert_true(tlb_walk(c, NULL, gva(0x5000), read, &page, &error));
+    fill(c, TLB_KERNEL, 0x5000, page, RAM_FLAGS);
+    struct tags e = tags_of(c, TLB_KERNEL, 0x5000);
+    assert_int_equal(e.read, 0x5000);
+    assert_int_equal(e.write, 0x5000);
+    assert_int_equal(e.exec, 0x5000);
 }
 
 static void test_write_needs_the_slow_path_once(void **state)
@@ -313,6 +329,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_empty_misses_page_zero, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rights, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_unpaged, setup, teardown),
         cmocka_unit_test_setup_teardown(test_write_needs_the_slow_path_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flushes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_slot_changes_hands, setup, teardown),
