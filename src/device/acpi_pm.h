@@ -5,8 +5,8 @@
  * For the FADT: SMI_CMD 0, for SCI_EN is always set (the machine is in ACPI mode from the
  * start); PM1a_EVT_BLK, PM1a_CNT_BLK, PM_TMR_BLK, GPE0_BLK as below, with the lengths below;
  * TMR_VAL_EXT set (32-bit timer); power button fixed (PWR_BUTTON 0), SLP_BUTTON 1 (none).
- * The DSDT's \_S5 gives ACPI_SLP_TYP_S5 as its first value. It has no \_S3, for disks and
- * screens would need firmware to come back: sleep type 1 is for programs that know PIIX4.
+ * The DSDT's \_S3 and \_S5 give the types below as their first values. A kernel that wakes
+ * finds every device reset, as after S3 on a PC, and sets it up again.
  */
 #pragma once
 

@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "device/pam.h"
 #include "platform/board.h"
 #include "platform/device.h"
 #include "platform/irq.h"
@@ -201,6 +202,13 @@ void pci_host_assign(struct pci_host *host);
 /* C0000h..FFFFFh at reset: firmware below 4 GiB shows there (PAM0..PAM6 zero), or RAM as
  * firmware would leave it. After each reset. */
 void pci_host_shadow(struct pci_host *host, bool firmware);
+
+/* What shows there now, so that a reset which keeps memory can put it back. */
+struct pci_shadow {
+    u8 pam[PAM_REGISTERS];
+};
+struct pci_shadow pci_host_shadowed(const struct pci_host *host);
+void pci_host_shadow_again(struct pci_host *host, struct pci_shadow shadow);
 
 /* For pci.c: a device's INTx changed; an MSI is to be sent. */
 void pci_host_update_intx(struct pci_host *host);

@@ -9,7 +9,6 @@
 #include "base/ensure.h"
 #include "device/apic_bus.h"
 #include "device/gsi.h"
-#include "device/pam.h"
 #include "device/pci.h"
 
 #define CONFIG_ENABLE BIT(31)
@@ -115,6 +114,19 @@ static const struct pci_ops pci_bridge_ops = {.config_written = pci_bridge_writt
 void pci_host_shadow(struct pci_host *host, bool firmware)
 {
     memset(host->bridge.config + PAM, firmware ? 0 : PAM_ALL_RAM, PAM_REGISTERS);
+    pam_apply(host->pam, host->bridge.config + PAM);
+}
+
+struct pci_shadow pci_host_shadowed(const struct pci_host *host)
+{
+    struct pci_shadow shadow;
+    memcpy(shadow.pam, host->bridge.config + PAM, sizeof(shadow.pam));
+    return shadow;
+}
+
+void pci_host_shadow_again(struct pci_host *host, struct pci_shadow shadow)
+{
+    memcpy(host->bridge.config + PAM, shadow.pam, sizeof(shadow.pam));
     pam_apply(host->pam, host->bridge.config + PAM);
 }
 

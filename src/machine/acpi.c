@@ -171,6 +171,17 @@ static void processors(struct aml *aml, unsigned n_cpus)
     }
 }
 
+/* A sleep state's object: the value of SLP_TYP that enters it (7.4.2). */
+static void sleep_state(struct aml *aml, const char *name, u8 type)
+{
+    aml_name(aml, name);
+    size_t package = aml_package_begin(aml, 4);
+    aml_integer(aml, type);
+    for (unsigned i = 0; i < 3; i++)
+        aml_integer(aml, 0);
+    aml_end(aml, package);
+}
+
 static const u8 *build_dsdt(struct tables *tables, const struct acpi_config *config)
 {
     u8 *table = table_begin(tables, 16);
@@ -182,12 +193,8 @@ static const u8 *build_dsdt(struct tables *tables, const struct acpi_config *con
     processors(&aml, config->n_cpus);
     aml_end(&aml, scope);
 
-    aml_name(&aml, "\\_S5_");
-    size_t package = aml_package_begin(&aml, 4);
-    aml_integer(&aml, config->s5_type);
-    for (unsigned i = 0; i < 3; i++)
-        aml_integer(&aml, 0);
-    aml_end(&aml, package);
+    sleep_state(&aml, "\\_S3_", config->s3_type);
+    sleep_state(&aml, "\\_S5_", config->s5_type);
 
     ensure(!aml.overflow);
     table_end(tables, table, "DSDT", 2, aml.size);

@@ -15,7 +15,8 @@ struct acpi_config {
     u8 sci;         /* the ISA IRQ, level-triggered and active high */
     u16 reset_port; /* writing reset_value resets the machine */
     u8 reset_value;
-    u8 s5_type; /* SLP_TYP of soft-off */
+    u8 s3_type; /* SLP_TYP of suspend to RAM */
+    u8 s5_type; /* and of soft-off */
     u32 ioapic_base;
     u32 pci_mmio_first, pci_mmio_last; /* the window for BARs */
     u8 pci_irq[32][4]; /* what INTA..INTD of each slot are wired to: GSI = ISA IRQ */

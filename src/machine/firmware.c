@@ -9,6 +9,7 @@
 #include "base/ensure.h"
 #include "boot/firmware.h"
 #include "boot/linux_bios.h"
+#include "device/acpi_pm.h"
 #include "device/piix4_pm.h"
 #include "host/file.h"
 #include "machine/acpi.h"
@@ -22,6 +23,8 @@
 #define BOOT_HALT "HALT\n"
 
 /* CMOS memory, as QEMU's machines use it */
+#define CMOS_SHUTDOWN  0x0f /* why there was a reset */
+#define SHUTDOWN_S3    0xfe
 #define CMOS_FLOPPIES  0x10
 #define CMOS_EQUIPMENT 0x14
 #define CMOS_BOOT_3RD  0x38 /* bits 7:4; the rest is flags */
@@ -220,6 +223,11 @@ void firmware_start(struct pc *pc, const struct vm_config *config, bool first)
                    config->no_floppy_check ? BOOT_NO_FLOPPY_CHECK : 0);
 }
 
+void firmware_wake(const struct pc *pc)
+{
+    rtc_set_cmos(pc->rtc, CMOS_SHUTDOWN, SHUTDOWN_S3);
+}
+
 /* -- A kernel that firmware starts --------------------------------------------------------- */
 
 #define KERNEL_ROM "genroms/linuxboot.bin"
@@ -274,12 +282,21 @@ static void add_numbers(struct firmware_files *files, struct pc *pc)
     add_memory_map(files, pc, files->board->pmap);
 }
 
+/* For each of S0 to S5 its SLP_TYP, with STATE_THERE: OVMF keeps what S3 needs only if told. */
+#define STATE_THERE 0x80
+static const u8 sleep_states[] = {
+    [0] = STATE_THERE,
+    [3] = STATE_THERE | ACPI_SLP_TYP_S3,
+    [5] = STATE_THERE | ACPI_SLP_TYP_S5,
+};
+
 /* What firmware asks for to know the machine. */
 static void add_machine(struct firmware_files *files, struct pc *pc, const struct plugs *plugs,
                         bool kernel)
 {
     const struct vm_config *config = files->config;
     add_acpi(files, pc);
+    add_file(pc->fw_cfg, "etc/system-states", sleep_states, sizeof(sleep_states));
     add_smbios(files, pc);
     size_t order = kernel ? (size_t)sprintf(files->boot_order, "/rom@" KERNEL_ROM "\n") : 0;
     order += plugs_boot_order(plugs, &config->plugs, files->boot_order + order,

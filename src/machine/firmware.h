@@ -29,4 +29,6 @@ bool firmware_add_kernel(struct firmware_files *files, const struct kernel *kern
                          struct error *err);
 /* Before each start: the order in CMOS memory, which -boot once= changes for the first. */
 void firmware_start(struct pc *pc, const struct vm_config *config, bool first);
+/* After the reset that ends S3: the shutdown status in CMOS memory says so. */
+void firmware_wake(const struct pc *pc);
 void firmware_files_destroy(struct firmware_files *files);

@@ -131,6 +131,7 @@ static struct acpi_config describe(const struct pc *pc, const struct board *boar
         .sci = ACPI_SCI_IRQ,
         .reset_port = RESET_PORT,
         .reset_value = RESET_VALUE,
+        .s3_type = ACPI_SLP_TYP_S3,
         .s5_type = ACPI_SLP_TYP_S5,
         .ioapic_base = IOAPIC_ADDRESS,
         .pci_mmio_first = PCI_MMIO_BASE,

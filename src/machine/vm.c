@@ -93,13 +93,19 @@ bool vm_reset(struct vm *vm, struct error *err)
 }
 
 /* Out of S3: memory is as it was, the first processor starts in real mode where the FACS says
- * (ACPI 6.4, 16.3.2). With firmware it starts there, as after a reset. */
+ * (ACPI 6.4, 16.3.2). With firmware it starts there, as after a reset; its variables are in its
+ * shadow, and it leads to where the FACS says. */
 void vm_wake(struct vm *vm)
 {
     struct x86_cpu *c = &vm->board.vcpus[0]->cpu;
+    struct pci_shadow shadow = pci_host_shadowed(vm->pc.pci);
     reset_board(vm);
     board_lock(&vm->board);
     acpi_pm_woken(vm->pc.acpi_pm);
+    if (vm->config.firmware) {
+        pci_host_shadow_again(vm->pc.pci, shadow);
+        firmware_wake(&vm->pc);
+    }
     board_unlock(&vm->board);
     if (vm->config.firmware)
         return;

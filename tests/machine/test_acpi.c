@@ -22,6 +22,7 @@ static size_t build(unsigned n_cpus)
         .sci = 9,
         .reset_port = 0xcf9,
         .reset_value = 6,
+        .s3_type = 3,
         .s5_type = 5,
         .ioapic_base = 0xfec00000,
         .pci_mmio_first = 0xe0000000,
@@ -104,6 +105,19 @@ static void test_madt(void **state)
     assert_int_equal(level, 1 << 9 | 1 << 10 | 1 << 11);
 }
 
+/* A sleep state that the machine has is a package in the DSDT. */
+static void test_sleep_states(void **state)
+{
+    size_t size = build(1);
+    const u8 *fadt =
+        table_at(get(table_at(get(tables + 24, 8), size, "XSDT") + 36, 8), size, "FACP");
+    const u8 *dsdt = table_at(get(fadt + 40, 4), size, "DSDT");
+    const u8 s3[] = {0x08, '\\', '_', 'S', '3', '_', 0x12, 0x89, 0, 0, 4, 0x0a, 3};
+    const u8 s5[] = {0x08, '\\', '_', 'S', '5', '_', 0x12, 0x89, 0, 0, 4, 0x0a, 5};
+    assert_non_null(memmem(dsdt, get(dsdt + 4, 4), s3, sizeof(s3)));
+    assert_non_null(memmem(dsdt, get(dsdt + 4, 4), s5, sizeof(s5)));
+}
+
 /* As many processors as there can be still fit. */
 static void test_largest(void **state)
 {
@@ -137,9 +151,8 @@ static void test_aml(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_links),
-        cmocka_unit_test(test_madt),
-        cmocka_unit_test(test_largest),
+        cmocka_unit_test(test_links),        cmocka_unit_test(test_madt),
+        cmocka_unit_test(test_sleep_states), cmocka_unit_test(test_largest),
         cmocka_unit_test(test_aml),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
