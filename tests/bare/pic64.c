@@ -3,6 +3,7 @@
  * real-time clock (line 8), through LINT0 as ExtINT.
  */
 #include "lib/apic.h"
+#include "lib/cmos.h"
 #include "lib/pit.h"
 #include "lib/system.h"
 
@@ -22,10 +23,8 @@ static void on_line(struct regs *r)
         order[ordered++] = line;
     if (line == 4)
         (void)inb(COM1 + 2); /* ends the cause */
-    if (line == 8) {
-        outb(0x70, 0x0c);
-        (void)inb(0x71);
-    }
+    if (line == 8)
+        (void)cmos_read(0x0c);
     if (!keep)
         pic_eoi(line);
 }
@@ -63,23 +62,11 @@ static void lower_serial(void)
     outb(COM1 + 1, 0);
 }
 
-static void clock_write(u8 index, u8 value)
-{
-    outb(0x70, index);
-    outb(0x71, value);
-}
-
-static u8 clock_read(u8 index)
-{
-    outb(0x70, index);
-    return inb(0x71);
-}
-
 static void raise_clock(void)
 {
-    clock_write(0x0a, 0x26);
-    (void)clock_read(0x0c);
-    clock_write(0x0b, 0x42); /* periodic, 1024 a second */
+    cmos_write(0x0a, 0x26);
+    (void)cmos_read(0x0c);
+    cmos_write(0x0b, 0x42); /* periodic, 1024 a second */
     for (u32 n = 0; n < 20000 && !(pic_ocw3(PIC_SLAVE, READ_IRR) & 1); n++)
         pit_wait_us(100);
 }
@@ -141,19 +128,19 @@ static void priorities(void)
     pic_mask(0xffff);
     raise_serial();
     raise_clock();
-    clock_write(0x0b, 0x42);
+    cmos_write(0x0b, 0x42);
     raise_timer();
     check_equal("three lines pending", pic_ocw3(PIC_MASTER, READ_IRR) & 0x11, 0x11);
     check_equal("line 8 at the slave", pic_ocw3(PIC_SLAVE, READ_IRR), 0x01);
     pic_mask(0xfeea);
     open_window();
-    clock_write(0x0b, 0x02);
+    cmos_write(0x0b, 0x02);
     check_equal("first the timer", order[0], 0);
     check_equal("then the clock at the slave", order[1], 8);
     /* The clock may tick again meanwhile: what counts is that the others were first. */
     check_equal("the serial port after both", count[4], 1);
     lower_serial();
-    (void)clock_read(0x0c);
+    (void)cmos_read(0x0c);
     open_window();
 }
 

@@ -4,6 +4,7 @@
  */
 #include "lib/acpi.h"
 #include "lib/check.h"
+#include "lib/cmos.h"
 #include "lib/pit.h"
 
 enum { RTC_STATUS = 0x400, SLEEP_S3 = 0x2400, ALARM = 0x20 };
@@ -23,27 +24,15 @@ asm(".pushsection .code, \"ax\"\n.code16\n.intel_syntax noprefix\n"
     "wake_end:\n.code64\n.att_syntax prefix\n.popsection");
 extern const u8 wake[], wake_end[];
 
-static void rtc(u8 index, u8 value)
-{
-    outb(0x70, index);
-    outb(0x71, value);
-}
-
-static u8 rtc_read(u8 index)
-{
-    outb(0x70, index);
-    return inb(0x71);
-}
-
 static void set_alarm(void)
 {
-    while (rtc_read(0x0a) & 0x80) /* an update is in progress */
+    while (cmos_read(0x0a) & 0x80) /* an update is in progress */
         cpu_relax();
-    rtc_read(0x0c);
-    rtc(1, 0xc0); /* any second, minute, hour: the next second */
-    rtc(3, 0xc0);
-    rtc(5, 0xc0);
-    rtc(0x0b, rtc_read(0x0b) | ALARM);
+    cmos_read(0x0c);
+    cmos_write(1, 0xc0); /* any second, minute, hour: the next second */
+    cmos_write(3, 0xc0);
+    cmos_write(5, 0xc0);
+    cmos_write(0x0b, cmos_read(0x0b) | ALARM);
 }
 
 void test(void)
