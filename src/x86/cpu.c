@@ -97,6 +97,13 @@ void x86_write_flags(struct x86_cpu *c, u64 value, u64 mask)
         x86_attend(c);
 }
 
+void x86_suspend(struct x86_cpu *c)
+{
+    c->rip = c->insn_rip;
+    if (c->dr7 & 0xff)
+        x86_write_flags(c, FLAG_RF, FLAG_RF);
+}
+
 /* -- Reset, INIT, SIPI --------------------------------------------------------------------- */
 
 static void reset_segments(struct x86_cpu *c)

@@ -219,12 +219,8 @@ static inline void string_execute(struct x86_cpu *c, struct x86_insn *i, enum st
     } while (count && !r.ended && budget && !c->pending_db &&
              !atomic_load_explicit(&c->attention, memory_order_relaxed));
     c->rflags = r.flags;
-    if (count && !r.ended) {
-        /* It goes on after the interruption without meeting its own breakpoint again. */
-        c->rip = c->insn_rip;
-        if (c->dr7 & 0xff)
-            x86_write_flags(c, FLAG_RF, FLAG_RF);
-    }
+    if (count && !r.ended)
+        x86_suspend(c);
 }
 
 void exec_movs(struct x86_cpu *c, struct x86_insn *i)

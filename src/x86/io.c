@@ -92,12 +92,8 @@ static void repeat(struct x86_cpu *c, const struct x86_insn *i,
             atomic_load_explicit(&c->attention, memory_order_relaxed))
             break;
     }
-    if (!count)
-        return;
-    /* Goes on here after the interruption; its own breakpoint was reported already. */
-    c->rip = c->insn_rip;
-    if (c->dr7 & 0xff)
-        x86_write_flags(c, FLAG_RF, FLAG_RF);
+    if (count)
+        x86_suspend(c);
 }
 
 void exec_ins(struct x86_cpu *c, struct x86_insn *i)

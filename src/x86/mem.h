@@ -298,3 +298,7 @@ void x86_jump(struct x86_cpu *c, u64 target, unsigned opsize);
 /* Replaces the bits of `mask` by those of `value`; derives what depends on VM and AC and
  * attends to TF and IF. */
 void x86_write_flags(struct x86_cpu *c, u64 value, u64 mask);
+
+/* Leaves a repeated instruction between two of its turns, for what is to be attended to: RIP is
+ * at it again, and it goes on later without meeting its own breakpoint. */
+void x86_suspend(struct x86_cpu *c);
