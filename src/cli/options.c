@@ -619,7 +619,7 @@ static const struct option table[] = {
     {"m", "SIZE", set_memory, "memory: 512M (the default), 2G, or a number of MiB; at most 16G"},
     {"smp", "N", set_cpus, "processors, 1 to 64; the default is 1"},
     {"cpu", "MODEL[,+F,-F]", set_cpu, "processor: host (the default), max, x86-64-v2, x86-64-v3 and QEMU's names (help lists them); features on and off, vendor=GenuineIntel|AuthenticAMD, phys-bits=N"},
-    {"accel", "ENGINE[:ENGINE]", set_accel, "how instructions run: the first of bt, sim, direct, kvm, auto that works; help lists what does. bt,cache=32M bounds a processor's code cache (1M to 128M)"},
+    {"accel", "ENGINE[:ENGINE]", set_accel, "how instructions run: the first that works of those given, direct, bt, sim or auto (the default); help lists them. bt,cache=32M bounds a processor's code cache (1M to 128M)"},
     {"machine", "pc", set_machine, "the one machine there is; also accel=ENGINE"},
     {"M", "pc", set_machine, NULL},
     {"device", "DEVICE", add_device, "isa-debug-exit[,iobase=0xf4][,iosize=4]: a write of V ends doppel with status 2V+1"},
