@@ -171,6 +171,14 @@ class Plugs(unittest.TestCase):
                 self.refused(2, text, "-nic", words)
         self.refused(2, "no id=ID", "-netdev", "user")
 
+    def test_server_spares_files(self):
+        """A server takes the place of a socket that a machine left behind, never of a file."""
+        for status, words in ((3, ["-nic", "stream,server=on,addr.type=unix,addr.path=" + self.disk]),
+                              (1, ["-serial", "unix:%s,server=on,wait=off" % self.disk])):
+            with self.subTest(words=words):
+                self.refused(status, "cannot listen on", *words)
+                self.assertTrue(os.path.isfile(self.disk))
+
     def test_comma_in_name(self):
         """A doubled comma is one of the name's own, as in QEMU."""
         self.refused(3, "kernel", "-drive", "format=raw,file=" + self.disk)

@@ -2,20 +2,17 @@
  * Character back ends over a UNIX or TCP socket. A server has one client at a time, as in QEMU:
  * the next one waits in the queue of the kernel until the first is gone.
  */
-#include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "host/char/char_state.h"
+#include "host/stream_socket.h"
 
 /* How often a wait for the first client looks whether the user gave up. */
 #define LOOK_MS 100
@@ -54,63 +51,6 @@ static void listener_ready(void *opaque, short revents)
 
 /* -- Opening ------------------------------------------------------------------------------- */
 
-/* True: the descriptor listens, or is connected. */
-static bool settle(int fd, const struct sockaddr *address, socklen_t len, bool server)
-{
-    int one = 1;
-    if (!server)
-        return !connect(fd, address, len);
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    return !bind(fd, address, len) && !listen(fd, 1);
-}
-
-static int close_failed(int fd)
-{
-    int error = errno;
-    close(fd);
-    errno = error;
-    return -1;
-}
-
-static int open_unix(const struct char_config *config)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(config->path) >= sizeof(address.sun_path)) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    strcpy(address.sun_path, config->path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
-    struct stat old;
-    if (config->server && !lstat(config->path, &old) && S_ISSOCK(old.st_mode))
-        unlink(config->path); /* of a machine that is gone */
-    bool good = settle(fd, (const struct sockaddr *)&address, sizeof(address), config->server);
-    return good ? fd : close_failed(fd);
-}
-
-static int open_inet(const struct char_config *config)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-                             .ai_flags = config->server ? AI_PASSIVE : 0};
-    struct addrinfo *found;
-    char port[8];
-    snprintf(port, sizeof(port), "%u", config->port);
-    if (getaddrinfo(config->host[0] ? config->host : NULL, port, &hints, &found)) {
-        errno = EADDRNOTAVAIL;
-        return -1;
-    }
-    int fd = -1;
-    for (const struct addrinfo *info = found; info && fd < 0; info = info->ai_next) {
-        fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd >= 0 && !settle(fd, info->ai_addr, info->ai_addrlen, config->server))
-            fd = close_failed(fd);
-    }
-    freeaddrinfo(found);
-    return fd;
-}
-
 /* Ending signals are blocked, for the loop takes them; here there is no loop yet. */
 static bool user_gave_up(void)
 {
@@ -136,7 +76,10 @@ static bool wait_for_client(struct char_back *back, struct error *err)
 bool socket_open(struct char_back *back, struct error *err)
 {
     const struct char_config *config = &back->config;
-    int fd = config->path[0] ? open_unix(config) : open_inet(config);
+    int fd = stream_socket_open(&(struct stream_address){.path = config->path,
+                                                         .host = config->host,
+                                                         .port = config->port,
+                                                         .server = config->server});
     if (fd < 0)
         return error_errno(err, "%s: cannot %s '%.200s' port %u", config->label,
                            config->server ? "listen on" : "connect to",

@@ -8,19 +8,17 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <netdb.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/bits.h"
 #include "base/ensure.h"
 #include "host/net/frame.h"
 #include "host/net/net.h"
+#include "host/stream_socket.h"
 #include "platform/board.h"
 
 #define PREFIX  4u          /* bytes of a length */
@@ -162,61 +160,6 @@ static void listener_ready(void *opaque, short revents)
 
 /* -- Life ---------------------------------------------------------------------------------- */
 
-static int open_unix(const struct net_config *config)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    memcpy(address.sun_path, config->path, sizeof(address.sun_path));
-    if (fd < 0)
-        return -1;
-    if (config->server) {
-        unlink(config->path);
-        if (!bind(fd, (const struct sockaddr *)&address, sizeof(address)) && !listen(fd, 1))
-            return fd;
-    } else if (!connect(fd, (const struct sockaddr *)&address, sizeof(address))) {
-        return fd;
-    }
-    int error = errno;
-    close(fd);
-    errno = error;
-    return -1;
-}
-
-static int open_address(const struct addrinfo *info, bool server)
-{
-    int one = 1;
-    int fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    bool open = server ? !bind(fd, info->ai_addr, info->ai_addrlen) && !listen(fd, 1)
-                       : !connect(fd, info->ai_addr, info->ai_addrlen);
-    if (open)
-        return fd;
-    int error = errno;
-    close(fd);
-    errno = error;
-    return -1;
-}
-
-static int open_inet(const struct net_config *config)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-                             .ai_flags = config->server ? AI_PASSIVE : 0};
-    struct addrinfo *found;
-    char port[8];
-    snprintf(port, sizeof(port), "%u", config->port);
-    if (getaddrinfo(config->address[0] ? config->address : NULL, port, &hints, &found)) {
-        errno = EADDRNOTAVAIL;
-        return -1;
-    }
-    int fd = -1;
-    for (const struct addrinfo *info = found; info && fd < 0; info = info->ai_next)
-        fd = open_address(info, config->server);
-    freeaddrinfo(found);
-    return fd;
-}
-
 static void stream_destroy(struct net_back *back)
 {
     struct stream *stream = container_of(back, struct stream, back);
@@ -233,7 +176,10 @@ static const struct net_back_ops stream_ops = {stream_destroy};
 struct net_back *net_stream_create(const struct net_config *config, struct board *board,
                                    struct loop *loop, struct error *err)
 {
-    int fd = config->path[0] ? open_unix(config) : open_inet(config);
+    int fd = stream_socket_open(&(struct stream_address){.path = config->path,
+                                                         .host = config->address,
+                                                         .port = config->port,
+                                                         .server = config->server});
     if (fd < 0) {
         error_errno(err, "-netdev stream: cannot %s '%.200s' port %u",
                     config->server ? "listen on" : "connect to",
