@@ -162,6 +162,7 @@ static const struct {
     {"index", drive_index},
     {"unit", drive_index},
     {"aio", drive_ignored},
+    {"auto-read-only", drive_ignored}, /* what readonly= does not forbid is written */
 };
 
 static bool drive_set(struct drive *drive, const struct word *word, struct error *err)

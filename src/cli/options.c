@@ -89,15 +89,11 @@ static bool set_cpu_word(u64 *smp, const struct word *word, struct error *err)
                      word->key);
 }
 
-static bool set_cpus(struct run_options *o, const char *value, struct error *err)
+static const u64 smp_initial[SMP_WORDS] = {
+    [SMP_SOCKETS] = 1, [SMP_CORES] = 1, [SMP_THREADS] = 1};
+
+static bool count_cpus(struct run_options *o, const u64 *smp, struct error *err)
 {
-    const char *list = value;
-    struct word word;
-    u64 smp[SMP_WORDS] = {[SMP_SOCKETS] = 1, [SMP_CORES] = 1, [SMP_THREADS] = 1};
-    while (words_next(&list, &word)) {
-        if (!set_cpu_word(smp, &word, err))
-            return false;
-    }
     u64 cpus = smp[SMP_CPUS], product = smp[SMP_SOCKETS] * smp[SMP_CORES] * smp[SMP_THREADS];
     bool shaped = smp[SMP_SOCKETS] + smp[SMP_CORES] + smp[SMP_THREADS] > 3;
     if (!cpus)
@@ -110,6 +106,19 @@ static bool set_cpus(struct run_options *o, const char *value, struct error *err
                          (unsigned long long)cpus, (unsigned long long)product, VM_MAX_CPUS);
     o->vm.cpus = (unsigned)cpus;
     return true;
+}
+
+static bool set_cpus(struct run_options *o, const char *value, struct error *err)
+{
+    const char *list = value;
+    struct word word;
+    u64 smp[SMP_WORDS];
+    memcpy(smp, smp_initial, sizeof(smp));
+    while (words_next(&list, &word)) {
+        if (!set_cpu_word(smp, &word, err))
+            return false;
+    }
+    return count_cpus(o, smp, err);
 }
 
 /* QEMU's translator, and another word for the simulator. */
@@ -192,8 +201,18 @@ static bool set_machine(struct run_options *o, const char *value, struct error *
                                            NULL};
     const char *list = value;
     struct word word;
+    u64 smp[SMP_WORDS];
+    bool smp_given = false;
+    memcpy(smp, smp_initial, sizeof(smp));
     while (words_next(&list, &word)) {
         const char *type = word.value ? word.value : word.key;
+        if (word.value && !strncmp(word.key, "smp.", 4)) {
+            memmove(word.key, word.key + 4, strlen(word.key) - 3);
+            smp_given = true;
+            if (!set_cpu_word(smp, &word, err))
+                return false;
+            continue;
+        }
         if (word.value && !strcmp(word.key, "accel")) {
             if (!add_engines(o, "-machine accel=", word.value, err))
                 return false;
@@ -217,7 +236,7 @@ static bool set_machine(struct run_options *o, const char *value, struct error *
                              word.key);
         }
     }
-    return true;
+    return !smp_given || count_cpus(o, smp, err);
 }
 
 static bool set_cpu(struct run_options *o, const char *value, struct error *err)
@@ -548,8 +567,7 @@ static bool set_ignored(struct run_options *o, const char *value, struct error *
 
 static bool set_audio(struct run_options *o, const char *value, struct error *err)
 {
-    static const char none[] = "none,";
-    return !strncmp(value, none, strlen(none)) ||
+    return !strcmp(value, "none") || !strncmp(value, "none,", 5) ||
            error_set(err, "-audiodev: there is no sound; give none,id=ID");
 }
 
@@ -672,6 +690,7 @@ static const struct option table[] = {
     {"no-hpet", NULL, set_nothing, NULL},
     {"no-fd-bootchk", NULL, set_nothing, NULL},
     {"audiodev", "none,id=ID", set_audio, NULL},
+    {"audio", "none", set_audio, NULL},
     {"usb", NULL, set_usb, NULL},
     {"curses", NULL, set_curses, NULL},
     {"mem-prealloc", NULL, set_nothing, NULL},

@@ -79,9 +79,13 @@ class Plugs(unittest.TestCase):
                 ("not maxcpus", ("-smp", "2,maxcpus=4")), ("is not supported", ("-smp", "2,frob=4")),
                 ("the one machine is 'pc'", ("-machine", "microvm")),
                 ("the one machine is 'pc'", ("-machine", "pc,usb=on")),
+                ("not sockets x cores x threads", ("-machine", "pc,smp.cpus=3,smp.sockets=2")),
+                ("is not supported", ("-machine", "smp.frob=1")), ("no sound", ("-audio", "alsa")),
                 ("'secret' is not supported", ("-object", "secret,id=s"))):
             with self.subTest(words=words):
                 self.refused(2, text, *words)
+        self.refused(3, "is no Linux bzImage", "-audio", "none", "-drive",
+                     "if=none,id=d,format=raw,auto-read-only=off,file=" + self.disk)
         self.refused(2, "/nowhere", "-fw_cfg", "name=opt/x,file=/nowhere")
         self.refused(3, "is no Linux bzImage", "-smp", "4,sockets=2,cores=2", "-machine", "pc-i440fx-7.2,usb=off,accel=tcg",
                      "-rtc", "base=utc,clock=vm,driftfix=slew", "-object", "rng-random,id=r,filename=/dev/urandom",

@@ -67,6 +67,11 @@ class Told(unittest.TestCase):
         self.assertEqual(bridge[:4], b"\x86\x80\x37\x12")
         self.assertEqual(bridge[0x72], 2)
 
+    def test_processors(self):
+        for words, cpus in ((("-machine", "pc,smp.cpus=3"), 3),
+                            (("-machine", "smp.sockets=2,smp.cores=2,smp.threads=1"), 4)):
+            self.assertEqual(self.ask(*words)[1][5][0], cpus)
+
     def test_flash(self):
         drive = "if=pflash,format=raw,readonly=on,file=" + self.rom
         self.assertEqual(self.ask(firmware=("-drive", drive))[1][5], b"\1\0")
