@@ -70,8 +70,10 @@ SYSTEMS = {
     # Kernels whose set-up code runs in real mode and calls the BIOS.
     "ipxe-kernel": {
         "files": ["/usr/lib/ipxe/ipxe.lkrn"],
-        "words": ["-m", "128M", "-kernel", "{0}", "-vga", "none", "-nic", "user,model=virtio-net-pci"],
-        "dialogue": [("^.*iPXE 1", None), ("Press Ctrl-B", "\x02"), ("iPXE> ", "dhcp\n"),
+        # Its own way to the prompt is a key within two seconds, which may pass on a busy host.
+        "words": ["-m", "128M", "-kernel", "{0}", "-append", "shell", "-vga", "none", "-nic",
+                  "user,model=virtio-net-pci"],
+        "dialogue": [("^.*iPXE 1", None), ("iPXE> ", "dhcp\n"),
                      (r"Configuring \(net0 .*ok", "show ip\n"), ("ip:ipv4 = 10.0.2.15", None)],
     },
     "grub-kernel": {
