@@ -3,6 +3,7 @@ import argparse
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import threading
@@ -89,6 +90,15 @@ def command(engine, doppel, kernel, initrd, append, memory="512M", cpus=1, extra
     return [doppel, "run", "-accel", engine] + words
 
 
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[@-~]")
+
+
+def plain(text):
+    """A console's text without carriage returns and terminal sequences: SeaBIOS moves the cursor in the
+    middle of a word when a timer tick comes there."""
+    return ESCAPE.sub("", text.replace("\r", ""))
+
+
 class Result:
     """What a guest did: exit status (None: timed out), console output, stderr, seconds."""
 
@@ -110,7 +120,7 @@ def boot(words, timeout, stdin=subprocess.DEVNULL):
             process.kill()
             output, errors = process.communicate()
             status = None
-    return Result(status, output.decode(errors="replace").replace("\r", ""),
+    return Result(status, plain(output.decode(errors="replace")),
                   errors.decode(errors="replace"), time.monotonic() - start)
 
 

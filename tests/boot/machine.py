@@ -7,6 +7,8 @@ import subprocess
 import threading
 import time
 
+import guests
+
 
 def free_port():
     with socket.socket() as probe:
@@ -82,10 +84,14 @@ class Machine:
         self.kill()
 
     def read_console(self):
+        rest = ""
         while True:
             chunk = os.read(self.process.stdout.fileno(), 65536)
+            text = rest + chunk.decode(errors="replace")
+            cut = re.search(r"(\x1b(\[[0-9;?]*)?)?\Z", text).start()  # a sequence whose end is to come
+            rest = text[cut:]
             with self.changed:
-                self.console += chunk.decode(errors="replace").replace("\r", "")
+                self.console += guests.plain(text[:cut])
                 self.changed.notify_all()
             if not chunk:
                 return
