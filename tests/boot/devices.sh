@@ -66,5 +66,5 @@ check balloon sh -c 'dmesg | grep -q "Free page reporting enabled"'
 packed=$(sed -n 's/.*doppel.packed=\([01]\).*/\1/p' /proc/cmdline)
 check rings sh -c "[ \$(cut -c 35 /sys/class/net/eth0/device/features) = $packed ] &&
     [ \$(cut -c 35 /sys/block/$(named qcow2)/device/features) = $packed ]"
-check quiet sh -c '! dmesg | grep -E "BUG:|Oops|WARNING: CPU|rcu.*stall|soft lockup|Call Trace|I/O error"'
+check quiet sh -c '! dmesg | grep -E "BUG:|Oops|WARNING: CPU|detected.*stall|soft lockup|Call Trace|I/O error"'
 echo "script done"

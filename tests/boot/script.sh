@@ -28,5 +28,5 @@ check sleep sh -c 'a=$(cut -d. -f1 /proc/uptime); sleep 2; b=$(cut -d. -f1 /proc
     [ $((b - a)) -ge 1 ] && [ $((b - a)) -le 20 ]'
 check date sh -c '[ "$(date +%Y)" -ge 2024 ]'
 check random sh -c '[ "$(head -c 32 /dev/urandom | md5sum)" != "$(head -c 32 /dev/urandom | md5sum)" ]'
-check quiet sh -c '! dmesg | grep -E "BUG:|Oops|WARNING: CPU|rcu.*stall|soft lockup|Call Trace"'
+check quiet sh -c '! dmesg | grep -E "BUG:|Oops|WARNING: CPU|detected.*stall|soft lockup|Call Trace"'
 echo "script done"

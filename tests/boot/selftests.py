@@ -22,7 +22,7 @@ PARTS = ["tools/testing/selftests/*.h", "tools/testing/selftests/lib.mk", "tools
 # AMX is no part of the guest's processor.
 LEFT_OUT = {"amx_64"}
 ENOUGH = 20  # programs, for 64 bits alone
-COMPLAINT = re.compile(r"BUG|Oops|lockup|stall|WARNING: CPU")
+COMPLAINT = re.compile(r"BUG|Oops|lockup|detected.*stall|WARNING: CPU")
 
 
 def build(directory):

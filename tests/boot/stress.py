@@ -21,7 +21,7 @@ CLASSES = ["cpu 2", "vm 2 --vm-bytes 32M", "matrix 1", "vecmath 1", "fork 2", "c
            "sigsegv 1", "timer 1", "itimer 1", "longjmp 1", "fp-error 1", "brk 1", "stack 1",
            "str 1", "memcpy 1", "qsort 1", "crypt 1", "atomic 2", "lockbus 1", "cache 1", "ptrace 1",
            "vdso 1", "membarrier 1"]
-COMPLAINT = re.compile(r"BUG|Oops|lockup|stall|WARNING: CPU|general protection")
+COMPLAINT = re.compile(r"BUG|Oops|lockup|detected.*stall|WARNING: CPU|general protection")
 
 
 def script(seconds):
