@@ -422,6 +422,11 @@ static bool net_set_stream(struct net_config *net, const struct word *word, stru
         return net_port_number(net, value, err);
     if (!strcmp(key, "addr.type") && (!strcmp(value, "unix") || !strcmp(value, "inet")))
         return true;
+    bool on; /* of which there is one */
+    if (!strcmp(key, "addr.ipv4") && words_switch("-netdev addr.ipv4", value, &on, err) && on)
+        return true;
+    if (!strcmp(key, "addr.ipv6") && words_switch("-netdev addr.ipv6", value, &on, err) && !on)
+        return true;
     return error_set(
         err,
         "-netdev stream: '%s=%.60s' is not supported; there are server, addr.type, "

@@ -80,8 +80,10 @@ bool words_among(const char *text, const char *const *names)
 
 bool words_switch(const char *option, const char *text, bool *on, struct error *err)
 {
-    *on = !strcmp(text, "on");
-    if (!*on && strcmp(text, "off"))
+    static const char *const yes[] = {"on", "yes", "true", "y", NULL};
+    static const char *const no[] = {"off", "no", "false", "n", NULL};
+    *on = words_among(text, yes);
+    if (!*on && !words_among(text, no))
         return error_set(err, "%s: '%.100s' is neither on nor off", option, text);
     return true;
 }

@@ -26,7 +26,7 @@ bool words_next(const char **list, struct word *word);
 /* Whether text is one of the names in a list that ends with NULL. */
 bool words_among(const char *text, const char *const *names);
 
-/* "on" or "off"; false: *err names `option`. */
+/* "on" or "off", or another of QEMU's words for them; false: *err names `option`. */
 bool words_switch(const char *option, const char *text, bool *on, struct error *err);
 
 /* Copies `text` into `to`; false: it is too long, and *err names `option`. */

@@ -58,6 +58,22 @@ static json_t *query_blockstats(struct control *control, const json_t *args,
     return hardware_block_stats(control);
 }
 
+/* All that there can be are there. */
+static json_t *query_hotpluggable_cpus(struct control *control, const json_t *args,
+                                       struct qmp_error *error)
+{
+    json_t *list = json_array();
+    for (unsigned i = vm_board(control_vm(control))->n_vcpus; i--;) {
+        char path[64];
+        snprintf(path, sizeof(path), "/machine/unattached/device[%u]", i);
+        json_array_append_new(list, json_pack("{s:s, s:i, s:{s:i, s:i, s:i}, s:s}", "type",
+                                              "max-x86_64-cpu", "vcpus-count", 1, "props",
+                                              "core-id", (int)i, "thread-id", 0, "socket-id", 0,
+                                              "qom-path", path));
+    }
+    return list;
+}
+
 static json_t *empty_list(struct control *control, const json_t *args, struct qmp_error *error)
 {
     return json_array();
@@ -86,7 +102,10 @@ static const struct qmp_command commands[] = {
     {"query-display-options", query_display_options, {}},
     {"query-pci", query_pci, {}},
     {"query-blockstats", query_blockstats, {{"query-nodes", 'b', true}}},
+    {"query-hotpluggable-cpus", query_hotpluggable_cpus, {}},
     {"query-iothreads", empty_list, {}},
+    {"query-memdev", empty_list, {}},
+    {"query-fdsets", empty_list, {}},
     {"query-jobs", empty_list, {}},
     {"query-block-jobs", empty_list, {}},
     {"query-memory-devices", empty_list, {}},

@@ -86,6 +86,10 @@ class Plugs(unittest.TestCase):
                 self.refused(2, text, *words)
         self.refused(3, "is no Linux bzImage", "-audio", "none", "-drive",
                      "if=none,id=d,format=raw,auto-read-only=off,file=" + self.disk)
+        stream = "stream,id=n,addr.type=unix,addr.path=%s," % os.path.join(self.directory.name, "s")
+        self.refused(3, "is no Linux bzImage", "-netdev", stream + "server=true,addr.ipv4=on,addr.ipv6=no")
+        self.refused(2, "addr.ipv6=on", "-netdev", stream + "addr.ipv6=on")
+        self.refused(2, "neither on nor off", "-netdev", stream + "server=maybe")
         self.refused(2, "/nowhere", "-fw_cfg", "name=opt/x,file=/nowhere")
         self.refused(3, "is no Linux bzImage", "-smp", "4,sockets=2,cores=2", "-machine", "pc-i440fx-7.2,usb=off,accel=tcg",
                      "-rtc", "base=utc,clock=vm,driftfix=slew", "-object", "rng-random,id=r,filename=/dev/urandom",

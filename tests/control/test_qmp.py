@@ -384,7 +384,10 @@ class Commands(Qmp):
         self.assertIn("max", [model["name"] for model in qmp.command("query-cpu-definitions")])
         self.assertEqual(qmp.command("query-target"), {"arch": "x86_64"})
         self.assertEqual(qmp.command("query-migrate"), {})
-        for name in ("query-iothreads", "query-jobs", "query-block-jobs", "query-tpm", "query-memory-devices"):
+        cpu, = qmp.command("query-hotpluggable-cpus")  # there already, so that none can be added
+        self.assertEqual(cpu["qom-path"], qmp.command("query-cpus-fast")[0]["qom-path"])
+        for name in ("query-iothreads", "query-jobs", "query-block-jobs", "query-tpm", "query-memory-devices",
+                     "query-memdev", "query-fdsets"):
             self.assertEqual(qmp.command(name), [])
         self.assertEqual(qmp.error("query-qmp-schema")["class"], "CommandNotFound")
         for name, answer in (("n", "return"), ("card", "return"), ("", "error")):
