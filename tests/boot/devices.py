@@ -105,7 +105,7 @@ def main():
     parser = guests.parser(__doc__)
     parser.add_argument("guest")
     parser.add_argument("--cpus", type=int, default=1)
-    parser.add_argument("--timeout", type=float, default=550)
+    parser.add_argument("--timeout", type=float, default=2200)
     parser.add_argument("--packed", action="store_true", help="packed rings, where the device has them")
     args = parser.parse_args()
 
