@@ -14,11 +14,16 @@
 #include "platform/vcpu.h"
 #include "probe.h"
 
-static void spin(unsigned ms)
+static void spin_us(unsigned us)
 {
-    clock_t end = clock() + (clock_t)ms * (CLOCKS_PER_SEC / 1000);
+    clock_t end = clock() + (clock_t)us * (CLOCKS_PER_SEC / 1000000);
     while (clock() < end)
         ;
+}
+
+static void spin(unsigned ms)
+{
+    spin_us(ms * 1000);
 }
 
 /* A timer interrupts user code after 5 ms in which translated code entered the kernel so
@@ -73,6 +78,7 @@ static u64 rest_with(struct guest *g, unsigned calls, u8 cpl)
     assert_false(*d->watch.returns);
     while (d->rest.space && us < 100000) {
         *(u32 *)(uintptr_t)d->watch.calls += calls;
+        spin_us(100);
         now += 100000;
         us += 100;
         c->cpl = cpl;
@@ -100,6 +106,25 @@ static void test_rest(void **state)
     guest_destroy(g);
 }
 
+/* A vCPU that gets no processor shows nothing that its process could be demoted for. */
+static void test_starved(void **state)
+{
+    struct guest *g = guest_create(&direct_engine, 1);
+    struct x86_cpu *c = &g->vcpu->cpu;
+    struct direct *d = direct_of(c);
+    u64 now = 0;
+    g->board.clock = (struct clock){.now = virtual_now, .opaque = &now};
+    struct space *s = notes_space(d, c);
+    s->policy = (struct policy){.promoted = true};
+    rest_begin(d, s);
+    for (; g->board.clock.first && now < 1000000000; now += 10000000)
+        clock_run(&g->board.clock);
+    d->watch.leaves(&d->watch, c);
+    assert_null(d->rest.space);
+    assert_true(s->policy.promoted);
+    guest_destroy(g);
+}
+
 /* A process that got the CR3 of one that rested is judged by what it does itself. */
 static void test_successor(void **state)
 {
@@ -118,8 +143,10 @@ static void test_successor(void **state)
     s->policy.promoted = true;
     notes_watch(d);
     assert_true(*d->watch.returns);
-    for (; g->board.clock.first && now < 100000000; now += 100000)
+    for (; g->board.clock.first && now < 100000000; now += 100000) {
+        spin_us(100);
         clock_run(&g->board.clock);
+    }
     d->watch.leaves(&d->watch, c);
     assert_true(s->policy.promoted);
     assert_int_equal(s->policy.rested, 0);
@@ -157,9 +184,8 @@ int main(void)
     if (!probe_direct())
         return 77;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_samples),
-        cmocka_unit_test(test_rest),
-        cmocka_unit_test(test_successor),
+        cmocka_unit_test(test_samples), cmocka_unit_test(test_rest),
+        cmocka_unit_test(test_starved), cmocka_unit_test(test_successor),
         cmocka_unit_test(test_pinned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,6 +26,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <time.h>
 
 #include "engine/bt/watch.h"
 #include "engine/direct/policy.h"
@@ -102,6 +103,8 @@ struct rest {
     _Atomic u32 verdict; /* enum rest_verdict */
     _Atomic u64 charges; /* us, of page faults since it was judged last */
     u32 calls;           /* *watch.calls then */
+    clockid_t clock;     /* of the vCPU's thread's processor time */
+    u64 used;            /* ns of that, then */
     u32 rested, period;  /* us: all of it, and until it is judged next */
     struct rest_tally tally;
 };

@@ -60,7 +60,11 @@ void policy_switch(struct policy *policy);
 /* How long user code rests that has rested for so long, us. */
 u32 policy_rest(u32 rested);
 /* What the vCPU did as a period of the rest ended: a sample of what it did all the while. */
-enum rest_sight { SIGHT_USER /* of that address space */, SIGHT_OTHER, SIGHT_IDLE };
+enum rest_sight {
+    SIGHT_USER, /* of that address space */
+    SIGHT_OTHER,
+    SIGHT_IDLE, /* or it got no processor of the host */
+};
 /* What the rest has shown since it began, the last periods most. All zeroes: nothing yet. */
 struct rest_tally {
     u32 user, charges; /* us */

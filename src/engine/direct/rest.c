@@ -4,13 +4,31 @@
  */
 #include "engine/direct/direct.h"
 
+#include "base/ensure.h"
+#include "base/time.h"
+
+/* ns of processor time that the vCPU's thread has used. */
+static u64 processor_time(const struct rest *rest)
+{
+    struct timespec t;
+    return clock_gettime(rest->clock, &t) ? 0 : timespec_ns(t);
+}
+
 static void arm(struct direct *d)
 {
     struct rest *rest = &d->rest;
     struct clock *clock = &d->vcpu->board->clock;
     rest->period = policy_rest(rest->rested);
     rest->calls = __atomic_load_n(d->watch.calls, __ATOMIC_RELAXED);
+    rest->used = processor_time(rest);
     timer_arm(clock, &rest->timer, clock_now(clock) + (u64)rest->period * NS_PER_US);
+}
+
+/* Has it run for a quarter of the period? On a loaded host it may get no processor for tens of
+ * milliseconds: it then shows what it happened to do as it lost it, and no kernel entries. */
+static bool has_run(const struct rest *rest)
+{
+    return processor_time(rest) - rest->used >= (u64)rest->period * NS_PER_US / 4;
 }
 
 /* Looks at another thread's processor as it runs: one look may be wrong, all of them are
@@ -18,7 +36,7 @@ static void arm(struct direct *d)
 static enum rest_sight sight(const struct direct *d)
 {
     const struct x86_cpu *c = &d->vcpu->cpu;
-    if (__atomic_load_n(&c->activity, __ATOMIC_RELAXED) != CPU_RUNNING)
+    if (__atomic_load_n(&c->activity, __ATOMIC_RELAXED) != CPU_RUNNING || !has_run(&d->rest))
         return SIGHT_IDLE;
     const struct space *space = __atomic_load_n(&d->rest.space, __ATOMIC_RELAXED);
     bool here = space && __atomic_load_n(&d->space, __ATOMIC_RELAXED) == space;
@@ -56,6 +74,7 @@ void rest_begin(struct direct *d, struct space *s)
     atomic_store(&rest->verdict, REST_GOES_ON);
     atomic_store(&rest->charges, 0);
     rest->space = s;
+    ensure(!pthread_getcpuclockid(pthread_self(), &rest->clock));
     rest->rested = s->policy.rested;
     rest->tally = (struct rest_tally){0};
     arm(d);
