@@ -262,7 +262,7 @@ void action_disk_device(const struct vm_config *config, unsigned i, char *text, 
 
 /* -- Removable media ----------------------------------------------------------------------- */
 
-bool action_find_disk(struct control *control, const char *name, unsigned *disk,
+static bool find_disk(struct control *control, const char *name, unsigned *disk,
                       struct error *err)
 {
     const struct vm_config *config = vm_config(control_vm(control));
@@ -281,7 +281,7 @@ bool action_find_disk(struct control *control, const char *name, unsigned *disk,
 static bool find_removable(struct control *control, const char *name, unsigned *disk,
                            struct error *err)
 {
-    if (!action_find_disk(control, name, disk, err))
+    if (!find_disk(control, name, disk, err))
         return false;
     return vm_medium(control_vm(control), *disk).removable ||
            error_set(err, "Device '%.100s' is not removable", name);

@@ -37,8 +37,6 @@ const char *action_disk_format(const struct disk_config *disk);
  * Removable media. `name` is a disk's name or its device's. False: *err says why not, in QEMU's
  * words.
  */
-bool action_find_disk(struct control *control, const char *name, unsigned *disk,
-                      struct error *err);
 bool action_open_tray(struct control *control, const char *name, bool force, struct error *err);
 bool action_close_tray(struct control *control, const char *name, struct error *err);
 bool action_remove_medium(struct control *control, const char *name, struct error *err);

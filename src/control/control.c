@@ -37,7 +37,8 @@ json_t *control_version(const struct control *control)
     return version;
 }
 
-void control_event(struct control *control, const char *name, json_t *data)
+/* Tells every QMP client; takes `data` over, NULL: none. */
+static void tell_clients(struct control *control, const char *name, json_t *data)
 {
     json_t *event = qmp_event_new(name, data);
     for (unsigned i = 0; i < control->config.n_monitors; i++)
@@ -89,7 +90,7 @@ static void watch(void *opaque, const struct vm_event *event)
         data = disk_failure(opaque, event);
     else if (event->reason)
         data = json_pack("{s:b, s:s}", "guest", event->guest, "reason", event->reason);
-    control_event(opaque, names[event->kind], data);
+    tell_clients(opaque, names[event->kind], data);
 }
 
 struct control *control_create(struct vm *vm, const struct control_config *config)

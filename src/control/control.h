@@ -42,5 +42,3 @@ struct vm *control_vm(struct control *control);
 const struct control_config *control_config(const struct control *control);
 /* QEMU's version that the protocol is of, and Doppel's; a new reference. */
 json_t *control_version(const struct control *control);
-/* Tells every QMP client; takes `data` over, NULL: none. */
-void control_event(struct control *control, const char *name, json_t *data);

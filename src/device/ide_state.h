@@ -138,7 +138,6 @@ void ide_pio_write(struct ide_drive *drive, unsigned size, u32 value);
 /* Ends the command, with an interrupt. */
 void ide_finish(struct ide_drive *drive);
 void ide_fail(struct ide_drive *drive, u8 error);
-void ide_io_done(struct block_request *io);
 
 /* ide_ata.c */
 void ide_ata_command(struct ide_drive *drive);

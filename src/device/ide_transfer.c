@@ -76,7 +76,7 @@ static void disk_answered(struct ide_drive *drive)
     }
 }
 
-void ide_io_done(struct block_request *io)
+static void io_done(struct block_request *io)
 {
     struct ide_drive *drive = container_of(io, struct ide_drive, io);
     drive->in_flight = false;
@@ -99,7 +99,7 @@ static bool ask_disk(struct ide_drive *drive, enum block_op op, u32 sectors)
                                        .offset = drive->lba * size,
                                        .len = (u64)sectors * size,
                                        .data = drive->buffer,
-                                       .done = ide_io_done};
+                                       .done = io_done};
     if (!sectors)
         drive->io.offset = 0;
     drive->in_flight = true;

@@ -58,8 +58,6 @@ void lapic_pv_offer(struct lapic *lapic, u8 vector);
 void lapic_timer_init(struct lapic *lapic);
 /* Arms or disarms the host's timer for what the registers say. */
 void lapic_timer_arm(struct lapic *lapic);
-/* Lets an expiry that is due happen before registers change. */
-void lapic_timer_sync(struct lapic *lapic);
 /* The registers. */
 void lapic_timer_set_lvt(struct lapic *lapic, u32 value);
 void lapic_timer_set_count(struct lapic *lapic, u32 value);

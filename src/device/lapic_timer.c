@@ -100,7 +100,8 @@ void lapic_timer_init(struct lapic *lapic)
     lapic->timer = (struct timer){.fire = lapic_timer_fire, .opaque = lapic};
 }
 
-void lapic_timer_sync(struct lapic *lapic)
+/* Lets an expiry that is due happen before registers change. */
+static void timer_sync(struct lapic *lapic)
 {
     if (!lapic->timer.armed || lapic->timer.deadline > clock_now(&lapic->board->clock))
         return;
@@ -124,7 +125,7 @@ static void lapic_timer_settle(struct lapic *lapic)
 
 void lapic_timer_set_lvt(struct lapic *lapic, u32 value)
 {
-    lapic_timer_sync(lapic);
+    timer_sync(lapic);
     enum lapic_timer_mode old = lapic_timer_mode(lapic);
     lapic_timer_settle(lapic);
     lapic->lvt[LVT_TIMER] = value;
@@ -141,7 +142,7 @@ void lapic_timer_set_count(struct lapic *lapic, u32 value)
 {
     if (lapic_timer_mode(lapic) == TIMER_TSC_DEADLINE)
         return;
-    lapic_timer_sync(lapic);
+    timer_sync(lapic);
     lapic->initial_count = value;
     lapic->timer_start = clock_now(&lapic->board->clock);
     lapic->timer_runs = true;
@@ -163,7 +164,7 @@ u32 lapic_timer_count(const struct lapic *lapic)
 
 void lapic_timer_set_divide(struct lapic *lapic, u32 value)
 {
-    lapic_timer_sync(lapic);
+    timer_sync(lapic);
     /* The count goes on from where it is, at the new pace. */
     u64 done = lapic->initial_count - lapic_timer_count(lapic);
     lapic->divide = value;
@@ -183,5 +184,5 @@ void lapic_timer_set_deadline(struct lapic *lapic, u64 deadline)
     lapic->tsc_deadline = deadline;
     lapic->tsc_offset = lapic->vcpu->cpu.tsc_offset;
     lapic_timer_arm(lapic);
-    lapic_timer_sync(lapic); /* a deadline that is past interrupts at once */
+    timer_sync(lapic); /* a deadline that is past interrupts at once */
 }

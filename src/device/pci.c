@@ -181,7 +181,7 @@ static void pci_bar_moved(struct pci_device *pci, unsigned n, bool answers)
 }
 
 /* Makes the bus agree with command register and BARs. */
-void pci_map_bars(struct pci_device *pci)
+static void map_bars(struct pci_device *pci)
 {
     struct board *board = pci_host_board(pci->host);
     for (unsigned n = 0; n <= PCI_ROM_BAR; n++) {
@@ -237,11 +237,11 @@ void pci_config_write(struct pci_device *pci, unsigned offset, unsigned size, u3
         *reg &= ~(byte & pci->clearable[offset + i]);
     }
     if (pci_overlaps(offset, size, PCI_COMMAND, 2)) {
-        pci_map_bars(pci);
+        map_bars(pci);
         pci_host_update_intx(pci->host);
     } else if (pci_overlaps(offset, size, PCI_BAR, 4 * PCI_BARS) ||
                pci_overlaps(offset, size, PCI_ROM, 4)) {
-        pci_map_bars(pci);
+        map_bars(pci);
     }
     if (pci->msix.vectors && pci_overlaps(offset, size, pci->msix.capability, 4))
         pci_msix_update(pci);
@@ -271,7 +271,7 @@ static void pci_reset(void *device)
     memcpy(pci->config, pci->initial, sizeof(pci->config));
     pci->intx = false;
     pci_msix_reset(pci);
-    pci_map_bars(pci);
+    map_bars(pci);
     pci_host_update_intx(pci->host);
 }
 
@@ -285,7 +285,7 @@ static bool pci_post_load(void *device)
     }
     if (pci->intx)
         pci->config[PCI_STATUS] |= STATUS_INTERRUPT;
-    pci_map_bars(pci);
+    map_bars(pci);
     pci_host_update_intx(pci->host);
     if (pci->ops && pci->ops->config_loaded)
         pci->ops->config_loaded(pci->opaque);

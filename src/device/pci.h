@@ -168,7 +168,6 @@ void pci_set32(struct pci_device *pci, unsigned offset, u32 value);
 /* For pci_host.c and pci_msix.c. */
 u32 pci_config_read(struct pci_device *pci, unsigned offset, unsigned size);
 void pci_config_write(struct pci_device *pci, unsigned offset, unsigned size, u32 value);
-void pci_map_bars(struct pci_device *pci);
 void pci_enter(struct pci_host *host, struct pci_device *pci); /* sets initial[], registers */
 void pci_msix_update(struct pci_device *pci);
 void pci_msix_reset(struct pci_device *pci);

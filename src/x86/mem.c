@@ -35,8 +35,3 @@ void x86_store_bytes(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, const 
     else
         c->ops->write(c, la, buf, size, AS_CPL);
 }
-
-void x86_jump(struct x86_cpu *c, u64 target, unsigned opsize)
-{
-    c->rip = x86_jump_target(c, target, opsize);
-}

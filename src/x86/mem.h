@@ -266,13 +266,6 @@ static inline u64 x86_peek(struct x86_cpu *c, unsigned size, unsigned above)
     return x86_load(c, SEG_SS, sp, size);
 }
 
-static inline u64 x86_pop(struct x86_cpu *c, unsigned size)
-{
-    u64 value = x86_peek(c, size, 0);
-    x86_set_sp(c, x86_sp(c) + size);
-    return value;
-}
-
 /* -- Near control flow --------------------------------------------------------------------- */
 
 /* `target` cut to `opsize` after the limit or canonical check (#GP(0)): for those that store
@@ -289,9 +282,6 @@ static inline u64 x86_jump_target(struct x86_cpu *c, u64 target, unsigned opsize
         x86_raise_error(c, VEC_GP, 0);
     return target;
 }
-
-/* Sets RIP to the checked target. */
-void x86_jump(struct x86_cpu *c, u64 target, unsigned opsize);
 
 /* -- RFLAGS -------------------------------------------------------------------------------- */
 

@@ -1,3 +1,4 @@
+/* What instructions of tests reach in place of a machine, see fake_ops.h. */
 #include "fake_ops.h"
 
 #include <stdlib.h>

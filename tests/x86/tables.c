@@ -1,3 +1,4 @@
+/* Descriptor tables for tests, see tables.h. */
 #include "tables.h"
 
 u64 tables_load(struct fake *f, u64 la, unsigned size)

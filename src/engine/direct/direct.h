@@ -166,9 +166,7 @@ void rest_stop(struct direct *direct);
 
 /* -- notes.c */
 void notes_make(struct direct *direct);
-/* Why user code at the processor's present state cannot run in a cell; N_STAYS: it can. */
-enum stay notes_stay(const struct x86_cpu *c);
-/* Should it, now? */
+/* Should user code run in a cell now, from the processor's present state? */
 bool notes_wanted(struct direct *direct, const struct x86_cpu *c);
 /* engine->code_written, engine->code_watched */
 void notes_code_written(struct vcpu *vcpu, struct gfn frame, u64 lines);

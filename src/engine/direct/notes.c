@@ -243,7 +243,8 @@ static bool are_selectors_64(const struct x86_seg *seg)
 /* Selectors are visible to user code, so they must be those that a Linux host gives a cell, and
  * what VERR says of others must be true: a cell has no LDT. For the other conditions see design
  * 5.2. Alignment checks and TF belong to the simulator. */
-enum stay notes_stay(const struct x86_cpu *c)
+/* Why user code at the processor's present state cannot run in a cell; N_STAYS: it can. */
+static enum stay stay_of(const struct x86_cpu *c)
 {
     const u64 cr0 = CR0_PE | CR0_PG | CR0_NE | CR0_MP,
               cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE | CR4_UMIP;
@@ -282,7 +283,7 @@ bool notes_wanted(struct direct *d, const struct x86_cpu *c)
     struct space *s = notes_space(d, c);
     if (!wants_cell(d, s))
         return false;
-    enum stay stay = d->no_narrow && c->code_size != 8 ? STAY_HOST : notes_stay(c);
+    enum stay stay = d->no_narrow && c->code_size != 8 ? STAY_HOST : stay_of(c);
     if (likely(stay == N_STAYS))
         return true;
     d->stats.stays[stay]++;

@@ -87,13 +87,8 @@ static inline u64 qcow2_in_cluster(const struct qcow2 *q, u64 offset)
 void qcow2_tables_init(struct qcow2 *q);
 void qcow2_tables_destroy(struct qcow2 *q);
 
-/* The metadata cluster at `offset`, read if need be. The pointer is good until the next
- * call. */
-int qcow2_table(struct qcow2 *q, u64 offset, bool refcounts, struct qcow2_table **table);
-/* If it is in memory; NULL: not. */
+/* The metadata cluster at `offset` if it is in memory; NULL: not. */
 struct qcow2_table *qcow2_table_cached(struct qcow2 *q, u64 offset);
-/* A new one, all zeroes and dirty. */
-int qcow2_table_new(struct qcow2 *q, u64 offset, bool refcounts, struct qcow2_table **table);
 
 /* The L2 entry of a guest offset; 0 when there is no table. */
 int qcow2_l2_read(struct qcow2 *q, u64 offset, u64 *entry);

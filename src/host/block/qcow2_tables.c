@@ -83,7 +83,9 @@ static int slot_take(struct qcow2 *q, u64 offset, struct qcow2_table **slot)
     return 0;
 }
 
-int qcow2_table(struct qcow2 *q, u64 offset, bool refcounts, struct qcow2_table **table)
+/* The metadata cluster at `offset`, read if need be. The pointer is good until the next
+ * call. */
+static int table_at(struct qcow2 *q, u64 offset, bool refcounts, struct qcow2_table **table)
 {
     *table = qcow2_table_cached(q, offset);
     /* One cluster used as both: a broken image. */
@@ -101,7 +103,8 @@ int qcow2_table(struct qcow2 *q, u64 offset, bool refcounts, struct qcow2_table 
     return 0;
 }
 
-int qcow2_table_new(struct qcow2 *q, u64 offset, bool refcounts, struct qcow2_table **table)
+/* A new one, all zeroes and dirty. */
+static int table_new(struct qcow2 *q, u64 offset, bool refcounts, struct qcow2_table **table)
 {
     *table = qcow2_table_cached(q, offset);
     int error = *table ? 0 : slot_take(q, offset, table);
@@ -247,7 +250,7 @@ static void count_set(const struct qcow2 *q, u8 *block, u64 n, u64 value)
 static int make_block(struct qcow2 *q, u64 cluster)
 {
     struct qcow2_table *block;
-    int error = qcow2_table_new(q, cluster << q->cluster_bits, true, &block);
+    int error = table_new(q, cluster << q->cluster_bits, true, &block);
     if (error)
         return error;
     count_set(q, block->data, cluster % per_block(q), 1);
@@ -264,7 +267,7 @@ static int refcount(struct qcow2 *q, u64 cluster, u64 *value)
     *value = 0;
     if (entry >= q->refcount_entries || !q->refcount_table[entry])
         return 0;
-    int error = qcow2_table(q, q->refcount_table[entry], true, &block);
+    int error = table_at(q, q->refcount_table[entry], true, &block);
     if (!error)
         *value = count_get(q, block->data, cluster % per_block(q));
     return error;
@@ -277,7 +280,7 @@ static int refcount_add(struct qcow2 *q, u64 cluster, int delta)
     struct qcow2_table *block;
     if (entry >= q->refcount_entries || !q->refcount_table[entry])
         return EIO;
-    int error = qcow2_table(q, q->refcount_table[entry], true, &block);
+    int error = table_at(q, q->refcount_table[entry], true, &block);
     if (error)
         return error;
     value = count_get(q, block->data, cluster % per_block(q));
@@ -344,7 +347,7 @@ static int grow_refcount_table_once(struct qcow2 *q)
     for (u64 i = 0; i < plan.blocks; i++) {
         u64 first = plan.first + i * per_block(q);
         struct qcow2_table *block;
-        int error = qcow2_table_new(q, (plan.first + i) << q->cluster_bits, true, &block);
+        int error = table_new(q, (plan.first + i) << q->cluster_bits, true, &block);
         if (error)
             return error;
         u64 used = plan.first + plan.blocks + plan.clusters;
@@ -518,7 +521,7 @@ int qcow2_l2_read(struct qcow2 *q, u64 offset, u64 *entry)
     *entry = 0;
     if (!place)
         return 0;
-    int error = qcow2_table(q, place, false, &table);
+    int error = table_at(q, place, false, &table);
     if (!error)
         *entry = be64toh(((const u64 *)(const void *)table->data)[l2_index(q, offset)]);
     return error;
@@ -532,7 +535,7 @@ static int make_l2(struct qcow2 *q, u64 index)
     int error = qcow2_alloc(q, 1, &place, &got);
     if (error)
         return error;
-    error = qcow2_table_new(q, place, false, &table);
+    error = table_new(q, place, false, &table);
     if (!error && old)
         error = image_read(q->file, old, table->data, qcow2_cluster_size(q));
     if (error) {
@@ -555,7 +558,7 @@ int qcow2_l2_write(struct qcow2 *q, u64 offset, u64 entry)
     struct qcow2_table *table;
     int error = q->l1[index] & QCOW2_COPIED ? 0 : make_l2(q, index);
     if (!error)
-        error = qcow2_table(q, q->l1[index] & QCOW2_OFFSET, false, &table);
+        error = table_at(q, q->l1[index] & QCOW2_OFFSET, false, &table);
     if (error)
         return error;
     ((u64 *)(void *)table->data)[l2_index(q, offset)] = htobe64(entry);

@@ -215,15 +215,6 @@ static int raw_write_zeroes(struct image *image, u64 offset, u64 len, bool unmap
     return not_supported(errno) ? raw_fill_zeroes(image, offset, len) : errno;
 }
 
-int raw_resize(struct image *image, u64 size)
-{
-    struct raw *raw = raw_of(image);
-    if (ftruncate(raw->fd, (off_t)size))
-        return errno;
-    image->size = size;
-    return 0;
-}
-
 /* -- Locks ------------------------------------------------------------------------------------
  *
  * QEMU's protocol (its block/file-posix.c documents the numbers): for each right that a user

@@ -9,6 +9,3 @@ struct image *raw_open(const struct image_config *config, struct error *err);
 
 /* A temporary file that nobody else can find, empty; it grows as it is written. */
 struct image *raw_temporary(struct error *err);
-
-/* Makes the file (not a device) longer or shorter; 0 or an errno value. */
-int raw_resize(struct image *image, u64 size);

@@ -114,7 +114,7 @@ void p9_fid_move(struct p9 *p9, struct p9_fid *fid, struct p9_node *node)
     fid->node = node;
 }
 
-void p9_fid_drop(struct p9 *p9, struct p9_fid *fid)
+static void fid_drop(struct p9 *p9, struct p9_fid *fid)
 {
     *fid_slot(p9, fid->id) = fid->next;
     if (fid->dir)
@@ -129,7 +129,7 @@ static void drop_all(struct p9 *p9)
 {
     for (unsigned i = 0; i < P9_BUCKETS; i++)
         while (p9->fids[i])
-            p9_fid_drop(p9, p9->fids[i]);
+            fid_drop(p9, p9->fids[i]);
 }
 
 /* -- The session --------------------------------------------------------------------------- */
@@ -179,7 +179,7 @@ static int clunk(struct p9 *p9, struct p9_in *in, struct p9_out *out)
     struct p9_fid *fid = p9_fid_find(p9, (u32)p9_get(in, 4));
     if (in->bad || !fid)
         return EBADF;
-    p9_fid_drop(p9, fid);
+    fid_drop(p9, fid);
     return 0;
 }
 

@@ -44,7 +44,6 @@ typedef int p9_handler(struct p9 *p9, struct p9_in *in, struct p9_out *out);
 struct p9_fid *p9_fid_find(struct p9 *p9, u32 id);
 /* NULL: the id is in use. Takes a reference of the node over, also then. */
 struct p9_fid *p9_fid_add(struct p9 *p9, u32 id, u32 uid, struct p9_node *node);
-void p9_fid_drop(struct p9 *p9, struct p9_fid *fid);
 /* Gives the fid another node; takes the reference over. */
 void p9_fid_move(struct p9 *p9, struct p9_fid *fid, struct p9_node *node);
 
