@@ -78,13 +78,6 @@ static bool allowed(const struct x86_cpu *c, enum x86_tlb_index set,
     return walk_allows(c, page, tlb_access(c, set, access));
 }
 
-static void forget_recent(struct x86_cpu *c)
-{
-    const struct x86_recent none = {TLB_RECENT_TAG, TLB_RECENT_PAGE};
-    for (unsigned set = 0; set < TLB_SETS; set++)
-        c->tlb[set].recent[false] = c->tlb[set].recent[true] = none;
-}
-
 void tlb_fill(struct x86_cpu *c, enum x86_tlb_index set, struct gva la,
               const struct walk_result *page, void *hva, u64 flags)
 {
@@ -104,7 +97,6 @@ void tlb_fill(struct x86_cpu *c, enum x86_tlb_index set, struct gva la,
         *global = &c->tlb_use.global[set][slot / 64];
     *local = page->global ? *local & ~bit : *local | bit;
     *global = page->global ? *global | bit : *global & ~bit;
-    forget_recent(c);
 }
 
 static void invalidate(struct x86_tlb *tlb, unsigned slot)
@@ -127,7 +119,6 @@ static void drop_slot(struct x86_cpu *c, u64 la)
 {
     for (unsigned set = 0; set < TLB_SETS; set++)
         invalidate(&c->tlb[set], tlb_slot(la));
-    forget_recent(c);
 }
 
 /* The pages of 2^shift bytes around `la`, of one PCID; `global`: and global ones. */
@@ -169,7 +160,6 @@ static void flush_used(struct x86_cpu *c, u64 used[TLB_SETS][TLB_SIZE / 64])
             used[set][word] = 0;
         }
     }
-    forget_recent(c);
 }
 
 void tlb_cr3_loaded(struct x86_cpu *c, bool keep)
@@ -228,5 +218,4 @@ void tlb_watch(struct x86_cpu *c, const void *hva)
                 c->tlb[set].write[slot] = tlb_invalid(slot);
         }
     }
-    forget_recent(c);
 }

@@ -86,8 +86,7 @@ enum x86_tlb_index {
     TLB_KERNEL_AC, /* CPL 0..2 with EFLAGS.AC (or no CR4.SMAP): user pages allowed */
     TLB_SETS,
 };
-#define TLB_BITS    12
-#define TLB_SIZE    (1 << TLB_BITS)
+#define TLB_SIZE    4096
 #define TLB_REGIONS 16384
 
 struct x86_tlb {
@@ -95,18 +94,7 @@ struct x86_tlb {
     u64 write[TLB_SIZE];
     u64 exec[TLB_SIZE];
     u64 page[TLB_SIZE];
-    /*
-     * The pages on which the stack was read and written last, by `write`, for translated code,
-     * which finds them without a slot. What the tags above say holds for these, too; filling
-     * and dropping any entry drops them. An empty one is made of two addresses that are not
-     * canonical: who matches the tag faults with the page.
-     */
-    struct x86_recent {
-        u64 tag, page;
-    } recent[2];
 };
-#define TLB_RECENT_TAG  BIT(63)
-#define TLB_RECENT_PAGE BIT(62)
 
 /* Which slots are filled, so that a flush costs what was filled; kept by memory/tlb.c. */
 struct x86_tlb_use {

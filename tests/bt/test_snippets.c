@@ -137,15 +137,6 @@ struct snippet {
     X(fault_call, "mov $0x401000, %esp; call 1f; 1: hlt")                                      \
     X(fault_target, "mov $0x400010, %eax; jmp *%rax; hlt")                                     \
     X(fault_branch, "mov $1, %rax; shl $63, %rax; push %rax; ret; hlt")                        \
-    X(stack_on_two_pages,                                                                      \
-      "mov $0x300010, %esp; mov $6, %ecx; 1: push %rcx; push %rax; push %rdx;"                 \
-      "call 2f; pop %rbx; pop %rsi; pop %rdi; lea -8(%rsp), %rsp; dec %ecx;"                   \
-      "jnz 1b; mov $0x2ffffc, %esp; mov (%rsp), %r8; mov %r8, 1(%rsp);"                        \
-      "push %rax; pop %rdx; pop %rbp; pushq (%rsp); hlt; 2: mov 8(%rsp), %r9;"                 \
-      "add %rdx, (%rsp); sub %rdx, (%rsp); ret")                                               \
-    X(stack_not_canonical, "mov $1, %eax; shl $63, %rax; mov %rax, %rsp; stc; pop %rcx; hlt")  \
-    X(stack_not_canonical_frame, "mov $1, %eax; shl $63, %rax; lea 64(%rax), %rsp;"            \
-                                 "add %rcx, %rdx; mov 8(%rsp), %rsi; mov 16(%rsp), %rdi; hlt") \
     X(fault_canonical, "mov $1, %rax; shl $63, %rax; mov (%rax), %rcx; hlt")                   \
     X(divide, "mov $100, %eax; cltd; mov $7, %ecx; div %ecx; mov %edx, %esi; xor %ecx, %ecx;"  \
               "cmp %eax, %eax; idiv %ecx; hlt")                                                \

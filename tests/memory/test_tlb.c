@@ -178,51 +178,6 @@ static void test_watch(void **state)
     assert_int_equal(tags_of(c, TLB_USER, 0x5000).read, 0x5000);
 }
 
-/* The pages that the stack was on last go with any entry, as nobody knows where they are from.
- */
-static void touch_stack(struct x86_cpu *c)
-{
-    for (unsigned set = 0; set < TLB_SETS; set++)
-        c->tlb[set].recent[false] = c->tlb[set].recent[true] =
-            (struct x86_recent){0x5000, (u64)page_bytes};
-}
-
-static bool stack_is_forgotten(struct x86_cpu *c)
-{
-    bool forgotten = true;
-    for (unsigned set = 0; set < TLB_SETS; set++) {
-        for (unsigned write = 0; write < 2; write++)
-            forgotten &= c->tlb[set].recent[write].tag == TLB_RECENT_TAG &&
-                         c->tlb[set].recent[write].page == TLB_RECENT_PAGE;
-    }
-    touch_stack(c);
-    return forgotten;
-}
-
-static void test_stack_goes_with_all(void **state)
-{
-    struct x86_cpu *c = *state;
-    assert_true(stack_is_forgotten(c));
-    fill(c, TLB_USER, 0x7000, plain, RAM_FLAGS);
-    assert_true(stack_is_forgotten(c));
-    tlb_flush_page(c, gva(0x5000));
-    assert_true(stack_is_forgotten(c));
-    tlb_flush_page_of(c, 0, gva(0x5000));
-    assert_true(stack_is_forgotten(c));
-    tlb_flush_local(c);
-    assert_true(stack_is_forgotten(c));
-    tlb_flush_pcid(c, 0);
-    assert_true(stack_is_forgotten(c));
-    tlb_cr3_loaded(c, false);
-    assert_true(stack_is_forgotten(c));
-    tlb_flush_all(c);
-    assert_true(stack_is_forgotten(c));
-    tlb_drop(c);
-    assert_true(stack_is_forgotten(c));
-    tlb_watch(c, page_bytes);
-    assert_true(stack_is_forgotten(c));
-}
-
 /* -- The second level ---------------------------------------------------------------------- */
 
 static bool known(struct x86_cpu *c, u64 la)
@@ -379,7 +334,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_flushes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_slot_changes_hands, setup, teardown),
         cmocka_unit_test_setup_teardown(test_large_page_goes_whole, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_stack_goes_with_all, setup, teardown),
         cmocka_unit_test_setup_teardown(test_watch, setup, teardown),
         cmocka_unit_test_setup_teardown(test_second_level_keeps_all, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pcids, setup, teardown),

@@ -144,7 +144,6 @@ struct site {
     bool write : 1;
     bool shared : 1;      /* ACCESS: beyond the operand, for other accesses too */
     bool constant : 1;    /* ACCESS: of a known address: r10 is its page behind the check */
-    bool on_stack : 1;    /* ACCESS: a check of the page where the stack was last */
     bool plain : 1;       /* ACCESS: of a load or store that cannot fault by itself */
     bool adapted : 1;     /* ACCESS: a store whose failed checks go to stubs.store */
     bool outdated : 1;    /* at `resume` earlier checks still count, which C code may outdate */
@@ -252,12 +251,11 @@ struct stubs {
     /* Callouts by where the arithmetic flags are: [0] in the host's, [1] in bt->flags. */
     const void *exit_link[2]; /* r11 = link */
     const void *exit_cell[2]; /* r11 = cell */
-    const void *access; /* r11 = site, r10 = linear address; flags saved: a check failed */
-    const void *stack[TLB_SETS][2]; /* the same where the stack was on another page last */
-    const void *simulate[2];        /* r11 = site: the simulator runs its instruction */
-    const void *stop[2];            /* r11 = site: look for attention before its instruction */
-    const void *exit_indirect;      /* r10 = target; flags saved */
-    const void *second[TLB_SETS];   /* the same, after a look into that table */
+    const void *access;      /* r11 = site, r10 = linear address; flags saved: a check failed */
+    const void *simulate[2]; /* r11 = site: the simulator runs its instruction */
+    const void *stop[2];     /* r11 = site: look for attention before its instruction */
+    const void *exit_indirect;    /* r10 = target; flags saved */
+    const void *second[TLB_SETS]; /* the same, after a look into that table */
     /* These do what they can and leave the rest to `simulate`; r11 = site, flags saved. */
     const void *store; /* r10 = linear address; the value is in hot->bounce */
     const void *string;

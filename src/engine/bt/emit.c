@@ -217,12 +217,6 @@ void emit_and_imm(struct emit *e, unsigned reg, u32 value)
     emit_u32(e, value);
 }
 
-void emit_multiply(struct emit *e, unsigned reg, s32 by)
-{
-    emit_rr(e, 8, 0x69, reg, reg); /* imul */
-    emit_u32(e, (u32)by);
-}
-
 static u8 *emit_field(struct emit *e)
 {
     u8 *field = e->at;

@@ -146,7 +146,6 @@ void emit_compare_imm(struct emit *e, unsigned reg, s32 value);
 /* `count` bits of `from` from bit `first` on, of its lower 32; sets flags. Needs BMI1: one
  * cycle where a shift and a mask take two. */
 void emit_bits(struct emit *e, unsigned to, unsigned from, unsigned first, unsigned count);
-void emit_multiply(struct emit *e, unsigned reg, s32 by);   /* 64-bit */
 void emit_and_imm(struct emit *e, unsigned reg, u32 value); /* 32-bit */
 
 /* Jumps to an executable address, always in the 32-bit form: the field can be patched. */

@@ -20,13 +20,7 @@ static struct site *fault_site(struct bt *bt, u32 host)
             high = middle;
     }
     /* Several sites may stand at one place: the check and the access of one instruction. */
-    if (low < end && bt->sites[low].host == host)
-        return &bt->sites[low];
-    /* An address that is not canonical may match the tag of an empty entry (cpu.h): then the
-     * first access behind the check faults, which belongs to the same instruction. */
-    return low > cache_first(generation, MAX_SITES) && bt->sites[low - 1].on_stack
-               ? &bt->sites[low - 1]
-               : NULL;
+    return low < end && bt->sites[low].host == host ? &bt->sites[low] : NULL;
 }
 
 bool fault_handle(struct trap *trap, int signal, siginfo_t *info, ucontext_t *context)

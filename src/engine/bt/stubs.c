@@ -221,47 +221,6 @@ static const void *make_second(struct bt *bt, struct emit *e, const struct secon
     return start;
 }
 
-/*
- * The stack is read or written on another page than last: if the TLB has that page, it is the
- * one from now on, and the check begins again. Where it was the right one, the operand reaches
- * beyond it.
- */
-static const void *make_stack(struct bt *bt, struct emit *e, struct x86_tlb *tlb, bool write)
-{
-    const void *start = emit_here(e);
-    struct x86_recent *recent = &tlb->recent[write];
-    struct host_mem site = bt_mem(bt, &bt->hot->argument), la = bt_mem(bt, &bt->hot->address);
-    struct host_mem tag = mem_gs_index(R11, bt_mem(bt, write ? tlb->write : tlb->read).disp);
-    emit_store(e, site, R11);
-    emit_store(e, la, R10);
-    emit_move(e, R11, R10);
-    emit_xor(e, R11, bt_mem(bt, &recent->tag));
-    emit_compare_imm(e, R11, PAGE_SIZE);
-    u8 *beyond = emit_jump_if_later(e, CC_B);
-    emit_bits(e, R11, R10, PAGE_SHIFT, TLB_BITS);
-    emit_xor(e, R10, tag);
-    emit_compare_imm(e, R10, PAGE_SIZE);
-    u8 *missing = emit_jump_if_later(e, CC_AE);
-    emit_load(e, R10, tag);
-    emit_store(e, bt_mem(bt, &recent->tag), R10);
-    emit_load(e, R10, mem_gs_index(R11, bt_mem(bt, tlb->page).disp));
-    emit_store(e, bt_mem(bt, &recent->page), R10);
-    emit_load(e, R11, site);
-    emit_multiply(e, R11, sizeof(struct site));
-    emit_const(e, R10, (u64)bt->sites);
-    emit_load32(e, R11, mem_sum(R10, R11, offsetof(struct site, retry)));
-    emit_const(e, R10, (u64)bt->memory.exec);
-    emit_lea(e, 8, R11, mem_sum(R10, R11, 0));
-    emit_load(e, R10, la);
-    emit_rr(e, 4, 0xff, 4, R11); /* jmp */
-    emit_bind(e, beyond, emit_here(e));
-    emit_bind(e, missing, emit_here(e));
-    emit_load(e, R11, site);
-    emit_load(e, R10, la);
-    emit_jump(e, bt->stubs.access);
-    return start;
-}
-
 bool stubs_make(struct bt *bt)
 {
     struct emit e = {
@@ -287,10 +246,6 @@ bool stubs_make(struct bt *bt)
     s->exit_indirect = make_callout(bt, &e, back, quick_indirect, dispatch_indirect, true);
     for (unsigned set = 0; set < TLB_SETS; set++)
         s->second[set] = make_second(bt, &e, bt->hot->second[set]);
-    for (unsigned set = 0; set < TLB_SETS; set++) {
-        for (unsigned write = 0; write < 2; write++)
-            s->stack[set][write] = make_stack(bt, &e, &bt_cpu(bt)->tlb[set], write);
-    }
     s->string = make_callout(bt, &e, back, quick_string, dispatch_simulate, true);
     s->pause = make_callout(bt, &e, back, quick_pause, dispatch_simulate, true);
     s->verw = make_callout(bt, &e, back, quick_verw, dispatch_simulate, true);

@@ -275,14 +275,10 @@ static void store_to_bounce(const struct translation *t, struct emit *e,
 static void put_cold_one(struct translation *t, struct emit *e, const struct cold *cold)
 {
     struct bt *bt = t->bt;
-    unsigned set = t->tu->mode & MODE_SET_MASK;
-    const struct x86_tlb *tlb = &bt_cpu(bt)->tlb[set];
     const u8 *here = emit_here(e);
     emit_bind(&t->e, cold->field, here);
     if (cold->kind == COLD_ACCESS)
         emit_xor(e, R10, tlb_tags(t, bt->sites[cold->number].write));
-    else if (cold->kind == COLD_STACK)
-        emit_xor(e, R10, bt_mem(bt, &tlb->recent[bt->sites[cold->number].write].tag));
     else if (cold->kind == COLD_CONSTANT)
         emit_const(e, R10, cold->address);
     const struct guest_insn *g = cold->store ? &t->insn[cold->store - 1] : NULL;
@@ -293,9 +289,6 @@ static void put_cold_one(struct translation *t, struct emit *e, const struct col
     case COLD_ACCESS:
     case COLD_CONSTANT:
         emit_jump(e, g ? bt->stubs.store : bt->stubs.access);
-        break;
-    case COLD_STACK:
-        emit_jump(e, bt->stubs.stack[set][bt->sites[cold->number].write]);
         break;
     case COLD_SIMULATE:
         emit_jump(e, bt->stubs.simulate[1]);

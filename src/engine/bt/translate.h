@@ -18,7 +18,7 @@
  * if they are live at all: the host's were used for something else. */
 enum flags_place { FLAGS_HOST, FLAGS_BOTH, FLAGS_SAVED };
 
-enum cold_kind { COLD_ACCESS, COLD_STACK, COLD_CONSTANT, COLD_SIMULATE, COLD_LINK, COLD_CELL };
+enum cold_kind { COLD_ACCESS, COLD_CONSTANT, COLD_SIMULATE, COLD_LINK, COLD_CELL };
 
 /* Code to be put behind the TU: jumped to from `field`. */
 struct cold {

@@ -21,8 +21,11 @@
 
 #include "base/ensure.h"
 
+#define TLB_BITS    12
 #define ADD_REG_MEM 0x03
 #define CMP_REG_MEM 0x3b
+
+_Static_assert(TLB_SIZE == 1 << TLB_BITS, "the check takes a slot's bits");
 
 /* The register that holds guest register `reg` for an address; r10 and r11 are fetched into
  * `scratch`. */
@@ -227,27 +230,6 @@ static void put_constant_check(struct translation *t, u64 address, unsigned size
     check_done(t, site);
 }
 
-/*
- * The same for the stack, most of whose accesses are on one page for long: that page stands
- * beside the TLB's entries (cpu.h), so a check is shorter by the slot, a third of it.
- */
-static void put_stack_check(struct translation *t, unsigned size, bool write, bool shared)
-{
-    struct emit *e = &t->e;
-    const struct x86_recent *recent = &tlb_of(t)->recent[write];
-    struct site *site = check_site(t, size, write, shared);
-    t->cached = 0;
-    site->on_stack = true;
-    emit_xor(e, R10, bt_mem(t->bt, &recent->tag));
-    emit_compare_imm(e, R10, (s32)(PAGE_SIZE - size));
-    put_guard(t, site, CC_A, COLD_STACK);
-    if (shared)
-        emit_add(e, R10, bt_mem(t->bt, &recent->page));
-    else
-        emit_load(e, R11, bt_mem(t->bt, &recent->page));
-    check_done(t, site);
-}
-
 static const struct host_mem checked = {.base = R10, .index = R11};
 
 struct host_mem free_r11(struct translation *t, struct host_mem at)
@@ -306,15 +288,11 @@ static struct host_mem keep(struct translation *t, const struct access *access,
     return beside(access, group);
 }
 
-/* With the offset of the group's first byte in r10; `stack`: it is RSP's, without segment. */
-static struct host_mem check_group(struct translation *t, unsigned seg, bool stack,
+/* With the offset of the group's first byte in r10. */
+static struct host_mem check_group(struct translation *t, unsigned seg,
                                    const struct access *access, const struct group *group)
 {
-    unsigned size = (unsigned)(group->high - group->low);
-    if (stack)
-        put_stack_check(t, size, group->write, true);
-    else
-        put_check(t, seg, size, group->write, true);
+    put_check(t, seg, (unsigned)(group->high - group->low), group->write, true);
     return keep(t, access, group);
 }
 
@@ -345,22 +323,14 @@ void check_hoisted(struct translation *t)
             check_constant(t, access, group, 0, false);
         } else {
             put_offset(t, g, (s32)(group->low - access->offset));
-            check_group(t, g->seg, false, access, group);
+            check_group(t, g->seg, access, group);
         }
     }
-}
-
-/* Is the operand on the stack, and plain? A store that was adapted is not expected to be. */
-static bool is_on_stack(const struct translation *t, const struct guest_insn *g)
-{
-    return g->base == RSP && g->index == BASE_NONE && g->seg != SEG_FS && g->seg != SEG_GS &&
-           !g->adapted && !segment_is_checked(t->tu->mode, g->seg);
 }
 
 struct host_mem check_operand(struct translation *t, const struct guest_insn *g, unsigned size,
                               bool write)
 {
-    bool stack = is_on_stack(t, g);
     const struct access *access = &t->access[t->now][ACCESS_OPERAND];
     const struct group *group = group_of(t, access);
     if (is_served(t, access, group))
@@ -371,11 +341,8 @@ struct host_mem check_operand(struct translation *t, const struct guest_insn *g,
         return check_constant(t, access, group, size, write);
     put_offset(t, g, group ? (s32)(group->low - access->offset) : 0);
     if (group)
-        return check_group(t, g->seg, stack, access, group);
-    if (stack)
-        put_stack_check(t, size, write, false);
-    else
-        put_check(t, g->seg, size, write, false);
+        return check_group(t, g->seg, access, group);
+    put_check(t, g->seg, size, write, false);
     return checked;
 }
 
@@ -391,13 +358,9 @@ struct host_mem check_stack(struct translation *t, unsigned reg, s32 disp, unsig
     if (group)
         disp += (s32)(group->low - access->offset);
     put_sum(&t->e, mem_at(reg, disp), mode_stack_size(t->tu->mode));
-    bool stack = !segment_is_checked(t->tu->mode, SEG_SS);
     if (group)
-        return check_group(t, SEG_SS, stack, access, group);
-    if (stack)
-        put_stack_check(t, size, write, false);
-    else
-        put_check(t, SEG_SS, size, write, false);
+        return check_group(t, SEG_SS, access, group);
+    put_check(t, SEG_SS, size, write, false);
     return checked;
 }
 
