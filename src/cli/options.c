@@ -928,7 +928,7 @@ void options_help(FILE *out)
           "  0      the guest powered off, or it reset under -no-reboot, or Ctrl-a x\n"
           "  1      the host refused something\n"
           "  2      a bad option\n"
-          "  3      a bad kernel or RAM disk\n"
+          "  3      a kernel, a disk or another file or address cannot be used\n"
           "  4      a triple fault under -no-reboot\n"
           "  2V+1   the guest wrote V to the isa-debug-exit port\n"
           "  128+N  signal N\n"
