@@ -688,7 +688,6 @@ static const struct option table[] = {
     {"daemonize", NULL, set_daemonize, "go on in the background once the machine is made"},
     {"no-user-config", NULL, set_nothing, NULL},
     {"no-hpet", NULL, set_nothing, NULL},
-    {"no-fd-bootchk", NULL, set_nothing, NULL},
     {"audiodev", "none,id=ID", set_audio, NULL},
     {"audio", "none", set_audio, NULL},
     {"usb", NULL, set_usb, NULL},
