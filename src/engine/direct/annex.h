@@ -143,8 +143,3 @@ struct targets {
     u64 negated[2][TARGETS], copy[2][TARGETS];
     u64 mask[2];
 };
-#define TARGETS_WAY(way)  ((s32)(way)*TARGETS * 8)
-#define TARGETS_COPY      TARGETS_WAY(2)
-#define TARGETS_MASK(way) (TARGETS_WAY(4) + (s32)(way)*8)
-_Static_assert(offsetof(struct targets, copy) == TARGETS_COPY, "code of copies");
-_Static_assert(offsetof(struct targets, mask) == TARGETS_MASK(0), "code of copies");

@@ -137,8 +137,8 @@ static u8 *look_in(struct copying *t, unsigned way)
     const u64 table = t->annex->place.base + CELL_TABLE_PAGE * PAGE_SIZE;
     struct emit *e = t->e;
     emit_bytes(e, pext, sizeof(pext)); /* RAX := PEXT(RDX, mask) */
-    emit_u32(e, (u32)(table + TARGETS_MASK(way) - (u64)(emit_here(e) + 4)));
-    on_block(t, LEA, RCX, table + TARGETS_WAY(way));
+    emit_u32(e, (u32)(table + offsetof(struct targets, mask[way]) - (u64)(emit_here(e) + 4)));
+    on_block(t, LEA, RCX, table + offsetof(struct targets, negated[way]));
     emit_lea(e, 8, RAX, (struct host_mem){.base = RCX, .index = RAX, .scale = 3});
     emit_load(e, RCX, mem_at(RAX, 0));
     emit_lea(e, 8, RCX, mem_sum(RCX, RDX, 0));
@@ -164,7 +164,7 @@ static void branch_to(struct copying *t, const ZydisDecodedOperand *operand, boo
     emit_byte(e, HLT); /* the simulator runs the branch */
     emit_short_bind(e, first);
     emit_short_bind(e, second);
-    emit_load(e, RAX, mem_at(RAX, TARGETS_COPY));
+    emit_load(e, RAX, mem_at(RAX, offsetof(struct targets, copy)));
     save(t, SLOT_SCRATCH, RAX);
     save(t, SLOT_TARGET, RDX);
     restore(t, 0, RAX);
