@@ -341,9 +341,7 @@ void notes_unpin(struct direct *d, u64 us)
  * between two interrupts. */
 static u64 processor_time(void)
 {
-    struct timespec t;
-    syscall(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &t);
-    return timespec_ns(t) / NS_PER_US;
+    return time_read(CLOCK_THREAD_CPUTIME_ID) / NS_PER_US;
 }
 
 static void interrupted(struct bt_watch *watch, struct x86_cpu *c)

@@ -17,18 +17,10 @@
 #define PARK_DEADLINE (60 * NS_PER_S)   /* of everybody's */
 #define PARK_YIELDS   50
 
-static u64 now(clockid_t clock)
-{
-    struct timespec t;
-    if (syscall(SYS_clock_gettime, clock, &t))
-        return 0;
-    return timespec_ns(t);
-}
-
 u64 cell_time(const struct cell *cell)
 {
     /* The kernel's CPUCLOCK_SCHED of a process (include/linux/posix-timers.h). */
-    return now((clockid_t)(~(unsigned)cell->pid << 3 | 2));
+    return time_read((clockid_t)(~(unsigned)cell->pid << 3 | 2));
 }
 
 void cell_condemn(struct cell *cell)
@@ -74,10 +66,10 @@ bool cell_verify(struct cell *cell)
         return cell->parked;
     for (unsigned i = 0; !is_parked(cell, &gone); i++) {
         if (!until) {
-            until = now(CLOCK_MONOTONIC) + PARK_DEADLINE;
+            until = time_read(CLOCK_MONOTONIC) + PARK_DEADLINE;
             used = cell_time(cell) + PARK_TIME;
         }
-        if (gone || cell_time(cell) > used || now(CLOCK_MONOTONIC) > until) {
+        if (gone || cell_time(cell) > used || time_read(CLOCK_MONOTONIC) > until) {
             cell_condemn(cell);
             wait_end(cell);
             return false;

@@ -7,20 +7,13 @@
 #include "base/ensure.h"
 #include "base/time.h"
 
-/* ns of processor time that the vCPU's thread has used. */
-static u64 processor_time(const struct rest *rest)
-{
-    struct timespec t;
-    return clock_gettime(rest->clock, &t) ? 0 : timespec_ns(t);
-}
-
 static void arm(struct direct *d)
 {
     struct rest *rest = &d->rest;
     struct clock *clock = &d->vcpu->board->clock;
     rest->period = policy_rest(rest->rested);
     rest->calls = __atomic_load_n(d->watch.calls, __ATOMIC_RELAXED);
-    rest->used = processor_time(rest);
+    rest->used = time_read(rest->clock);
     timer_arm(clock, &rest->timer, clock_now(clock) + (u64)rest->period * NS_PER_US);
 }
 
@@ -28,7 +21,7 @@ static void arm(struct direct *d)
  * milliseconds: it then shows what it happened to do as it lost it, and no kernel entries. */
 static bool has_run(const struct rest *rest)
 {
-    return processor_time(rest) - rest->used >= (u64)rest->period * NS_PER_US / 4;
+    return time_read(rest->clock) - rest->used >= (u64)rest->period * NS_PER_US / 4;
 }
 
 /* Looks at another thread's processor as it runs: one look may be wrong, all of them are
