@@ -240,10 +240,10 @@ static bool are_selectors_64(const struct x86_seg *seg)
            !seg[SEG_ES].sel && !seg[SEG_FS].sel && !seg[SEG_GS].sel;
 }
 
-/* Selectors are visible to user code, so they must be those that a Linux host gives a cell, and
+/* Why user code at the processor's present state cannot run in a cell; N_STAYS: it can.
+ * Selectors are visible to user code, so they must be those that a Linux host gives a cell, and
  * what VERR says of others must be true: a cell has no LDT. For the other conditions see design
  * 5.2. Alignment checks and TF belong to the simulator. */
-/* Why user code at the processor's present state cannot run in a cell; N_STAYS: it can. */
 static enum stay stay_of(const struct x86_cpu *c)
 {
     const u64 cr0 = CR0_PE | CR0_PG | CR0_NE | CR0_MP,
