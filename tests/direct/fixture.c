@@ -166,13 +166,16 @@ static void *kick(void *opaque)
 {
     struct kicker *kicker = opaque;
     nanosleep(&(struct timespec){.tv_nsec = kicker->ms * 1000000l}, NULL);
+    while (kicker->count && !atomic_load(kicker->count))
+        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
     cell_kick(&kicker->fixture->cell);
     return NULL;
 }
 
-void kicker_start(struct kicker *kicker, struct fixture *f, unsigned ms)
+void kicker_start(struct kicker *kicker, struct fixture *f, unsigned ms,
+                  const _Atomic u64 *count)
 {
-    *kicker = (struct kicker){.fixture = f, .ms = ms};
+    *kicker = (struct kicker){.fixture = f, .ms = ms, .count = count};
     assert_int_equal(pthread_create(&kicker->thread, NULL, kick, kicker), 0);
 }
 

@@ -71,12 +71,15 @@ enum cell_end fixture_gadget(struct fixture *f, u64 number, const u64 *arguments
 u64 fixture_stub(const u8 *place);
 u64 fixture_control(unsigned field);
 
-/* Kicks the cell after `ms` from another thread; join it. */
+/* Kicks the cell from another thread, after `ms` and once *count is not 0 (NULL: at once),
+ * which CODE_COUNT shows: on a busy host a cell may not run for many milliseconds. Join it. */
 #include <pthread.h>
 struct kicker {
     struct fixture *fixture;
     unsigned ms;
+    const _Atomic u64 *count;
     pthread_t thread;
 };
-void kicker_start(struct kicker *kicker, struct fixture *f, unsigned ms);
+void kicker_start(struct kicker *kicker, struct fixture *f, unsigned ms,
+                  const _Atomic u64 *count);
 void kicker_join(struct kicker *kicker);

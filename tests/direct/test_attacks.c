@@ -332,18 +332,23 @@ static void test_sigreturn_masks(void **state)
 {
     struct fixture *f = *state;
     struct kicker kicker;
-    own_frame(f)->mask = ~0ull;
+    struct frame *frame = own_frame(f);
+    frame->mask = ~0ull;
+    frame->rip = CODE_COUNT;
+    frame->rdi = DATA;
+    _Atomic u64 *count = (_Atomic u64 *)(f->ram + DATA_PAGE * PAGE_SIZE);
+    atomic_store(count, 0);
     f->cell.deadline = 50000000;
-    kicker_start(&kicker, f, 5);
+    kicker_start(&kicker, f, 0, count);
     enum cell_end end = return_by(f);
     kicker_join(&kicker);
     assert_killed(f, end);
     /* A mask alone is repaired by the next resume. */
-    struct frame *frame = own_frame(f);
+    frame = own_frame(f);
     frame->mask = 1ull << (SIGUSR1 - 1);
     frame->rip = CODE_SYSCALL;
     assert_int_equal(return_by(f), CELL_STOPPED);
-    kicker_start(&kicker, f, 5);
+    kicker_start(&kicker, f, 5, NULL);
     fixture_registers(f, 0);
     assert_int_equal(fixture_run(f, CODE_SPIN), CELL_STOPPED);
     kicker_join(&kicker);
@@ -528,7 +533,7 @@ static void test_run_all_of_stub(void **state)
         f->cpu->gpr[R15] = CODE_INT3;
         f->cpu->gpr[RBX] = BASE + CELL_ORDERS_PAGE * PAGE_SIZE + ORDERS_LIST;
         f->cell.deadline = 20000000;
-        kicker_start(&kicker, f, 2);
+        kicker_start(&kicker, f, 2, NULL);
         enum cell_end end = fixture_run(f, BASE + at);
         kicker_join(&kicker);
         if (end == CELL_STOPPED && !cell_verify(&f->cell))

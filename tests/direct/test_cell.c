@@ -98,7 +98,7 @@ static void test_kick(void **state)
     struct fixture *f = *state;
     struct kicker kicker;
     fixture_registers(f, 0);
-    kicker_start(&kicker, f, 10);
+    kicker_start(&kicker, f, 10, NULL);
     assert_int_equal(fixture_run(f, CODE_SPIN), CELL_STOPPED);
     kicker_join(&kicker);
     assert_int_equal(f->cpu->rip, CODE_SPIN);
