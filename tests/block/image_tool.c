@@ -253,9 +253,9 @@ static void survive(const char *path, const char *words, bool promised)
     puts("ready");
     fflush(stdout);
     ensure(fgets(line, sizeof(line), stdin));
-    /* The first may still meet the old connection. */
+    /* The first may still meet the old connection; on a busy host the new one may take long. */
     bool good = false;
-    for (unsigned i = 0; i < 30 && !good; i++) {
+    for (unsigned i = 0; i < (promised ? 30 : 600) && !good; i++) {
         good = !image_write(image, 0, block, BLOCK) && !image_flush(image);
         nanosleep(&(const struct timespec){.tv_nsec = 100000000}, NULL);
     }

@@ -111,8 +111,8 @@ static void start(struct rig *rig, enum block_op op)
     board_unlock(&rig->board);
 }
 
-/* Waits until it is done or held. */
-static bool settle(struct rig *rig)
+/* Waits until it is done or held, as long as a pause does. */
+static bool settles(struct rig *rig)
 {
     board_lock(&rig->board);
     bool settled = block_back_settle(rig->back);
@@ -120,10 +120,19 @@ static bool settle(struct rig *rig)
     return settled;
 }
 
+/* The same, however long it takes on a busy host. */
+static void settle(struct rig *rig)
+{
+    for (unsigned tries = 0; tries < 30; tries++)
+        if (settles(rig))
+            return;
+    fail_msg("the disk does not settle");
+}
+
 static void submit(struct rig *rig, enum block_op op)
 {
     start(rig, op);
-    assert_true(settle(rig));
+    settle(rig);
 }
 
 static void test_report(void **state)
@@ -164,15 +173,15 @@ static void test_stop_and_try_again(void **state)
         board_lock(&rig->board);
         board_close(&rig->board);
         board_open(&rig->board);
-        block_back_settle(rig->back);
         board_unlock(&rig->board);
+        settle(rig);
         assert_false(rig->done);
         assert_int_equal(rig->failures, 2);
         __atomic_store_n(&rig->broken.error, 0, __ATOMIC_SEQ_CST);
         board_lock(&rig->board);
         board_open(&rig->board);
-        block_back_settle(rig->back);
         board_unlock(&rig->board);
+        settle(rig);
         assert_true(rig->done);
         assert_int_equal(rig->request.error, 0);
         rig_destroy(rig);
@@ -215,7 +224,7 @@ static void test_silence_and_pause(void **state)
     board_close(&rig->board);
     board_unlock(&rig->board);
     double began = seconds();
-    assert_false(settle(rig));
+    assert_false(settles(rig));
     assert_in_range((int)(seconds() - began), 2, 60);
     __atomic_store_n(&rig->broken.silent, false, __ATOMIC_SEQ_CST);
     usleep(100000);
@@ -223,7 +232,7 @@ static void test_silence_and_pause(void **state)
     assert_false(rig->done);
     board_open(&rig->board);
     board_unlock(&rig->board);
-    assert_true(settle(rig));
+    settle(rig);
     assert_true(rig->done);
     assert_int_equal(rig->request.error, 0);
     assert_false(rig->broken.broken_off);
@@ -282,7 +291,7 @@ static void test_many(void **state)
             if (i % 100 == round)
                 usleep(200);
         }
-        assert_true(settle(rig));
+        settle(rig);
         assert_int_equal(many->done, MANY);
     }
     assert_int_equal(rig->broken.tries, 20 * MANY);

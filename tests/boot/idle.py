@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import guests  # noqa: E402
 
 LIMIT, TIMEOUT = 2.0, 280
-WINDOWS = 6  # on a busy host the boot goes on for a while
+WINDOWS = 12  # on a busy host the boot goes on for a while
 SCRIPT = b"echo ready\nsleep 100000\n"
 
 

@@ -25,7 +25,8 @@ processors=$(nproc)
 usleep 300000
 alarm() { echo 0 > /sys/class/rtc/rtc0/wakealarm; echo +$1 > /sys/class/rtc/rtc0/wakealarm; }
 awake() {
-    before=$(cat /tmp/count); usleep 500000
+    before=$(cat /tmp/count); tries=0
+    while usleep 500000; [ $(cat /tmp/count) -le $before ] && [ $((tries += 1)) -lt 100 ]; do :; done
     [ $(cat /tmp/count) -gt $before ] && md5sum -s -c /tmp/sum && [ $(nproc) = $processors ] &&
         dd if=/tmp/data of=/dev/vda bs=1M conv=fsync seek=1 2>/dev/null &&
         echo 3 > /proc/sys/vm/drop_caches &&

@@ -459,10 +459,12 @@ class Options(Run):
         self.assertEqual(self.run_kernel(EXIT_KEY, stdin=b"!").returncode, ord("!") << 1 | 1)
 
     def test_input_waits_for_room(self):
-        # Twenty bytes for a FIFO of one; the guest empties it by turning the FIFO on, then reads.
+        # Twenty bytes for a FIFO of one; the guest waits for the first, empties it by turning the FIFO on,
+        # then reads.
+        first = b"\x66\xba\xfd\x03\xec\xa8\x01\x74\xfb"  # mov dx, 3fdh; in al, dx; test al, 1; jz
         enable = b"\x66\xba\xfa\x03\xb0\x07\xee"
         settle = b"\xb9\x00\x00\x00\x10\x49\x75\xfd"
-        done = self.run_kernel(settle + enable + EXIT_KEY, stdin=b"a" + b"!" * 19)
+        done = self.run_kernel(first + settle + enable + EXIT_KEY, stdin=b"a" + b"!" * 19)
         self.assertEqual(done.returncode, ord("!") << 1 | 1)
 
     def test_ctrl_a_twice_sends_it(self):

@@ -48,7 +48,7 @@ class Told(unittest.TestCase):
             [DOPPEL, "run", "-m", "64M", "-nodefaults", *(firmware or ("-bios", self.rom)),
              "-chardev", "file,id=out,path=" + out, "-device", "isa-debugcon,iobase=0xe9,chardev=out",
              "-device", "isa-debug-exit,iobase=0xf4", *words],
-            capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False)
+            capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, check=False)
         self.assertEqual(done.returncode, 1, done.stderr)
         with open(out, "rb") as file:
             data = file.read()

@@ -162,20 +162,35 @@ enum cell_end fixture_gadget(struct fixture *f, u64 number, const u64 *arguments
     return fixture_run(f, fixture_stub(cell_stub_gadget));
 }
 
+static _Atomic u64 *counter(struct fixture *f)
+{
+    return (_Atomic u64 *)(f->ram + DATA_PAGE * PAGE_SIZE);
+}
+
+void fixture_reset_count(struct fixture *f)
+{
+    atomic_store(counter(f), 0);
+}
+
+void fixture_await_count(struct fixture *f)
+{
+    while (!atomic_load(counter(f)))
+        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+}
+
 static void *kick(void *opaque)
 {
     struct kicker *kicker = opaque;
     nanosleep(&(struct timespec){.tv_nsec = kicker->ms * 1000000l}, NULL);
-    while (kicker->count && !atomic_load(kicker->count))
-        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+    if (kicker->counts)
+        fixture_await_count(kicker->fixture);
     cell_kick(&kicker->fixture->cell);
     return NULL;
 }
 
-void kicker_start(struct kicker *kicker, struct fixture *f, unsigned ms,
-                  const _Atomic u64 *count)
+void kicker_start(struct kicker *kicker, struct fixture *f, unsigned ms, bool counts)
 {
-    *kicker = (struct kicker){.fixture = f, .ms = ms, .count = count};
+    *kicker = (struct kicker){.fixture = f, .ms = ms, .counts = counts};
     assert_int_equal(pthread_create(&kicker->thread, NULL, kick, kicker), 0);
 }
 

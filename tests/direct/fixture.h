@@ -71,15 +71,18 @@ enum cell_end fixture_gadget(struct fixture *f, u64 number, const u64 *arguments
 u64 fixture_stub(const u8 *place);
 u64 fixture_control(unsigned field);
 
-/* Kicks the cell from another thread, after `ms` and once *count is not 0 (NULL: at once),
- * which CODE_COUNT shows: on a busy host a cell may not run for many milliseconds. Join it. */
+/* The first word of DATA is where CODE_COUNT counts, with RDI = DATA: it shows that the cell
+ * runs, which on a busy host may take it many milliseconds. */
+void fixture_reset_count(struct fixture *f);
+void fixture_await_count(struct fixture *f);
+
+/* Kicks the cell from another thread, after `ms` and, if it counts, once it does. Join it. */
 #include <pthread.h>
 struct kicker {
     struct fixture *fixture;
     unsigned ms;
-    const _Atomic u64 *count;
+    bool counts;
     pthread_t thread;
 };
-void kicker_start(struct kicker *kicker, struct fixture *f, unsigned ms,
-                  const _Atomic u64 *count);
+void kicker_start(struct kicker *kicker, struct fixture *f, unsigned ms, bool counts);
 void kicker_join(struct kicker *kicker);

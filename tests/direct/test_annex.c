@@ -474,7 +474,7 @@ static void test_jumped_into(void **state)
         for (unsigned i = 0; i < SLOTS; i++)
             f->cell.control->slot[i] = i % 2 ? ~0ull : 0x8000000000000000;
         f->cpu->gpr[RBX] = BASE + at;
-        kicker_start(&kicker, f, 1, NULL);
+        kicker_start(&kicker, f, 1, false);
         enum cell_end end = fixture_run(f, CODE + 0x900);
         kicker_join(&kicker);
         if (end == CELL_STOPPED)

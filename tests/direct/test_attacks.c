@@ -336,10 +336,9 @@ static void test_sigreturn_masks(void **state)
     frame->mask = ~0ull;
     frame->rip = CODE_COUNT;
     frame->rdi = DATA;
-    _Atomic u64 *count = (_Atomic u64 *)(f->ram + DATA_PAGE * PAGE_SIZE);
-    atomic_store(count, 0);
+    fixture_reset_count(f);
     f->cell.deadline = 50000000;
-    kicker_start(&kicker, f, 0, count);
+    kicker_start(&kicker, f, 0, true);
     enum cell_end end = return_by(f);
     kicker_join(&kicker);
     assert_killed(f, end);
@@ -348,7 +347,7 @@ static void test_sigreturn_masks(void **state)
     frame->mask = 1ull << (SIGUSR1 - 1);
     frame->rip = CODE_SYSCALL;
     assert_int_equal(return_by(f), CELL_STOPPED);
-    kicker_start(&kicker, f, 5, NULL);
+    kicker_start(&kicker, f, 5, false);
     fixture_registers(f, 0);
     assert_int_equal(fixture_run(f, CODE_SPIN), CELL_STOPPED);
     kicker_join(&kicker);
@@ -446,8 +445,7 @@ static void *unmap_running(void *opaque)
 {
     struct unmapper *u = opaque;
     volatile u64 *count = (u64 *)(u->fixture->ram + DATA_PAGE * PAGE_SIZE);
-    while (!*count)
-        usleep(100);
+    fixture_await_count(u->fixture);
     mapper_unmap(&u->fixture->cell.mapper, DATA, 1);
     mapper_run(&u->fixture->cell.mapper);
     u->seen = *count;
@@ -533,7 +531,7 @@ static void test_run_all_of_stub(void **state)
         f->cpu->gpr[R15] = CODE_INT3;
         f->cpu->gpr[RBX] = BASE + CELL_ORDERS_PAGE * PAGE_SIZE + ORDERS_LIST;
         f->cell.deadline = 20000000;
-        kicker_start(&kicker, f, 2, NULL);
+        kicker_start(&kicker, f, 2, false);
         enum cell_end end = fixture_run(f, BASE + at);
         kicker_join(&kicker);
         if (end == CELL_STOPPED && !cell_verify(&f->cell))

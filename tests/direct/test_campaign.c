@@ -100,8 +100,9 @@ static void test_racing_cells(void **state)
         both[i]->cpu->gpr[RAX] = 1;
         assert_int_equal(fixture_run(both[i], CODE + 0x400), CELL_STOPPED);
     }
-    /* Both say that they stopped, and both write. The page is taken from them: no store after
-     * the second report. */
+    /* Both say that they stopped, and both write, once they have a processor. The page is taken
+     * from them: no store after the second report. */
+    fixture_await_count(f);
     for (unsigned i = 0; i < 2; i++) {
         mapper_unmap(&both[i]->cell.mapper, DATA, 1);
         assert_int_equal(mapper_run(&both[i]->cell.mapper), 1);

@@ -98,7 +98,7 @@ static void test_kick(void **state)
     struct fixture *f = *state;
     struct kicker kicker;
     fixture_registers(f, 0);
-    kicker_start(&kicker, f, 10, NULL);
+    kicker_start(&kicker, f, 10, false);
     assert_int_equal(fixture_run(f, CODE_SPIN), CELL_STOPPED);
     kicker_join(&kicker);
     assert_int_equal(f->cpu->rip, CODE_SPIN);
@@ -118,7 +118,7 @@ static void test_early_kick(void **state)
 static void *starve(void *opaque)
 {
     struct fixture *f = opaque;
-    nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL); /* it runs by then */
+    fixture_await_count(f);
     kill(f->cell.pid, SIGSTOP);
     cell_kick(&f->cell);
     nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL);
@@ -133,8 +133,10 @@ static void test_starved(void **state)
     pthread_t thread;
     f->cell.deadline = 20000000;
     fixture_registers(f, 0);
+    f->cpu->gpr[RDI] = DATA;
+    fixture_reset_count(f);
     assert_int_equal(pthread_create(&thread, NULL, starve, f), 0);
-    assert_int_equal(fixture_run(f, CODE_SPIN), CELL_STOPPED);
+    assert_int_equal(fixture_run(f, CODE_COUNT), CELL_STOPPED);
     pthread_join(thread, NULL);
     assert_int_equal(f->stop.signal, SIGUSR1);
 }

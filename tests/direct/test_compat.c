@@ -369,7 +369,7 @@ static void test_stub_in_32_bit(void **state)
         fixture_registers32(f);
         ask(f, OPEN32);
         f->cell.deadline = 20000000;
-        kicker_start(&kicker, f, 2, NULL);
+        kicker_start(&kicker, f, 2, false);
         enum cell_end end = fixture_run(f, f->cell.place.base + at);
         kicker_join(&kicker);
         if (end == CELL_DEAD || !cell_verify(&f->cell))

@@ -159,16 +159,23 @@ static bool is_dead(const struct cell *cell)
     return poll(&process, 1, 0) != 0;
 }
 
+static void send_kick(const struct cell *cell)
+{
+    syscall(SYS_tgkill, cell->pid, cell->pid, KICK_SIGNAL);
+}
+
 /* A cell that does not answer a kick may have got no processor since, on a loaded host: late is
  * one that used so much of it, or sleeps. *used: at the first look since the kick; at first 0.
- */
+ * Who kicked may have lost his processor before the signal: so it is sent again then. */
 static bool too_late(const struct cell *cell, u64 until, u64 *used)
 {
     u64 time = monotonic_ns(), kicked = atomic_load(&cell->kicked);
     if (!kicked || time > until)
         return time > until;
-    if (!*used)
+    if (!*used) {
+        send_kick(cell);
         *used = cell_time(cell);
+    }
     return time > kicked + cell->deadline &&
            (cell_sleeps(cell) || cell_time(cell) > *used + cell->deadline);
 }
@@ -185,8 +192,9 @@ static bool wait_turn(struct cell *cell, u64 until)
         atomic_store(&control->monitor_asleep, 1);
         futex(&control->mturn, FUTEX_WAIT, 0, &period);
         atomic_store(&control->monitor_asleep, 0);
+        /* While it is looked at, or this thread has no processor, it may answer, and sleep. */
         if (!atomic_load(&control->mturn) && (is_dead(cell) || too_late(cell, until, &used)))
-            return false;
+            return atomic_load(&control->mturn);
     }
     return true;
 }
@@ -236,7 +244,7 @@ void cell_kick(struct cell *cell)
 {
     u64 none = 0;
     atomic_compare_exchange_strong(&cell->kicked, &none, monotonic_ns());
-    syscall(SYS_tgkill, cell->pid, cell->pid, KICK_SIGNAL);
+    send_kick(cell);
 }
 
 /* -- Life ---------------------------------------------------------------------------------- */
