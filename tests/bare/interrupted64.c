@@ -101,7 +101,7 @@ static void arithmetic(bool user)
     /* run 0 is the undisturbed one; the others go on until interrupts have come, which may be
      * late on a busy host */
     storm(false);
-    for (unsigned run = 0; run < 3000 && ticks < before + 3; run++) {
+    for (unsigned run = 0; run < 60000 && ticks < before + 3; run++) {
         struct regs r = user ? regs_user() : regs_kernel();
 
         r.flags |= FLAG_IF;
