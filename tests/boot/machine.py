@@ -129,11 +129,15 @@ class Machine:
         return Control(self.socket)
 
     def wait(self, timeout):
-        """The exit status, or None when the machine still runs after that many seconds."""
+        """The exit status, or None when the machine still runs after that many seconds. All that it
+        said is read then: the readers may be late on a busy host."""
         try:
-            return self.process.wait(timeout)
+            status = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             return None
+        for reader in self.readers:
+            reader.join(timeout)
+        return status
 
     def kill(self):
         if not self.ended():

@@ -99,7 +99,7 @@ def live(guest, ssh, args):
     status = guest.wait(args.timeout)
     if status != 0:
         raise Failure("status %s after the power button" % status)
-    if guest.wait_for("reboot: Power down", 1, after=position) is None:
+    if guest.wait_for("reboot: Power down", args.timeout, after=position) is None:
         raise Failure("the guest did not power itself off")
     return seconds
 
