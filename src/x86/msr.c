@@ -322,10 +322,19 @@ static bool is_apic(u32 index)
     return (index >> 8) == MSR_X2APIC >> 8 || index == MSR_TSC_DEADLINE;
 }
 
+/* There is no deadline register without the feature, and bit 10 of MSR_APIC_BASE is reserved
+ * without x2APIC (SDM vol. 3, 10.5.4.1 and 10.12.1). */
+static bool apic_offers(const struct x86_cpu *c, u32 index, u64 value)
+{
+    if (index == MSR_TSC_DEADLINE)
+        return x86_has(c->model, FEAT_TSC_DEADLINE);
+    return index != MSR_APIC_BASE || !(value & BIT(10)) || x86_has(c->model, FEAT_X2APIC);
+}
+
 static bool rdmsr(struct x86_cpu *c, u32 index, u64 *value)
 {
     if (is_apic(index))
-        return c->ops->rdmsr(c, index, value);
+        return apic_offers(c, index, 0) && c->ops->rdmsr(c, index, value);
     if (is_special(index))
         return read_special(c, index, value);
     const struct msr_field *f = find_field(c, index);
@@ -342,7 +351,7 @@ static bool rdmsr(struct x86_cpu *c, u32 index, u64 *value)
 static bool wrmsr(struct x86_cpu *c, u32 index, u64 value)
 {
     if (is_apic(index))
-        return c->ops->wrmsr(c, index, value);
+        return apic_offers(c, index, value) && c->ops->wrmsr(c, index, value);
     if (is_special(index))
         return write_special(c, index, value);
     const struct msr_field *f = find_field(c, index);
@@ -350,7 +359,7 @@ static bool wrmsr(struct x86_cpu *c, u32 index, u64 value)
     if (k)
         return !k->read_only;
     if (!f)
-        return c->ops->wrmsr(c, index, value);
+        return apic_offers(c, index, value) && c->ops->wrmsr(c, index, value);
     if (!f->good(c, index, value))
         return false;
     *field_of(c, f, index) = value;

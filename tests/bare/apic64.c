@@ -294,6 +294,39 @@ static void nmi_unblocked(void)
     idt_set_ist(NMI, 1);
 }
 
+/* One that waits comes before the first instruction that an IRET in the handler goes to. */
+extern const u8 iret_target[];
+static ulong second_at;
+
+static void on_nmi_jumping(struct regs *r)
+{
+    if (++nmis > 1) {
+        second_at = r->ip;
+        return;
+    }
+    self(ICR_NMI);
+    asm volatile("mov %%rsp, %%rdx\n\t mov %%ss, %%ecx\n\t push %%rcx\n\t push %%rdx\n\t"
+                 "pushfq\n\t mov %%cs, %%ecx\n\t push %%rcx\n\t"
+                 "lea iret_target(%%rip), %%rcx\n\t push %%rcx\n\t iretq\n\t"
+                 ".globl iret_target\n iret_target: nop" ::
+                     : "rcx", "rdx", "memory");
+}
+
+static void nmi_behind_iret(void)
+{
+    idt_set_ist(NMI, 0);
+    trap_set(NMI, on_nmi_jumping);
+    nmis = 0;
+    second_at = 0;
+    self(ICR_NMI);
+    for (unsigned i = 0; i < 1000 && nmis < 2; i++)
+        cpu_relax();
+    check_equal("both", nmis, 2);
+    check_equal("the second right behind IRET", second_at, (ulong)iret_target);
+    trap_set(NMI, NULL);
+    idt_set_ist(NMI, 1);
+}
+
 /* The shadow of STI: no interrupt before the end of the next instruction. */
 static void shadows(void)
 {
@@ -312,6 +345,12 @@ static void shadows(void)
     code = CODE2("sti", "cli; nop");
     r = regs_kernel();
     expect_done("sti; cli lets nothing through", &r, code);
+    code = CODE2("sti", "int 0x40");
+    r = regs_kernel();
+    r.ip = (ulong)code.start;
+    regs_run(&r);
+    check_equal("INT in the shadow of sti comes first", r.vector, VECTOR_END);
+    check("the interrupt waits", apic_bit(APIC_IRR, 0x51));
     code = CODE2("sti", "hlt; cli");
     r = regs_kernel();
     r.ip = (ulong)code.start;
@@ -337,6 +376,37 @@ static void shadows(void)
     trap_set(0x51, on_interrupt);
 }
 
+/* Without its registers in memory: all ones there, and CR8 is still the priority. */
+static void hidden(const char *mode)
+{
+    volatile u32 *page = (volatile u32 *)APIC_DEFAULT;
+
+    print("     %s\n", mode);
+    for (unsigned i = 0; i < 1024; i++)
+        page[i] = 0xffffffff;
+    check_equal("no version in memory", page[APIC_VERSION / 4], 0xffffffff);
+    check_equal("CR8 was not written", read_cr8(), 0);
+    write_cr8(15);
+    check_equal("CR8", read_cr8(), 15);
+    check_equal("no TPR in memory", page[APIC_TPR / 4], 0xffffffff);
+    write_cr8(0);
+}
+
+static void moved(u64 base)
+{
+    u32 version = apic_read(APIC_VERSION);
+    volatile u32 *page = (volatile u32 *)0xfed40000ul;
+
+    check_equal("not there yet", page[APIC_VERSION / 4], 0xffffffff);
+    wrmsr(MSR_APIC_BASE, 0xfed40000ul | APIC_BASE_BSP | APIC_BASE_ENABLE);
+    check_equal("registers at another address", page[APIC_VERSION / 4], version);
+    check_equal("and not where they were", *(volatile u32 *)(APIC_DEFAULT + APIC_VERSION),
+                0xffffffff);
+    wrmsr(MSR_APIC_BASE, base);
+    check_equal("back", apic_read(APIC_VERSION), version);
+    check_equal("not there any more", page[APIC_VERSION / 4], 0xffffffff);
+}
+
 static void base_register(void)
 {
     u64 base = rdmsr(MSR_APIC_BASE);
@@ -355,16 +425,38 @@ static void base_register(void)
                 wrmsr_safe(MSR_APIC_BASE, (base & ~APIC_BASE_ENABLE) | APIC_BASE_X2), GP);
     check_equal("disable", wrmsr_safe(MSR_APIC_BASE, base & ~APIC_BASE_ENABLE), VECTOR_END);
     check_equal("CPUID shows no APIC", cpuid(1, 0).d >> 9 & 1, 0);
+    hidden("disabled");
     if (apic_has_x2())
         check_equal("from disabled to x2APIC",
                     wrmsr_safe(MSR_APIC_BASE, base | APIC_BASE_ENABLE | APIC_BASE_X2), GP);
     check_equal("enable again", wrmsr_safe(MSR_APIC_BASE, base), VECTOR_END);
     check_equal("CPUID shows it again", cpuid(1, 0).d >> 9 & 1, 1);
+    check_equal("TPR", apic_read(APIC_TPR), 0);
+    moved(base);
     apic_init();
     reset_counts();
     self(0x51);
     open_window();
     check_equal("works again", count[0x51], 1);
+}
+
+/* Every register while the mode is off; and no bit pattern is good for all bits of one. */
+static void x2apic_faults(bool on)
+{
+    u64 value;
+
+    for (u32 reg = 0x800; reg < 0x900; reg++) {
+        if (!on) {
+            check_equal("read while off", rdmsr_safe(reg, &value), GP);
+            check_equal("write while off", wrmsr_safe(reg, 0), GP);
+        }
+        if (!on || reg != 0x830)
+            check_equal("ones", wrmsr_safe(reg, -1ull), GP);
+        if (on && reg >= 0x840)
+            check_equal("read behind the last", rdmsr_safe(reg, &value), GP);
+        if (on && rdmsr_safe(reg, &value) == VECTOR_END)
+            check_equal("upper half", value >> 32, 0);
+    }
 }
 
 static void x2apic(void)
@@ -379,8 +471,10 @@ static void x2apic(void)
         check_equal("x2APIC without it", wrmsr_safe(MSR_APIC_BASE, base | APIC_BASE_X2), GP);
         return;
     }
-    check_equal("x2APIC registers while off", rdmsr_safe(0x802, &value), GP);
+    x2apic_faults(false);
     apic_enter_x2();
+    hidden("x2APIC");
+    x2apic_faults(true);
     check_equal("id", rdmsr(0x802), 0);
     check_equal("LDR from the id", rdmsr(0x80d), 1);
     for (unsigned i = 0; i < COUNT(absent); i++) {
@@ -464,6 +558,7 @@ void test(void)
     errors();
     nmi();
     nmi_unblocked();
+    nmi_behind_iret();
     shadows();
     logical();
     base_register();

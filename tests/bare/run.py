@@ -28,7 +28,7 @@ def command(args):
         return [binary, '-accel', 'tcg', '-cpu', args.cpu, '-nic', 'none', '-vga', 'none',
                 '-chardev', 'stdio,id=text', '-serial', 'chardev:text',
                 '-monitor', 'none'] + common
-    return [args.doppel, 'run', '-accel', args.engine] + common
+    return [args.doppel, 'run', '-accel', args.engine, '-cpu', args.cpu] + common
 
 
 def passed(args, status, output):
@@ -45,7 +45,7 @@ def main():
     parser.add_argument('engine', help='qemu, or an engine of Doppel: sim, bt, direct, kvm')
     parser.add_argument('kernel')
     parser.add_argument('--doppel', default='build/doppel')
-    parser.add_argument('--cpu', default='max', help='QEMU CPU model')
+    parser.add_argument('--cpu', default='max', help='processor model')
     parser.add_argument('--devices', default='', help='more of them, separated by blanks')
     parser.add_argument('--memory', default='64M')
     parser.add_argument('--smp', type=int, default=1)

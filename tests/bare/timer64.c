@@ -109,7 +109,11 @@ static void deadline(void)
     u64 start;
 
     if (!(cpuid(1, 0).c & BIT(24))) {
+        u64 value;
+
         check_skip("TSC deadline", "CPUID does not show it");
+        if (!skip_tcg("no deadline register", "QEMU has it"))
+            check_equal("no deadline register", rdmsr_safe(MSR_TSC_DEADLINE, &value), GP);
         return;
     }
     ticks = 0;
@@ -146,10 +150,31 @@ static void deadline(void)
     apic_write(APIC_LVT_TIMER, LVT_MASKED);
 }
 
+/* What was written to the counter is the adjustment: without it the time goes on as before. */
+static void tsc_written(void)
+{
+    u64 before = rdtsc(), adjust;
+
+    check_equal("no adjustment at the start", rdmsr(MSR_TSC_ADJUST), 0);
+    wrmsr(MSR_TSC_ADJUST, 100000000000ull);
+    check("it moves the counter", rdtsc() - before >= 100000000000ull);
+    wrmsr(MSR_TSC_ADJUST, 0);
+    before = rdtsc();
+    check_equal("none again", rdmsr(MSR_TSC_ADJUST), 0);
+    wrmsr(MSR_TSC, 100000000000ull);
+    check("set", rdtsc() >= 100000000000ull);
+    adjust = rdmsr(MSR_TSC_ADJUST);
+    check("the time behind it went on", before <= 100000000000ull - adjust);
+    wrmsr(MSR_TSC_ADJUST, 0);
+}
+
 static void tsc(void)
 {
     u64 before = rdtsc(), after, adjust;
     struct regs r;
+
+    if (cpuid(7, 0).b & 2 && !skip_tcg("counter and adjustment", "QEMU adds nothing to it"))
+        tsc_written();
 
     for (unsigned i = 0; i < 1000; i++) {
         after = rdtsc();

@@ -104,6 +104,19 @@ static void test_vendors(void **state)
     fake_free(f);
 }
 
+/* The local APIC's MSRs that come with features; the fake one takes MSR_APIC_BASE only. */
+static void test_apic_features(void **state)
+{
+    const u64 x2apic = 0xfee00d00;
+    struct fake *f = tables_new(8);
+    assert_int_equal(wrmsr(f, MSR_APIC_BASE, x2apic), -1);
+    f->model.features[FEAT_X2APIC >> 5] &= ~(1u << (FEAT_X2APIC & 31));
+    assert_int_equal(wrmsr(f, MSR_APIC_BASE, x2apic), VEC_GP);
+    assert_int_equal(wrmsr(f, MSR_APIC_BASE, x2apic & ~BIT(10)), -1);
+    assert_int_equal(rdmsr(f, MSR_APIC_BASE), -1);
+    fake_free(f);
+}
+
 /* CTL takes all or nothing, STATUS only zero, ADDR and MISC anything (SDM vol. 3, 15.3.2). */
 static void test_banks(void **state)
 {
@@ -348,19 +361,13 @@ static void test_reset(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_vendors),
-        cmocka_unit_test(test_tsc),
-        cmocka_unit_test(test_banks),
-        cmocka_unit_test(test_efer),
-        cmocka_unit_test(test_cr0),
-        cmocka_unit_test(test_long_mode_entry),
-        cmocka_unit_test(test_cr3_cr4),
-        cmocka_unit_test(test_debug_registers),
-        cmocka_unit_test(test_xsetbv),
-        cmocka_unit_test(test_invpcid),
-        cmocka_unit_test(test_reset),
-        cmocka_unit_test(test_absent),
+        cmocka_unit_test(test_values),  cmocka_unit_test(test_vendors),
+        cmocka_unit_test(test_tsc),     cmocka_unit_test(test_apic_features),
+        cmocka_unit_test(test_banks),   cmocka_unit_test(test_efer),
+        cmocka_unit_test(test_cr0),     cmocka_unit_test(test_long_mode_entry),
+        cmocka_unit_test(test_cr3_cr4), cmocka_unit_test(test_debug_registers),
+        cmocka_unit_test(test_xsetbv),  cmocka_unit_test(test_invpcid),
+        cmocka_unit_test(test_reset),   cmocka_unit_test(test_absent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
