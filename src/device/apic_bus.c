@@ -18,6 +18,7 @@ struct apic_bus {
     void *eoi_opaque;
     struct lapic *lapic[APIC_MAX_CPUS];
     unsigned count;
+    bool renumbered; /* since the reset an APIC has or had another id than its place here */
 };
 
 void apic_bus_set_intack(struct apic_bus *bus, struct pic *pic)
@@ -45,6 +46,11 @@ struct board *apic_bus_board(const struct apic_bus *bus)
 unsigned apic_bus_phys_bits(const struct apic_bus *bus)
 {
     return bus->phys_bits;
+}
+
+void apic_bus_renumber(struct apic_bus *bus)
+{
+    bus->renumbered = true;
 }
 
 void apic_bus_eoi(struct apic_bus *bus, u8 vector)
@@ -85,9 +91,8 @@ bool apic_bus_send(struct apic_bus *bus, const struct apic_message *message)
     if (message->mode == APIC_LOWEST)
         return apic_bus_send_lowest(bus, message);
     /* One physical destination is what nearly all messages have, and the n-th APIC's id is n
-     * unless the guest renumbered them. */
-    if (!message->logical && message->dest < bus->count &&
-        lapic_matches(bus->lapic[message->dest], message->dest, false))
+     * unless the guest renumbered them: then several may have it. */
+    if (!message->logical && message->dest < bus->count && !bus->renumbered)
         return lapic_accept(bus->lapic[message->dest], message->mode, message->vector,
                             message->level);
     bool taken = false;
@@ -117,6 +122,12 @@ bool apic_msi(struct apic_bus *bus, u64 addr, u32 data)
     return apic_bus_send(bus, &message);
 }
 
+static void apic_bus_reset(void *device)
+{
+    struct apic_bus *bus = device;
+    bus->renumbered = false;
+}
+
 static void apic_bus_destroy(void *device)
 {
     free(device);
@@ -125,6 +136,7 @@ static void apic_bus_destroy(void *device)
 static const struct device_class apic_bus_class = {
     .name = "apic-bus",
     .version = 1,
+    .reset = apic_bus_reset,
     .destroy = apic_bus_destroy,
 };
 

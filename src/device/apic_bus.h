@@ -59,6 +59,8 @@ bool apic_msi(struct apic_bus *bus, u64 addr, u32 data);
 void apic_bus_attach(struct apic_bus *bus, struct lapic *lapic);
 struct board *apic_bus_board(const struct apic_bus *bus);
 unsigned apic_bus_phys_bits(const struct apic_bus *bus);
+/* An APIC has another id than the one that it was made with. */
+void apic_bus_renumber(struct apic_bus *bus);
 void apic_bus_eoi(struct apic_bus *bus, u8 vector);
 int apic_bus_intack(struct apic_bus *bus); /* the 8259's vector; -1: there is none */
 /* Sends to all, but for `except` (may be NULL). */

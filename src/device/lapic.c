@@ -339,6 +339,13 @@ static void lapic_self_ipi(struct lapic *lapic, u8 vector)
         lapic_accept(lapic, APIC_FIXED, vector, false);
 }
 
+static void lapic_set_id(struct lapic *lapic, u8 id)
+{
+    lapic->xapic_id = id;
+    if (id != (u8)lapic->vcpu->index)
+        apic_bus_renumber(lapic->bus);
+}
+
 static void lapic_write_svr(struct lapic *lapic, u32 value)
 {
     lapic->svr = value & (0x1ffu | SVR_SUPPRESS_EOI);
@@ -482,7 +489,7 @@ static bool lapic_write_reg(struct lapic *lapic, unsigned reg, u64 wide)
         lapic_eoi(lapic);
         return true;
     case REG_ID:
-        lapic->xapic_id = (u8)(value >> 24);
+        lapic_set_id(lapic, (u8)(value >> 24));
         return true;
     case REG_LDR:
         lapic->ldr = (u8)(value >> 24);
@@ -736,6 +743,7 @@ static bool lapic_post_load(void *device)
     for (unsigned i = 0; i < LVT_COUNT; i++)
         if (lapic->lvt[i] & ~(lvt_writable[i] | LVT_READ_ONLY))
             return false;
+    lapic_set_id(lapic, lapic->xapic_id);
     lapic_timer_arm(lapic);
     lapic_update_page(lapic);
     lapic_update(lapic);

@@ -200,6 +200,26 @@ static void test_ipis(void **state)
     }
 }
 
+/* Two APICs that were given one id both have it; the one that it was has it no more. */
+static void test_written_ids(void **state)
+{
+    struct lapic_test *t = *state;
+    wr(t, 1, 0x20, 2u << 24);
+    wr(t, 0, ICR_HIGH, 2u << 24);
+    wr(t, 0, ICR_LOW, 0x77);
+    wr(t, 0, ICR_HIGH, 1u << 24);
+    wr(t, 0, ICR_LOW, 0x78);
+    for (unsigned i = 0; i < CPUS; i++) {
+        assert_int_equal(irr_has(t, i, 0x77), i == 1 || i == 2);
+        assert_false(irr_has(t, i, 0x78));
+    }
+    devices_reset(&t->f->board);
+    wr(t, 1, SVR, 0x1ff);
+    wr(t, 0, ICR_HIGH, 1u << 24);
+    wr(t, 0, ICR_LOW, 0x78);
+    assert_true(irr_has(t, 1, 0x78));
+}
+
 static void test_ipi_modes(void **state)
 {
     struct lapic_test *t = *state;
@@ -621,6 +641,7 @@ int main(void)
         TEST(test_cr8),
         TEST(test_level_eoi),
         TEST(test_ipis),
+        TEST(test_written_ids),
         TEST(test_ipi_modes),
         TEST(test_logical),
         TEST(test_lowest_priority),
