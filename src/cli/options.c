@@ -197,6 +197,7 @@ static bool set_machine(struct run_options *o, const char *value, struct error *
                                            "kernel-irqchip=split",
                                            "smm=auto",
                                            "hpet=auto",
+                                           "pit=on",
                                            "suppress-vmdesc=on",
                                            NULL};
     const char *list = value;
@@ -230,6 +231,10 @@ static bool set_machine(struct run_options *o, const char *value, struct error *
         bool versioned = !strncmp(type, "pc-i440fx-", 10) || !strncmp(type, "pc-q35-", 7);
         if (word.value && words_among(pair, as_it_is))
             continue;
+        if (!strcmp(pair, "pit=off")) {
+            o->vm.no_pit = true;
+            continue;
+        }
         if ((word.value && strcmp(word.key, "type")) ||
             (!versioned && !words_among(type, types))) {
             return error_set(err, "-machine: '%s' is not supported; the one machine is 'pc'",

@@ -67,7 +67,8 @@ void pc_create(struct pc *pc, struct board *board, const struct vm_config *confi
 {
     struct gsi *gsi = &pc->gsi;
     create_interrupts(pc, board, phys_bits);
-    pit_create(board, gsi_line(gsi, IRQ_PIT));
+    if (!config->no_pit)
+        pit_create(board, gsi_line(gsi, IRQ_PIT));
     pc->acpi_pm = acpi_pm_create(board, gsi_line(gsi, ACPI_SCI_IRQ));
     pc->rtc_irq[0] = gsi_line(gsi, IRQ_RTC);
     pc->rtc_irq[1] = acpi_pm_rtc_line(pc->acpi_pm);

@@ -59,6 +59,7 @@ struct vm_config {
     u32 engine_options;             /* ENGINE_* */
     unsigned serial[VM_MAX_SERIAL]; /* which of plugs.lines */
     unsigned n_serial;
+    bool no_pit;            /* no 8254: timers of the local APICs only */
     bool parallel;          /* there is LPT1 */
     unsigned parallel_line; /* which of plugs.lines */
     bool no_reboot;         /* where the guest would be reset it ends instead */

@@ -345,11 +345,16 @@ class Options(Run):
         echo = b"\xb0\x05\xe6\xe1\xe4\xe9\xe6\xf4" + HALT  # out 0xe1, 5; in 0xe9; out 0xf4
         done = self.run_doppel("run", "-nodefaults", "-device", "pc-testdev", *DEBUG_EXIT, "-vnc",
                                "none", "-serial", "stdio", "-device", "pci-testdev", "-machine",
-                               "accel=bt,kernel_irqchip=split", "-no-reboot", "-global",
+                               "accel=bt,kernel_irqchip=split,pit=on", "-no-reboot", "-global",
                                "kvm-pit.lost_tick_policy=discard", "-kernel", self.kernel(echo),
                                "-smp", "1")
         self.assertEqual(done.returncode, 11)
         self.assert_error(2, "no property 'x'", "run", "-device", "pc-testdev,x=1")
+
+    def test_without_timer(self):
+        port = b"\xe4\x61\xe6\xf4" + HALT  # in 0x61; out 0xf4
+        done = self.run_kernel(port, "-machine", "pit=off")
+        self.assertEqual(done.returncode, 0xff)
 
     def test_starts_whatever_the_address_space_looks_like(self):
         kernel = self.kernel(EXIT_5)  # the layout is random: once, one start in eight failed
