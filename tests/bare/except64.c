@@ -3,6 +3,7 @@
  * and what becomes of an exception during the delivery of another (SDM 3A 6.13-6.15, APM
  * 2 8.2).
  */
+#include "lib/page.h"
 #include "lib/system.h"
 
 /*
@@ -316,6 +317,86 @@ static void gates(void)
     idt_load(256 * 16 - 1);
 }
 
+/* The stack of code under test once more, where its top page can be made read-only. */
+#define STACK_ALIAS (PAGE_TEST + 0x4000000)
+#define STACK_TOP   (STACK_ALIAS + STACK_SIZE)
+static u32 stack_faults, divisions, absents, arrivals;
+static struct gate good_gate;
+
+static void map_stack(u64 flags)
+{
+    for (ulong at = 0; at < STACK_SIZE; at += 4096)
+        page_map(STACK_ALIAS + at, stack_code() - STACK_SIZE + at, 1,
+                 at < STACK_SIZE - 4096 ? PTE_P | PTE_W : flags);
+}
+
+static void on_stack_fault(struct regs *r)
+{
+    stack_faults++;
+    check_equal("error code of the stack", r->error, PF_P | PF_W);
+    map_stack(PTE_P | PTE_W);
+}
+
+static void on_division(struct regs *r)
+{
+    divisions++;
+    r->cx = 10;
+}
+
+static void on_absent(struct regs *r)
+{
+    absents++;
+    check_equal("error code of the gate", r->error, FREE);
+    idt[0x31] = good_gate;
+}
+
+static void on_arrival(struct regs *r)
+{
+    (void)r;
+    arrivals++;
+}
+
+/* An exception that cannot be delivered for its stack is not lost: #PF comes instead, and after
+ * its IRET the instruction again. */
+static void on_bad_stacks(void)
+{
+    struct gate de = idt[DE], np = idt[NP];
+    struct regs r = regs_kernel();
+
+    write_cr0(read_cr0() | CR0_WP);
+    trap_set(PF, on_stack_fault);
+    trap_set(DE, on_division);
+    trap_set(NP, on_absent);
+    trap_set(0x31, on_arrival);
+    idt_set_ist(DE, 0);
+    idt_set_ist(NP, 0);
+    map_stack(PTE_P);
+    r.sp = STACK_TOP - 1;
+    r.ax = 1500;
+    r.cx = r.dx = 0;
+    expect_done("#DE on a read-only stack", &r, CODE("div rcx"));
+    check_equal("quotient", r.ax, 150);
+    check_equal("#PF of the stack", stack_faults, 1);
+    check_equal("#DE", divisions, 1);
+    map_stack(PTE_P);
+    good_gate = idt[0x31];
+    gdt_set(FREE, segment(0, 0, SEG_CODE | SEG_64) & ~BIT(47));
+    idt[0x31].low = (idt[0x31].low & ~(0xffffull << 16)) | (u64)FREE << 16;
+    r = regs_kernel();
+    r.sp = STACK_TOP - 1;
+    expect_done("#NP on a read-only stack", &r, CODE("int 0x31"));
+    check_equal("#PF of the stack", stack_faults, 2);
+    check_equal("#NP", absents, 1);
+    check_equal("INT", arrivals, 1);
+    idt[DE] = de;
+    idt[NP] = np;
+    trap_set(PF, NULL);
+    trap_set(DE, NULL);
+    trap_set(NP, NULL);
+    trap_set(0x31, NULL);
+    write_cr0(read_cr0() & ~CR0_WP);
+}
+
 /* A second exception while the first is delivered. */
 static void nested(void)
 {
@@ -370,6 +451,7 @@ static void nested(void)
     idt_set_ist(UD, 2);
     fault0("#UD on an unmapped stack: #PF", CODE("ud2"), PF, 2);
     idt[UD] = ud;
+    on_bad_stacks();
 }
 
 /* The frame of 64-bit mode: aligned to 16 bytes, SS and RSP always pushed. */

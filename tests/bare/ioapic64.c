@@ -60,6 +60,12 @@ static void registers(void)
         ioapic_set_redirect(pin, RTE_MASKED);
     ioapic_write(IOAPIC_ID, 0x05000000);
     check_equal("id", ioapic_read(IOAPIC_ID) & 0x0f000000, 0x05000000);
+    ioapic_write(IOAPIC_ID, 0xf0ffffff);
+    check_equal("id: no other bits", ioapic_read(IOAPIC_ID), 0);
+    ioapic_write(IOAPIC_ID, 0x0f000000);
+    check_equal("the arbitration id is set by it", ioapic_read(IOAPIC_ARB), 0x0f000000);
+    ioapic_write(IOAPIC_ARB, 0);
+    check_equal("and read-only", ioapic_read(IOAPIC_ARB), 0x0f000000);
     ioapic_write(IOAPIC_ID, 0);
     ioapic_write(IOAPIC_REDIRECT, 0x1ffff);
     check_equal("entry: status and remote IRR are read-only",

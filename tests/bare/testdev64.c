@@ -68,6 +68,96 @@ static void lines(void)
     ioapic_set_redirect(15, RTE_MASKED);
 }
 
+/* One line as a level, in ways that depend on the order of line, EOI and entry. */
+enum { LEVEL_PIN = 14, LEVEL = 0x98 };
+static volatile u32 levels, tmr;
+static void (*level_work)(void);
+
+static void on_line(struct regs *r)
+{
+    levels++;
+    tmr = apic_bit(APIC_TMR, r->vector);
+    level_work();
+    apic_eoi();
+}
+
+static void lower(void)
+{
+    line(LEVEL_PIN, 0);
+}
+
+static void again_inside(void)
+{
+    if (levels == 1) {
+        line(LEVEL_PIN, 0);
+        line(LEVEL_PIN, 1);
+    }
+    line(LEVEL_PIN, 0);
+}
+
+static void lower_second(void)
+{
+    if (levels == 2)
+        line(LEVEL_PIN, 0);
+}
+
+static void mask(void)
+{
+    ioapic_set_redirect(LEVEL_PIN, LEVEL | RTE_LEVEL | RTE_MASKED);
+}
+
+static void redirect(void)
+{
+    line(LEVEL_PIN, 0);
+    ioapic_write(IOAPIC_REDIRECT + 2 * LEVEL_PIN + 1, 7u << 24);
+}
+
+static void level(u32 entry, void (*work)(void))
+{
+    levels = 0;
+    level_work = work;
+    ioapic_set_redirect(LEVEL_PIN, LEVEL | entry);
+    line(LEVEL_PIN, 1);
+    asm volatile("nop");
+}
+
+static void levels_and_edges(void)
+{
+    trap_set(LEVEL, on_line);
+    irq_enable();
+    level(RTE_LEVEL, lower);
+    check_equal("level", levels, 1);
+    check_equal("TMR of a level", tmr, 1);
+    line(LEVEL_PIN, 1);
+    line(LEVEL_PIN, 1);
+    asm volatile("nop");
+    check_equal("each time anew", levels, 3);
+    level(RTE_LEVEL, again_inside);
+    check_equal("what comes and goes before EOI is nothing", levels, 1);
+    level(RTE_LEVEL, lower_second);
+    check_equal("what stays comes after EOI", levels, 2);
+    level(RTE_LEVEL, mask);
+    check_equal("masked in the handler", levels, 1);
+    ioapic_set_redirect(LEVEL_PIN, LEVEL | RTE_LEVEL);
+    asm volatile("nop");
+    check_equal("it comes when unmasked", levels, 2);
+    line(LEVEL_PIN, 0);
+    level(0, lower);
+    check_equal("edge", levels, 1);
+    check_equal("TMR of an edge", tmr, 0);
+    line(LEVEL_PIN, 0);
+    level(RTE_LEVEL | RTE_MASKED, lower);
+    check_equal("masked", levels, 0);
+    ioapic_set_redirect(LEVEL_PIN, LEVEL | RTE_LEVEL);
+    asm volatile("nop");
+    check_equal("then not", levels, 1);
+    level(RTE_LEVEL, redirect);
+    check_equal("sent elsewhere before EOI", levels, 1);
+    check_equal("which still is its end", ioapic_redirect(LEVEL_PIN) & RTE_REMOTE_IRR, 0);
+    irq_disable();
+    ioapic_set_redirect(LEVEL_PIN, RTE_MASKED);
+}
+
 static volatile u64 *const memory = (volatile u64 *)MEMORY;
 
 /* Runs the code with RDI at the device's memory; RAX of the end. */
@@ -298,6 +388,7 @@ void test(void)
 {
     ports();
     lines();
+    levels_and_edges();
     *memory = 0x0123456789abcdef;
     check_equal("device memory", *memory, 0x0123456789abcdef);
     stack();
