@@ -272,9 +272,9 @@ void exec_invpcid(struct x86_cpu *c, struct x86_insn *i)
     u64 type = x86_gpr_read(c, i->opd[0].reg, control_size(c));
     x86_load_bytes(c, i->seg, x86_ea(c, i), descriptor, 16);
     u64 pcid = descriptor[0], address = descriptor[1];
-    if (type > INVPCID_ALL_NON_GLOBAL)
+    if (type > INVPCID_ALL_NON_GLOBAL || pcid >> 12)
         fail(c);
-    if (type <= INVPCID_ONE && (pcid >> 12 || (pcid && !(c->cr4 & CR4_PCIDE))))
+    if (type <= INVPCID_ONE && pcid && !(c->cr4 & CR4_PCIDE))
         fail(c);
     switch (type) {
     case INVPCID_ADDRESS:

@@ -3,6 +3,7 @@
  * 2; AMD APM vol. 3): AMD has SYSCALL outside 64-bit mode and no SYSENTER in long mode, and
  * does not check RCX in SYSRET.
  */
+#include "x86/interrupt.h"
 #include "x86/model.h"
 #include "x86/segment.h"
 
@@ -46,6 +47,17 @@ void exec_syscall(struct x86_cpu *c, struct x86_insn *i)
     x86_derive(c);
 }
 
+/* Unlike IRET it traps at once when it sets TF, before the first instruction of ring 3: as if
+ * the SYSCALL had been stepped over. */
+static void step_sysret(struct x86_cpu *c)
+{
+    c->no_step = true;
+    if (!(c->rflags & FLAG_TF))
+        return;
+    c->pending_db |= DR6_BS;
+    x86_attend(c);
+}
+
 void exec_sysret(struct x86_cpu *c, struct x86_insn *i)
 {
     /* What R11 may bring: all but RF and VM. */
@@ -64,6 +76,7 @@ void exec_sysret(struct x86_cpu *c, struct x86_insn *i)
     c->rip = wide ? rip : (u32)rip;
     x86_derive(c);
     x86_write_flags(c, flags, mask);
+    step_sysret(c);
 }
 
 /* -- SYSENTER, SYSEXIT --------------------------------------------------------------------- */

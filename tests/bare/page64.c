@@ -419,6 +419,8 @@ static void pcid(void)
         check_equal("after INVPCID 3", *p, 11);
         check_equal("INVPCID 4", invpcid(4, 0, 0), GP);
         check_equal("INVPCID with PCID too large", invpcid(1, 0x1000, 0), GP);
+        for (ulong type = 0; type < 4 && !on_tcg(); type++)
+            check_equal("INVPCID with a reserved bit", invpcid(type, BIT(63), 0), GP);
         check_equal("INVPCID 0, not canonical", invpcid(0, 1, BIT(63)), GP);
         check_equal("INVPCID 1, address ignored", invpcid(1, 1, BIT(63)), VECTOR_END);
     }

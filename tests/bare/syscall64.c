@@ -254,12 +254,67 @@ static void bases(void)
     wrmsr(MSR_FS_BASE, 0);
 }
 
+/* One way or the other across the border with TF: #DB, and where. Unlike IRET SYSRET traps
+ * before the first instruction when it brings TF, and not at all when it takes TF away. */
+static void stepped_return(const char *name, ulong before, ulong after, u16 cs, unsigned vector)
+{
+    struct code landing = CODE("nop"), back = CODE("sysretq");
+    struct code landing32 = CODE32("nop"), back32 = CODE(".byte 0x0f, 0x07");
+    bool wide = cs == UCODE64;
+    struct code target = wide ? landing : landing32;
+    struct regs r = regs_kernel();
+
+    asm volatile("mov %0, %%dr6" ::"r"(0xffff0ff0ul));
+    r.sp = regs_user().sp;
+    r.flags |= before;
+    r.cx = (ulong)target.start + USER_BASE;
+    r.r11 = 2 | after;
+    r.ip = (ulong)(wide ? back : back32).start;
+    regs_run(&r);
+    check_equal(name, r.vector, vector);
+    check_equal("CS", r.cs, cs);
+    if (vector == DB) {
+        check_equal("at the target", r.ip, (ulong)target.start + USER_BASE);
+        check_equal("BS", read_dr6(), 0xffff4ff0);
+        check_equal("TF", r.flags & FLAG_TF, FLAG_TF);
+    }
+}
+
+static void stepped(void)
+{
+    struct code target = CODE("nop"), caller = CODE2("syscall", "nop");
+    struct regs r = regs_user();
+
+    stepped_return("sysret brings TF", 0, FLAG_TF, UCODE64, DB);
+    stepped_return("sysret to compatibility code brings TF", 0, FLAG_TF, UCODE32, DB);
+    stepped_return("sysret keeps TF", FLAG_TF, FLAG_TF, UCODE64, DB);
+    stepped_return("sysret takes TF away", FLAG_TF, 0, UCODE64, VECTOR_END);
+    target_set(target);
+    wrmsr(MSR_SFMASK, FLAG_TF);
+    r.sp -= USER_BASE;
+    r.flags |= FLAG_TF;
+    r.ip = (ulong)caller.start + USER_BASE;
+    regs_run(&r);
+    check_equal("syscall masks TF", r.vector, VECTOR_END);
+    check_equal("R11 has it", r.r11 & FLAG_TF, FLAG_TF);
+    wrmsr(MSR_SFMASK, 0);
+    r = regs_user();
+    r.sp -= USER_BASE;
+    r.flags |= FLAG_TF;
+    r.ip = (ulong)caller.start + USER_BASE;
+    regs_run(&r);
+    check_equal("syscall that leaves TF", r.vector, DB);
+    check_equal("at the kernel's entry", r.ip, (ulong)target.start);
+    check_equal("CS", r.cs, KCODE);
+}
+
 void test(void)
 {
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SCE);
     syscall_user();
     syscall_compat();
     sysret();
+    stepped();
     sysenter();
     registers();
     bases();
