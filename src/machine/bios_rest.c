@@ -3,6 +3,7 @@
 #include "machine/bios_rest.h"
 
 #include "base/bits.h"
+#include "platform/bus.h"
 #include "platform/ram.h"
 
 #define BASE_KIB     639
@@ -129,4 +130,20 @@ void bios_rest_write(struct board *board, const struct bios_equipment *equipment
     ram_write(board, gpa(EBDA_SEGMENT << 4), &ebda_kib, sizeof(ebda_kib));
     write_equipment(board, equipment);
     write_vectors(board);
+}
+
+/* The 8259s' vectors, the lines that a BIOS listens to (clock, keyboard, cascade, diskette;
+ * alarm, mouse, FPU, disk), and the 18.2 ticks a second of the 8254's counter 0. */
+void bios_rest_interrupts(struct board *board)
+{
+    static const struct {
+        u16 port;
+        u8 value;
+    } writes[] = {
+        {0x20, 0x11}, {0x21, IRQ0_VECTOR}, {0x21, 1 << 2}, {0x21, 1}, {0x21, 0xb8},
+        {0xa0, 0x11}, {0xa1, IRQ8_VECTOR}, {0xa1, 2},      {0xa1, 1}, {0xa1, 0x8e},
+        {0x43, 0x34}, {0x40, 0},           {0x40, 0},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(writes); i++)
+        bus_write(board, BUS_PIO, writes[i].port, 1, writes[i].value);
 }

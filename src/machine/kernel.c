@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/ensure.h"
+#include "machine/bios_rest.h"
 
 static bool is_multiboot(const struct kernel *kernel, bool *multiboot, struct error *err)
 {
@@ -107,6 +108,8 @@ bool kernel_load(const struct kernel *kernel, struct board *board, u64 rsdp,
         config.n_modules += read;
     }
     bool loaded = read && boot_load(&config, cpu, err);
+    if (loaded && boot_probe(&config.kernel) == BOOT_MULTIBOOT)
+        bios_rest_interrupts(board);
     for (unsigned i = 0; i < config.n_modules; i++)
         file_release(modules[i].image.data, modules[i].image.size);
     file_release(config.kernel.data, config.kernel.size);

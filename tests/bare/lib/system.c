@@ -259,6 +259,8 @@ void bare_main(ulong magic, ulong info)
         ap_stacks[n - 1] = stack_top(n, STACK_C);
 #endif
     system_init(0);
+    if (test_before)
+        test_before();
     pic_init(0x20);
     test();
     check_done();

@@ -81,6 +81,9 @@ extern u32 boot_magic, boot_info;
 
 /* The test itself; each kernel has one. */
 void test(void);
+/* What a kernel has to look at before the library sets up the interrupt controllers; few have.
+ */
+void test_before(void) __attribute__((weak));
 void bare_main(ulong magic, ulong info);
 void ap_main(u32 ticket);
 void trap_dispatch(struct regs *frame);
