@@ -21,8 +21,10 @@ BEFORE = """
 dd if=/dev/urandom of=/tmp/data bs=1M count=8 2>/dev/null
 md5sum /tmp/data > /tmp/sum
 processors=$(nproc)
-(count=0; while :; do count=$((count + 1)); echo $count > /tmp/count; usleep 50000; done) &
+echo 0 > /tmp/count
+(count=0; while :; do count=$((count + 1)); echo $count > /tmp/next; mv /tmp/next /tmp/count; usleep 50000; done) &
 usleep 300000
+# Late enough that a busy host has put us to sleep by then: nothing wakes who sleeps after it.
 alarm() { echo 0 > /sys/class/rtc/rtc0/wakealarm; echo +$1 > /sys/class/rtc/rtc0/wakealarm; }
 awake() {
     before=$(cat /tmp/count); tries=0
@@ -36,10 +38,10 @@ awake() {
 SCRIPTS = {
     "ram": BEFORE + """
 echo deep > /sys/power/mem_sleep
-for turn in 1 2; do alarm 4; echo mem > /sys/power/state; awake $turn; done
+for turn in 1 2; do alarm 12; echo mem > /sys/power/state; awake $turn; done
 """,
     "idle": BEFORE + """
-for turn in 1 2; do alarm 3; echo freeze > /sys/power/state; awake $turn; done
+for turn in 1 2; do alarm 12; echo freeze > /sys/power/state; awake $turn; done
 """,
     "disk": "cat /sys/block/vda/dev > /sys/power/resume\n" + BEFORE + """
 mkswap /dev/vda >/dev/null; swapon /dev/vda
@@ -57,7 +59,7 @@ def main():
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--guest", default="cloud")
     parser.add_argument("--firmware")
-    parser.add_argument("--timeout", type=float, default=250)
+    parser.add_argument("--timeout", type=float, default=1000)
     args = parser.parse_args()
     kernel, base = guests.kernel_and_initrd(args, args.guest)
     extra = []
