@@ -14,6 +14,7 @@
 /* At most PIPE_BUF, so that after POLLOUT the write does not block (pipe(7)). */
 #define WRITE_PIECE 4096
 #define READ_PIECE  1024
+#define FLUSH_MS    5000 /* who reads may have no processor for a while */
 
 static void tell(struct char_back *back, unsigned port, enum chardev_event event)
 {
@@ -92,7 +93,7 @@ static size_t port_queued(const void *opaque)
 static void flush(struct char_back *back)
 {
     struct pollfd fd = {.fd = back->out.fd, .events = POLLOUT};
-    while (back->has_out && !queue_empty(back) && poll(&fd, 1, 1000) > 0)
+    while (back->has_out && !queue_empty(back) && poll(&fd, 1, FLUSH_MS) > 0)
         write_piece(back);
 }
 

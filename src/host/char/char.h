@@ -47,7 +47,7 @@ struct char_back;
 struct char_back *char_create(const struct char_config *config, struct board *board,
                               struct loop *loop, const struct char_keys *keys,
                               struct error *err);
-/* Writes what is queued, as far as the descriptor takes it within a second. */
+/* Writes what is queued, as long as the descriptor takes some of it every five seconds. */
 void char_destroy(struct char_back *back);
 
 /* The seam to give to a device or monitor: a new one at each call. NULL: the line has no more.
