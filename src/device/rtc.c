@@ -251,26 +251,41 @@ static void rtc_arm_periodic(struct rtc *rtc)
         timer_cancel(&rtc->board->clock, &rtc->periodic);
 }
 
-static bool rtc_alarm_matches(const struct rtc *rtc, struct rtc_time t)
-{
-    const u8 *cmos = rtc->cmos;
-    return (ALARM_ANY(cmos[RTC_SECONDS_ALARM]) ||
-            cmos[RTC_SECONDS_ALARM] == rtc_encode(rtc, t.second)) &&
-           (ALARM_ANY(cmos[RTC_MINUTES_ALARM]) ||
-            cmos[RTC_MINUTES_ALARM] == rtc_encode(rtc, t.minute)) &&
-           (ALARM_ANY(cmos[RTC_HOURS_ALARM]) ||
-            cmos[RTC_HOURS_ALARM] == rtc_encode_hour(rtc, t.hour));
-}
+/* The digits of the time of day that an alarm names, lowest first. */
+static const struct digit {
+    u8 alarm;
+    unsigned seconds, count; /* in one of it; of it */
+    u8 (*encode)(const struct rtc *rtc, unsigned value);
+    unsigned (*decode)(const struct rtc *rtc, u8 value);
+} digits[] = {
+    {RTC_SECONDS_ALARM, 1, 60, rtc_encode, rtc_decode},
+    {RTC_MINUTES_ALARM, 60, 60, rtc_encode, rtc_decode},
+    {RTC_HOURS_ALARM, 3600, 24, rtc_encode_hour, rtc_decode_hour},
+};
 
 /* Whether the alarm was met at one of the updates of the last `seconds`, the last of them just
- * now or less than a second ago. A day has each time once. */
+ * now or less than a second ago. Each digit that the alarm names takes the latest time that
+ * fits the digits below back to the latest that fits it, too. */
 static bool rtc_alarm_met(const struct rtc *rtc, u64 seconds)
 {
-    s64 now = rtc_seconds(rtc);
-    for (u64 i = 0; i < seconds && i < 86400; i++)
-        if (rtc_alarm_matches(rtc, time_from_seconds(now - (s64)i)))
-            return true;
-    return false;
+    s64 now = rtc_seconds(rtc) % 86400 + 2 * 86400; /* nothing below wants it negative */
+    s64 met = now;
+    for (unsigned i = 0; i < ARRAY_LEN(digits); i++) {
+        const struct digit *d = &digits[i];
+        u8 alarm = rtc->cmos[d->alarm];
+        if (ALARM_ANY(alarm))
+            continue;
+        unsigned value = d->decode(rtc, alarm);
+        if (value >= d->count || d->encode(rtc, value) != alarm)
+            return false;
+        s64 back = (met / d->seconds + d->count - value) % d->count;
+        met -= back * d->seconds;
+        for (const struct digit *below = digits; back && below < d; below++)
+            if (ALARM_ANY(rtc->cmos[below->alarm]))
+                met +=
+                    (below->count - 1 - met / below->seconds % below->count) * below->seconds;
+    }
+    return (u64)(now - met) < seconds;
 }
 
 /* Updates that ended while no timer watched. */
@@ -305,7 +320,7 @@ static void rtc_fire_second(void *opaque)
 {
     struct rtc *rtc = opaque;
     rtc->cmos[RTC_C] |= C_UF;
-    if (rtc_alarm_matches(rtc, time_from_seconds(rtc_seconds(rtc))))
+    if (rtc_alarm_met(rtc, 1))
         rtc->cmos[RTC_C] |= C_AF;
     rtc_arm_second(rtc);
     rtc_update_irq(rtc);

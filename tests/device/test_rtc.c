@@ -194,6 +194,46 @@ static void test_poll_alarm(void **state)
     assert_int_equal(rd(t, 0x0c), 0x40);
 }
 
+static unsigned from_bcd(u8 value)
+{
+    return (value >> 4) * 10u + (value & 15);
+}
+
+/* Alarms: second, minute, hour; FFh: any. */
+static bool alarm_at(const u8 alarm[3], u64 second)
+{
+    const u64 now[] = {second % 60, second / 60 % 60, second / 3600 % 24};
+    for (unsigned i = 0; i < 3; i++)
+        if (alarm[i] != 0xff && alarm[i] != (now[i] / 10 << 4 | now[i] % 10))
+            return false;
+    return true;
+}
+
+/* What is found after a long time without a look, against a count second by second. */
+static void test_poll_any_alarm(void **state)
+{
+    struct rtc_test *t = *state;
+    static const u8 alarms[][3] = {
+        {0xff, 0xff, 0xff}, {0x30, 0xff, 0xff}, {0xff, 0x15, 0xff}, {0xff, 0xff, 0x03},
+        {0x30, 0x15, 0xff}, {0x30, 0xff, 0x03}, {0xff, 0x15, 0x03}, {0x30, 0x15, 0x03},
+        {0x6a, 0xff, 0xff}, {0xff, 0x60, 0xff}, {0xff, 0xff, 0x24}, /* no times */
+    };
+    static const unsigned pauses[] = {1, 59, 60, 61, 1000, 3599, 3601, 5000, 20000, 86399};
+    for (unsigned i = 0; i < sizeof(alarms) / sizeof(alarms[0]); i++) {
+        for (unsigned k = 0; k < 3; k++)
+            wr(t, (u8)(2 * k + 1), alarms[i][k]);
+        for (unsigned k = 0; k < sizeof(pauses) / sizeof(pauses[0]); k++) {
+            u64 at = from_bcd(rd(t, 4)) * 3600 + from_bcd(rd(t, 2)) * 60 + from_bcd(rd(t, 0));
+            bool met = false;
+            rd(t, 0x0c);
+            fixture_step(t->f, pauses[k] * SECOND);
+            for (unsigned n = 1; n <= pauses[k]; n++)
+                met |= alarm_at(alarms[i], at + n);
+            assert_int_equal(rd(t, 0x0c) & 0x20, met ? 0x20 : 0);
+        }
+    }
+}
+
 /* A divider held in reset keeps the time; let go, it takes half a second to the next update. */
 static void test_divider(void **state)
 {
@@ -289,10 +329,11 @@ static void test_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_time),        TEST(test_set),           TEST(test_uip),
-        TEST(test_periodic),    TEST(test_poll_periodic), TEST(test_alarm),
-        TEST(test_poll_update), TEST(test_memory),        TEST(test_update_interrupt),
-        TEST(test_poll_alarm),  TEST(test_divider),       TEST(test_centuries),
+        TEST(test_time),           TEST(test_set),           TEST(test_uip),
+        TEST(test_periodic),       TEST(test_poll_periodic), TEST(test_alarm),
+        TEST(test_poll_update),    TEST(test_memory),        TEST(test_update_interrupt),
+        TEST(test_poll_alarm),     TEST(test_divider),       TEST(test_centuries),
+        TEST(test_poll_any_alarm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
