@@ -4,7 +4,7 @@
 #include <cpuid.h>
 #include <x86intrin.h>
 
-#include "base/time.h"
+#include "base/monotonic.h"
 
 #define MEASURE (8 * NS_PER_MS)
 #define TRIES   16
@@ -32,15 +32,14 @@ static struct sample take(void)
     struct sample best = {0};
     u64 best_width = UINT64_MAX;
     for (unsigned i = 0; i < TRIES; i++) {
-        struct timespec now;
         u64 before = __rdtsc();
-        clock_gettime(CLOCK_MONOTONIC, &now);
+        u64 now = monotonic_ns();
         u64 width = __rdtsc() - before;
         if (width >= best_width)
             continue;
         best_width = width;
         best.tsc = before + width / 2;
-        best.ns = timespec_ns(now);
+        best.ns = now;
     }
     return best;
 }

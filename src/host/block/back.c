@@ -6,7 +6,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/bits.h"
 #include "base/ensure.h"
@@ -419,9 +418,7 @@ static bool wait_idle(struct block_back *back, const struct timespec *until)
 /* A `done` may submit again (the next piece of a request), hence the loop. */
 static bool settle(struct block_back *back, unsigned seconds)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += seconds;
+    const struct timespec until = timespec_of(monotonic_ns() + seconds * NS_PER_S);
     bool again = true;
     while (again) {
         if (!wait_idle(back, &until))

@@ -17,11 +17,11 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/bits.h"
 #include "base/ensure.h"
+#include "base/monotonic.h"
 #include "host/block/parts.h"
 #include "host/thread.h"
 
@@ -71,9 +71,7 @@ struct flight {
 
 static time_t seconds(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec;
+    return (time_t)(monotonic_ns() / NS_PER_S);
 }
 
 static struct nbd_image *nbd_of(struct image *image)
