@@ -27,7 +27,8 @@ static struct host_mem saved_flags(const struct translation *t)
     return bt_mem(t->bt, &t->bt->hot->flags);
 }
 
-void flags_save(struct translation *t, unsigned scratch)
+/* For stubs that take them from bt->flags. `scratch`: a register that may be lost. */
+static void flags_save(struct translation *t, unsigned scratch)
 {
     if (t->flags != FLAGS_HOST)
         return;

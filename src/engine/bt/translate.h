@@ -138,8 +138,6 @@ void flags_clobber(struct translation *t);
 void flags_written(struct translation *t);
 /* Makes the host's flags the guest's, if any of `needed` counts. */
 void flags_restore(struct translation *t, u16 needed);
-/* For stubs that take them from bt->flags. `scratch`: a register that may be lost. */
-void flags_save(struct translation *t, unsigned scratch);
 
 /* -- Guest registers r10 and r11 (translate.c) */
 struct host_mem gpr_home(const struct translation *t, unsigned reg);

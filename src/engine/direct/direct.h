@@ -159,6 +159,7 @@ static inline struct direct *direct_of(const struct x86_cpu *c)
 }
 
 /* -- rest.c: not from inside the translator */
+/* Attaching, in the vCPU's thread. */
 void rest_make(struct direct *direct);
 void rest_begin(struct direct *direct, struct space *space);
 /* Detaching: the timer is not armed any more. */

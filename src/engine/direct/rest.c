@@ -56,6 +56,7 @@ static void judge(void *opaque)
 void rest_make(struct direct *d)
 {
     d->rest.timer = (struct timer){.fire = judge, .opaque = d};
+    ensure(!pthread_getcpuclockid(pthread_self(), &d->rest.clock));
 }
 
 void rest_begin(struct direct *d, struct space *s)
@@ -67,7 +68,6 @@ void rest_begin(struct direct *d, struct space *s)
     atomic_store(&rest->verdict, REST_GOES_ON);
     atomic_store(&rest->charges, 0);
     rest->space = s;
-    ensure(!pthread_getcpuclockid(pthread_self(), &rest->clock));
     rest->rested = s->policy.rested;
     rest->tally = (struct rest_tally){0};
     arm(d);
