@@ -185,14 +185,61 @@ static u64 run_delay(void *opaque, unsigned cpu)
     return run_delay_read(vm->threads[cpu].delay_fd);
 }
 
-/* The parts in the order in which they depend on each other; vm_destroy takes what there is. */
+/* -- The parts, in the order in which they depend on each other; vm_destroy takes what there
+ * is. Each leaves in *failure what was the matter. */
+
+static bool make_model(struct vm *vm, enum vm_failure *failure, struct error *err)
+{
+    const struct vm_config *config = &vm->config;
+    *failure = VM_BAD_OPTION;
+    vm->board.tsc_hz = host_tsc_hz();
+    return choose_engine(vm, err) &&
+           x86_model_init(&vm->model, config->cpu_model, config->cpus, vm->board.tsc_hz, err);
+}
+
+/* What the devices have outside: lines, disks, networks, the VGA's ROM. */
+static bool open_back_ends(struct vm *vm, enum vm_failure *failure, struct error *err)
+{
+    const struct vm_config *config = &vm->config;
+    const struct char_keys keys = {.leave = leave_key, .send_break = break_key, .opaque = vm};
+    *failure = VM_HOST_FAILED;
+    if (!plugs_open_lines(&vm->plugs, &config->plugs, &vm->board, &vm->loop, &keys, err))
+        return false;
+    *failure = VM_BAD_IMAGE;
+    return plugs_open(&vm->plugs, &config->plugs, &vm->board, &vm->loop, err) &&
+           (!config->vga_rom || firmware_read_rom(config->vga_rom, "-vga", &vm->pc.vga_rom,
+                                                  &vm->pc.vga_rom_size, err));
+}
+
+/* Under the board lock: the PC and what is plugged into it. */
+static bool make_devices(struct vm *vm, enum vm_failure *failure, struct error *err)
+{
+    const struct vm_config *config = &vm->config;
+    struct pc *pc = &vm->pc;
+    struct pc_lines lines = {0};
+    for (unsigned i = 0; i < config->n_serial; i++)
+        lines.serial[i] = plugs_line(&vm->plugs, config->serial[i]);
+    if (config->parallel)
+        lines.parallel = plugs_line(&vm->plugs, config->parallel_line);
+    pc->run_delay = run_delay;
+    pc->run_delay_opaque = vm;
+    pc_create(pc, &vm->board, config, &lines, vm->model.phys_bits);
+    rtc_watch(pc->rtc, runstate_clock_set, vm);
+    *failure = VM_BAD_OPTION;
+    if (!plugs_create(&vm->plugs, &config->plugs, &vm->board, pc->pci, &pc->gsi, pc->dma, err))
+        return false;
+    pc->files = firmware_files_create(pc, &vm->board, config, &vm->plugs, config->kernel, err);
+    if (!pc->files)
+        return false;
+    *failure = VM_BAD_IMAGE;
+    return !config->kernel || !config->firmware ||
+           firmware_add_kernel(pc->files, &vm->kernel, err);
+}
+
 static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
 {
     const struct vm_config *config = &vm->config;
-    u64 tsc_hz = host_tsc_hz();
-    *failure = VM_BAD_OPTION;
-    if (!choose_engine(vm, err) ||
-        !x86_model_init(&vm->model, config->cpu_model, config->cpus, tsc_hz, err))
+    if (!make_model(vm, failure, err))
         return false;
     *failure = VM_BAD_IMAGE;
     if (config->kernel &&
@@ -202,42 +249,15 @@ static bool make(struct vm *vm, enum vm_failure *failure, struct error *err)
     vm->board.pmap = pmap_create(config->memory, err);
     if (!vm->board.pmap)
         return false;
-    vm->board.tsc_hz = tsc_hz;
     host_clock_init(&vm->clock, &vm->board.clock, &vm->loop, config->wall_offset);
-    const struct char_keys keys = {.leave = leave_key, .send_break = break_key, .opaque = vm};
-    if (!plugs_open_lines(&vm->plugs, &config->plugs, &vm->board, &vm->loop, &keys, err))
-        return false;
-    *failure = VM_BAD_IMAGE;
-    if (!plugs_open(&vm->plugs, &config->plugs, &vm->board, &vm->loop, err))
+    if (!open_back_ends(vm, failure, err))
         return false;
     make_vcpus(vm);
     input_init(&vm->pc.input, &vm->board);
-    if (config->vga_rom &&
-        !firmware_read_rom(config->vga_rom, "-vga", &vm->pc.vga_rom, &vm->pc.vga_rom_size, err))
-        return false;
-    vm->pc.run_delay = run_delay;
-    vm->pc.run_delay_opaque = vm;
-    *failure = VM_BAD_OPTION;
     board_lock(&vm->board);
-    struct pc_lines lines = {0};
-    for (unsigned i = 0; i < config->n_serial; i++)
-        lines.serial[i] = plugs_line(&vm->plugs, config->serial[i]);
-    if (config->parallel)
-        lines.parallel = plugs_line(&vm->plugs, config->parallel_line);
-    pc_create(&vm->pc, &vm->board, config, &lines, vm->model.phys_bits);
-    rtc_watch(vm->pc.rtc, runstate_clock_set, vm);
-    bool plugged = plugs_create(&vm->plugs, &config->plugs, &vm->board, vm->pc.pci, &vm->pc.gsi,
-                                vm->pc.dma, err);
-    if (plugged)
-        vm->pc.files = firmware_files_create(&vm->pc, &vm->board, &vm->config, &vm->plugs,
-                                             config->kernel, err);
-    bool filled = plugged && vm->pc.files;
-    if (filled && config->kernel && config->firmware) {
-        *failure = VM_BAD_IMAGE;
-        filled = firmware_add_kernel(vm->pc.files, &vm->kernel, err);
-    }
+    bool made = make_devices(vm, failure, err);
     board_unlock(&vm->board);
-    if (!filled)
+    if (!made)
         return false;
     *failure = VM_HOST_FAILED;
     if (!run_create(vm, err))
