@@ -95,7 +95,7 @@ static void pvclock_publish(struct pvclock *pvclock, struct vcpu *vcpu)
 static void pvclock_publish_wall(struct pvclock *pvclock)
 {
     const struct clock *clock = &pvclock->board->clock;
-    s64 wall = clock->wall ? clock->wall(clock->opaque) : 0;
+    s64 wall = clock_wall(clock);
     u64 now = clock_now(clock);
     s64 ns = wall * (s64)NS_PER_S - (s64)now;
     pvclock->version += 2;

@@ -195,9 +195,8 @@ static void rtc_take(struct rtc *rtc)
                   rtc_decode(rtc, rtc->cmos[RTC_MINUTES]) * 60 +
                   rtc_decode(rtc, rtc->cmos[RTC_SECONDS]);
     rtc->base_ns = rtc_now(rtc);
-    const struct clock *clock = &rtc->board->clock;
-    if (rtc->set && clock->wall)
-        rtc->set(rtc->set_opaque, rtc->base_s - clock->wall(clock->opaque));
+    if (rtc->set)
+        rtc->set(rtc->set_opaque, rtc->base_s - clock_wall(&rtc->board->clock));
 }
 
 /* -- Interrupts ---------------------------------------------------------------------------- */
@@ -559,7 +558,7 @@ struct rtc *rtc_create(struct board *board, struct irq_line irq, struct irq_line
     rtc->cmos[RTC_B] = B_24H;
     rtc->cmos[RTC_D] = D_VRT;
     rtc->base_ns = rtc_now(rtc);
-    rtc->base_s = board->clock.wall ? board->clock.wall(board->clock.opaque) : 0;
+    rtc->base_s = clock_wall(&board->clock);
     rtc->second_at = rtc->base_ns + NS_PER_S;
     bus_add(board, &rtc->region);
     device_add(board, &rtc->device, &rtc_class, rtc);

@@ -29,7 +29,7 @@ struct clock {
     /* Tells the source that the earliest deadline changed, so that it wakes in time; may be
      * NULL. */
     void (*rearm)(void *opaque);
-    /* Wall-clock time, seconds since 1970-01-01 UTC, for the RTC. */
+    /* Wall-clock time, seconds since 1970-01-01 UTC, for the RTC; may be NULL. */
     s64 (*wall)(void *opaque);
     void *opaque;
     struct timer *first;
@@ -38,6 +38,12 @@ struct clock {
 static inline u64 clock_now(const struct clock *clock)
 {
     return clock->now(clock->opaque);
+}
+
+/* 0: it has none. */
+static inline s64 clock_wall(const struct clock *clock)
+{
+    return clock->wall ? clock->wall(clock->opaque) : 0;
 }
 
 /* Arms (or re-arms) a timer for an absolute virtual time; one that is past fires at the next
