@@ -14,7 +14,7 @@
 #define CAPABILITIES      "qmp_capabilities"
 
 static const struct qmp_table *const tables[] = {&qmp_machine_commands, &qmp_device_commands,
-                                                 &qmp_query_commands};
+                                                 &qmp_query_commands, &qmp_object_commands};
 
 void qmp_fail(struct qmp_error *error, const char *class, const char *format, ...)
 {
@@ -118,6 +118,8 @@ static bool has_type(const json_t *value, char type)
         return json_is_boolean(value);
     case 'l':
         return json_is_array(value);
+    case 'a':
+        return true;
     default:
         return json_is_object(value);
     }

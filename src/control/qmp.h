@@ -55,7 +55,7 @@ json_t *qmp_fail_why(struct qmp_error *error, const struct error *why);
 /* A parameter; the dispatcher has checked that it is there, and of this type. */
 struct qmp_param {
     const char *name; /* NULL ends the list */
-    char type;        /* 's' string, 'i' integer, 'b' boolean, 'l' list, 'o' object */
+    char type;        /* 's' string, 'i' integer, 'b' boolean, 'l' list, 'o' object, 'a' any */
     bool optional;
 };
 
@@ -76,6 +76,7 @@ struct qmp_table {
 extern const struct qmp_table qmp_machine_commands;
 extern const struct qmp_table qmp_device_commands;
 extern const struct qmp_table qmp_query_commands;
+extern const struct qmp_table qmp_object_commands;
 
 /* Calls `each` for every command there is. */
 void qmp_each_command(void (*each)(void *opaque, const char *name), void *opaque);

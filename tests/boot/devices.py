@@ -15,20 +15,25 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import urllib.request
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import guests  # noqa: E402
-
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "control")]
+import guests  # noqa: E402
+from qmp_client import Client  # noqa: E402
+
+MEMORY = 512  # MiB
 
 
 class Server:
-    """What the guest talks to: /file and /sum, and what became of our own download from it."""
+    """What the guest talks to: /file and /sum, and what became of our own download from
+    it; /statistics, what its balloon tells."""
 
-    def __init__(self, forward):
+    def __init__(self, forward, monitor):
         self.data = os.urandom(3 << 20)
         self.forward = forward
+        self.monitor = monitor
         self.fetched = None
         server = self
 
@@ -47,6 +52,21 @@ class Server:
         self.port = self.http.server_address[1]
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
+    def statistics_come(self):
+        """The guest's memory as its balloon tells it, asked for a second time."""
+        balloon = {"path": "/machine/peripheral/balloon"}
+        qmp = Client(self.monitor)
+        first = qmp.command("qom-get", property="guest-stats", **balloon)
+        qmp.command("qom-set", property="guest-stats-polling-interval", value=1, **balloon)
+        told = first
+        while told["last-update"] in (0, first["last-update"]):
+            time.sleep(0.2)
+            told = qmp.command("qom-get", property="guest-stats", **balloon)
+        stats = told["stats"]
+        return (abs(told["last-update"] - time.time()) < 60 and
+                0 < stats["stat-free-memory"] < stats["stat-total-memory"] < MEMORY << 20 and
+                stats["stat-total-memory"] > MEMORY << 19)
+
     def answer(self, path):
         if path == "/file":
             return 200, self.data
@@ -59,6 +79,8 @@ class Server:
             except OSError:
                 return 503, b""
             return 200, b""
+        if path == "/statistics" and self.statistics_come():
+            return 200, b"good"
         if path == "/good" and self.fetched == self.data:
             return 200, b"good"
         return 404, b""
@@ -123,11 +145,12 @@ def main():
             before = file.read()
         console = os.path.join(directory, "console")
         forward = free_port()
-        server = Server(forward)
+        monitor = os.path.join(directory, "monitor")
+        server = Server(forward, monitor)
         packed = ",packed=on" if args.packed else ""
         words = guests.command(
             args.engine, args.doppel, kernel, initrd,
-            "console=ttyS0 doppel.packed=%d doppel.url=http://10.0.2.2:%d" % (args.packed, server.port), "512M", args.cpus,
+            "console=ttyS0 doppel.packed=%d doppel.url=http://10.0.2.2:%d" % (args.packed, server.port), "%dM" % MEMORY, args.cpus,
             ["-drive", "file=%s,format=raw,serial=raw,discard=unmap" % raw,
              "-drive", "file=%s,format=qcow2,serial=qcow2,if=none,id=q,discard=unmap" % qcow2,
              "-device", "virtio-blk-pci,drive=q" + packed,
@@ -135,7 +158,8 @@ def main():
              "-drive", "file=%s,format=raw,serial=readonly,readonly=on" % untouched,
              "-netdev", "user,id=n,hostfwd=tcp:127.0.0.1:%d-:80" % forward,
              "-device", "virtio-net-pci,netdev=n" + packed,
-             "-device", "virtio-rng-pci", "-device", "virtio-balloon-pci,free-page-reporting=on",
+             "-device", "virtio-rng-pci", "-device", "virtio-balloon-pci,id=balloon,free-page-reporting=on",
+             "-qmp", "unix:%s,server=on,wait=off" % monitor,
              "-chardev", "file,id=c,path=" + console, "-device", "virtconsole,chardev=c"])
         result = guests.boot(words, args.timeout)
         wrong = ["check %s failed" % name for name in checks if "check %s ok\n" % name not in result.output]

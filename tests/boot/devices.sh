@@ -63,6 +63,7 @@ check upload wget -q -O /dev/null "$url/good"
 check rng sh -c '[ "$(dd if=/dev/hwrng bs=16 count=4 2>/dev/null | wc -c)" = 64 ]'
 check console sh -c 'echo "hello console" >/dev/hvc0'
 check balloon sh -c 'dmesg | grep -q "Free page reporting enabled"'
+check statistics wget -q -O /dev/null "$url/statistics"
 packed=$(sed -n 's/.*doppel.packed=\([01]\).*/\1/p' /proc/cmdline)
 check rings sh -c "[ \$(cut -c 35 /sys/class/net/eth0/device/features) = $packed ] &&
     [ \$(cut -c 35 /sys/block/$(named qcow2)/device/features) = $packed ]"

@@ -422,6 +422,27 @@ class Commands(Qmp):
         self.assertEqual(qmp.command("balloon", value=8 << 20), {})
         self.assertIn("expects a size", qmp.error("balloon", value=0)["desc"])
 
+    def test_balloon_statistics(self):
+        """Without a driver there are none; devices_* ask a real one."""
+        qmp = self.client(SPIN, "-device", "virtio-balloon-pci,id=b0", "-device", "virtio-rng-pci,id=r0")
+        path, interval = "/machine/peripheral/b0", "guest-stats-polling-interval"
+        told = qmp.command("qom-get", path=path, property="guest-stats")
+        self.assertEqual(told["last-update"], 0)
+        self.assertEqual(len(told["stats"]), 10)
+        self.assertEqual(set(told["stats"].values()), {-1})
+        self.assertEqual(qmp.command("qom-get", path=path, property=interval), 0)
+        self.assertEqual(qmp.command("qom-set", path=path, property=interval, value=2), {})
+        self.assertEqual(qmp.command("qom-get", path=path, property=interval), 2)
+        for value in (-1, 1 << 32, "2", None):
+            self.assertIn("value" if isinstance(value, int) else "expected: integer",
+                          qmp.error("qom-set", path=path, property=interval, value=value)["desc"])
+        self.assertIn("cannot be set", qmp.error("qom-set", path=path, property="guest-stats", value=1)["desc"])
+        for elsewhere in (path, "/machine/peripheral/r0"):
+            self.assertIn("not found", qmp.error("qom-get", path=elsewhere, property="frob")["desc"])
+        self.assertIn("not found", qmp.error("qom-get", path="/machine/peripheral/r0", property="guest-stats")["desc"])
+        for nowhere in ("", "/machine/peripheral/", "/machine/peripheral/frob", "b0"):
+            self.assertEqual(qmp.error("qom-get", path=nowhere, property=interval)["class"], "DeviceNotFound")
+
     def test_memory(self):
         machine = self.machine(HALT)
         code = HALT

@@ -184,14 +184,24 @@ void driver_setup_queue(struct driver *driver, unsigned queue)
     assert_int_equal(driver_read(driver, common + COMMON_QUEUE_ENABLE, 2), 1);
 }
 
-void driver_start(struct driver *driver, u64 features, unsigned queues)
+void driver_set_up(struct driver *driver, u64 features, unsigned queues)
 {
     assert_int_equal(driver_negotiate(driver, features | DRIVER_VERSION), 11);
     driver_write(driver, driver->common + COMMON_CONFIG_VECTOR, 2, 0);
     for (unsigned i = 0; i < queues; i++)
         driver_setup_queue(driver, i);
+}
+
+void driver_go(struct driver *driver)
+{
     driver_write(driver, driver->common + COMMON_STATUS, 1, 15);
     assert_int_equal(driver_read(driver, driver->common + COMMON_STATUS, 1), 15);
+}
+
+void driver_start(struct driver *driver, u64 features, unsigned queues)
+{
+    driver_set_up(driver, features, queues);
+    driver_go(driver);
 }
 
 /* -- Rings --------------------------------------------------------------------------------- */

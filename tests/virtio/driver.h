@@ -73,6 +73,9 @@ void driver_find(struct driver *driver, struct rig *rig, unsigned slot);
 /* The whole of 3.1.1: reset, status, features (of those offered), `queues` queues,
  * DRIVER_OK. */
 void driver_start(struct driver *driver, u64 features, unsigned queues);
+/* As driver_start up to DRIVER_OK, and that. */
+void driver_set_up(struct driver *driver, u64 features, unsigned queues);
+void driver_go(struct driver *driver);
 /* As driver_start up to the features; returns the status. */
 u8 driver_negotiate(struct driver *driver, u64 features);
 void driver_setup_queue(struct driver *driver, unsigned queue);

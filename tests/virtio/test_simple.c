@@ -234,12 +234,27 @@ static void test_reporting(void **state)
     assert_int_equal(first_word(driver, 2021), 0);
 }
 
+static void poll(struct fixture *fixture, struct virtio_balloon *balloon, u32 seconds)
+{
+    board_lock(&fixture->rig.board);
+    virtio_balloon_poll(balloon, seconds);
+    board_unlock(&fixture->rig.board);
+}
+
+static void pass(struct fixture *fixture, u64 seconds)
+{
+    fixture->rig.now += seconds * NS_PER_S;
+    board_lock(&fixture->rig.board);
+    clock_run(&fixture->rig.board.clock);
+    board_unlock(&fixture->rig.board);
+}
+
 static void test_stats(void **state)
 {
     struct fixture *fixture = *state;
     struct driver *driver = &fixture->driver;
     struct virtio_balloon *b = balloon(fixture);
-    driver_start(driver, F_STATS, 3);
+    driver_set_up(driver, F_STATS, 3);
     const struct __attribute__((packed)) {
         u16 tag;
         u64 value;
@@ -248,17 +263,39 @@ static void test_stats(void **state)
     ram_write(&driver->rig->board, gpa(addr), stats, sizeof(stats));
     const struct piece piece = {addr, sizeof(stats), false};
     u16 head = driver_chain(driver, 2, &piece, 1, false);
+    /* Linux announces it before it is live, and not again. */
     driver_offer(driver, 2, head);
     driver_notify(driver, 2);
-    assert_int_equal(virtio_balloon_stats(b)[4], 111);
-    assert_int_equal(virtio_balloon_stats(b)[9], 222);
-    assert_int_equal(virtio_balloon_stats(b)[0], VIRTIO_BALLOON_UNKNOWN);
-    /* The buffer stays with the device until it asks for more. */
+    assert_int_equal(virtio_balloon_stats(b)->value[4], VIRTIO_BALLOON_UNKNOWN);
+    driver_go(driver);
+    assert_int_equal(virtio_balloon_stats(b)->value[4], 111);
+    assert_int_equal(virtio_balloon_stats(b)->value[9], 222);
+    assert_int_equal(virtio_balloon_stats(b)->value[0], VIRTIO_BALLOON_UNKNOWN);
+    /* The buffer stays with the device until more are wanted: at once, then at intervals. */
+    pass(fixture, 60);
     assert_int_equal(driver_used_index(driver, 2), 0);
-    virtio_balloon_ask_stats(b);
-    virtio_balloon_ask_stats(b);
+    poll(fixture, b, 5);
+    pass(fixture, 0);
     assert_int_equal(driver_used_index(driver, 2), 1);
     assert_true(driver_took_interrupt(driver, 3));
+    pass(fixture, 3);
+    driver_offer(driver, 2, head);
+    driver_notify(driver, 2);
+    pass(fixture, 4);
+    assert_int_equal(driver_used_index(driver, 2), 1);
+    pass(fixture, 1);
+    assert_int_equal(driver_used_index(driver, 2), 2);
+    /* A driver that is late is waited for. */
+    pass(fixture, 7);
+    driver_offer(driver, 2, head);
+    driver_notify(driver, 2);
+    pass(fixture, 5);
+    assert_int_equal(driver_used_index(driver, 2), 3);
+    driver_offer(driver, 2, head);
+    driver_notify(driver, 2);
+    poll(fixture, b, 0);
+    pass(fixture, 60);
+    assert_int_equal(driver_used_index(driver, 2), 3);
 }
 
 int main(void)

@@ -38,7 +38,9 @@ struct virtio_balloon {
     struct virtio_pci pci;
     struct device device;
     struct config config;
-    u64 stats[VIRTIO_BALLOON_STATS];
+    struct virtio_balloon_stats stats;
+    u32 poll_s; /* the user's wish, no state of the device */
+    struct timer poll;
     /* The driver's buffer for statistics, which goes back when new ones are wanted; declared
      * state is its head: enough to give it back in a split ring, and no other is offered. */
     bool stats_held;
@@ -94,8 +96,15 @@ static void inflate(struct virtio_balloon *balloon)
 
 static void forget_stats(struct virtio_balloon *balloon)
 {
+    balloon->stats.taken = 0;
     for (unsigned i = 0; i < VIRTIO_BALLOON_STATS; i++)
-        balloon->stats[i] = VIRTIO_BALLOON_UNKNOWN;
+        balloon->stats.value[i] = VIRTIO_BALLOON_UNKNOWN;
+}
+
+static void poll_in(struct virtio_balloon *balloon, u32 seconds)
+{
+    struct clock *clock = &balloon->virtio.board->clock;
+    timer_arm(clock, &balloon->poll, clock_now(clock) + seconds * NS_PER_S);
 }
 
 static void take_stats(struct virtio_balloon *balloon, const struct virtq_chain *chain)
@@ -105,7 +114,10 @@ static void take_stats(struct virtio_balloon *balloon, const struct virtq_chain 
     for (u64 at = 0; at < 64 * sizeof(stat) && virtq_get(chain, at, &stat, sizeof(stat));
          at += sizeof(stat))
         if (stat.tag < VIRTIO_BALLOON_STATS)
-            balloon->stats[stat.tag] = stat.value;
+            balloon->stats.value[stat.tag] = stat.value;
+    balloon->stats.taken = clock_wall(&balloon->virtio.board->clock);
+    if (balloon->poll_s)
+        poll_in(balloon, balloon->poll_s);
 }
 
 static void notify_stats(struct virtio_balloon *balloon, unsigned queue)
@@ -121,18 +133,36 @@ static void notify_stats(struct virtio_balloon *balloon, unsigned queue)
     virtq_want_notify(&balloon->virtio.queues[queue], true);
 }
 
-const u64 *virtio_balloon_stats(const struct virtio_balloon *balloon)
+/* A driver that has its buffer, or has none yet, is asked again an interval later. */
+static void poll_stats(void *opaque)
 {
-    return balloon->stats;
-}
-
-void virtio_balloon_ask_stats(struct virtio_balloon *balloon)
-{
+    struct virtio_balloon *balloon = opaque;
+    poll_in(balloon, balloon->poll_s);
     if (!balloon->stats_held)
         return;
     balloon->stats_held = false;
     virtq_push(&balloon->stats_chain, 0);
     virtio_signal(&balloon->virtio, FIRST_OPTIONAL);
+}
+
+const struct virtio_balloon_stats *virtio_balloon_stats(const struct virtio_balloon *balloon)
+{
+    return &balloon->stats;
+}
+
+void virtio_balloon_poll(struct virtio_balloon *balloon, u32 seconds)
+{
+    bool polled = balloon->poll_s;
+    balloon->poll_s = seconds;
+    if (seconds)
+        poll_in(balloon, polled ? seconds : 0);
+    else
+        timer_cancel(&balloon->virtio.board->clock, &balloon->poll);
+}
+
+u32 virtio_balloon_polled(const struct virtio_balloon *balloon)
+{
+    return balloon->poll_s;
 }
 
 /* -- Queues -------------------------------------------------------------------------------- */
@@ -173,12 +203,19 @@ static void balloon_config_write(void *device, u64 offset, unsigned size, u64 va
         balloon->config.actual = (u32)value;
 }
 
+/* Linux announces its first buffer for statistics before it is live, and not again. */
+static void balloon_start(void *device)
+{
+    struct virtio_balloon *balloon = device;
+    if (virtio_has(&balloon->virtio, F_STATS_VQ))
+        virtio_notify(&balloon->virtio, FIRST_OPTIONAL);
+}
+
 static bool balloon_stop(void *device)
 {
     struct virtio_balloon *balloon = device;
     balloon->config.actual = 0;
-    balloon->stats_held = false;
-    forget_stats(balloon);
+    balloon->stats_held = false; /* what it told stays known */
     return true;
 }
 
@@ -199,6 +236,7 @@ static const struct virtio_class balloon_class = {
     .pci_class = 0x00ff00,
     .notify = balloon_notify,
     .config_write = balloon_config_write,
+    .start = balloon_start,
     .stop = balloon_stop,
 };
 
@@ -211,14 +249,18 @@ static bool balloon_post_load(void *device)
 }
 
 static const struct field balloon_fields[] = {
-    FIELD(struct virtio_balloon, config.num_pages), FIELD(struct virtio_balloon, config.actual),
-    FIELD_ARRAY(struct virtio_balloon, stats),      FIELD(struct virtio_balloon, stats_held),
+    FIELD(struct virtio_balloon, config.num_pages),
+    FIELD(struct virtio_balloon, config.actual),
+    FIELD_ARRAY(struct virtio_balloon, stats.value),
+    FIELD(struct virtio_balloon, stats.taken),
+    FIELD(struct virtio_balloon, stats_held),
     FIELD(struct virtio_balloon, stats_chain.head),
 };
 
 static void balloon_destroy(void *device)
 {
     struct virtio_balloon *balloon = device;
+    timer_cancel(&balloon->virtio.board->clock, &balloon->poll);
     virtio_pci_unplug(&balloon->pci);
     virtio_destroy(&balloon->virtio);
     free(balloon);
@@ -241,6 +283,7 @@ struct virtio_balloon *virtio_balloon_create(struct board *board, struct pci_hos
     u64 features = F_STATS_VQ | (config->deflate_on_oom ? F_DEFLATE_ON_OOM : 0) |
                    (config->free_page_reporting ? F_PAGE_REPORTING : 0);
     forget_stats(balloon);
+    balloon->poll = (struct timer){.fire = poll_stats, .opaque = balloon};
     device_add(board, &balloon->device, &balloon_device_class, balloon);
     virtio_init(&balloon->virtio, board, &balloon_class, balloon, features, &balloon->config,
                 CONFIG_LEN, QUEUES);

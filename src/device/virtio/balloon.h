@@ -24,9 +24,16 @@ struct virtio_balloon *virtio_balloon_create(struct board *board, struct pci_hos
 void virtio_balloon_set_target(struct virtio_balloon *balloon, u64 bytes);
 u64 virtio_balloon_actual(const struct virtio_balloon *balloon);
 
-/* The guest's statistics by tag (5.5.6.3), VIRTIO_BALLOON_UNKNOWN where it told nothing; and a
- * request for new ones, which arrive when the guest gets round to it. */
+/* The guest's statistics by tag (5.5.6.3), as it gave them last. */
 #define VIRTIO_BALLOON_STATS   10
 #define VIRTIO_BALLOON_UNKNOWN UINT64_MAX
-const u64 *virtio_balloon_stats(const struct virtio_balloon *balloon);
-void virtio_balloon_ask_stats(struct virtio_balloon *balloon);
+struct virtio_balloon_stats {
+    u64 value[VIRTIO_BALLOON_STATS]; /* VIRTIO_BALLOON_UNKNOWN: it told nothing */
+    s64 taken;                       /* when, by the clock's wall(); 0: never */
+};
+const struct virtio_balloon_stats *virtio_balloon_stats(const struct virtio_balloon *balloon);
+
+/* It is asked for new ones `seconds` after it gave the last, at once for the first time; 0: not
+ * at all, as at the start. */
+void virtio_balloon_poll(struct virtio_balloon *balloon, u32 seconds);
+u32 virtio_balloon_polled(const struct virtio_balloon *balloon);
