@@ -81,10 +81,33 @@ static void forget(void)
         received[i] = nmis[i] = 0;
 }
 
+/* One startup IPI right behind INIT suffices, and the start may be at address 0. */
+static void start_at_zero(void)
+{
+    static const u8 code[] = {
+        0xf0, 0xff, 0x06, 0x00, 0x06, /* lock inc word ptr [0x600] */
+        0xf4, 0xeb, 0xfd,             /* hlt, for ever */
+    };
+    volatile u8 *to = (volatile u8 *)0;
+    volatile u32 *count = (volatile u32 *)0x600;
+
+    asm volatile("" : "+r"(to), "+r"(count));
+    for (u32 i = 0; i < sizeof(code); i++)
+        to[i] = code[i];
+    *count = 0;
+    apic_init();
+    apic_ipi(0, ICR_OTHERS | ICR_ASSERT | ICR_INIT);
+    apic_ipi(0, ICR_OTHERS | ICR_STARTUP);
+    check("started at 0", wait_for(count, N - 1));
+    check_equal("each once", *count, N - 1);
+}
+
 static void start(void)
 {
-    u32 found = smp_start(N), ids = 0;
+    u32 found, ids = 0;
 
+    start_at_zero();
+    found = smp_start(N);
     check_equal("processors started", found, N);
     if (found != N)
         check_done();
