@@ -62,6 +62,46 @@ static void encodings(void)
            GP, 0);
 }
 
+/* Instructions of features that no model offers, though the host may have them: suites look at
+ * CPUID and demand #UD in either ring. */
+static void absent(void)
+{
+    static const struct {
+        const char *name;
+        u8 bytes[6];
+    } all[] = {
+        {"rdpru", {0x0f, 0x01, 0xfd}},        {"rdpkru", {0x0f, 0x01, 0xee}},
+        {"wrpkru", {0x0f, 0x01, 0xef}},       {"monitorx", {0x0f, 0x01, 0xfa}},
+        {"mwaitx", {0x0f, 0x01, 0xfb}},       {"clzero", {0x0f, 0x01, 0xfc}},
+        {"invlpgb", {0x0f, 0x01, 0xfe}},      {"tlbsync", {0x0f, 0x01, 0xff}},
+        {"vmrun", {0x0f, 0x01, 0xd8}},        {"vmload", {0x0f, 0x01, 0xda}},
+        {"stgi", {0x0f, 0x01, 0xdc}},         {"clgi", {0x0f, 0x01, 0xdd}},
+        {"skinit", {0x0f, 0x01, 0xde}},       {"vmlaunch", {0x0f, 0x01, 0xc2}},
+        {"vmxon", {0xf3, 0x0f, 0xc7, 0x33}},  {"vmptrld", {0x0f, 0xc7, 0x33}},
+        {"vmread", {0x0f, 0x78, 0xc0}},       {"getsec", {0x0f, 0x37}},
+        {"xend", {0x0f, 0x01, 0xd5}},         {"xtest", {0x0f, 0x01, 0xd6}},
+        {"wrssd", {0x0f, 0x38, 0xf6, 0x03}},  {"setssbsy", {0xf3, 0x0f, 0x01, 0xe8}},
+        {"serialize", {0x0f, 0x01, 0xe8}},    {"movdiri", {0x0f, 0x38, 0xf9, 0x03}},
+        {"tpause", {0x66, 0x0f, 0xae, 0xf3}}, {"ptwrite", {0xf3, 0x0f, 0xae, 0xe3}},
+    };
+    static u8 code[16];
+
+    if (skip_tcg("instructions of absent features", "QEMU has some of them"))
+        return;
+    for (unsigned i = 0; i < 2 * COUNT(all); i++) {
+        const u8 *bytes = all[i / 2].bytes;
+        struct regs r = i & 1 ? regs_user() : regs_kernel();
+
+        for (unsigned n = 0; n < sizeof(all[0].bytes); n++)
+            code[n] = bytes[n] ? bytes[n] : 0x90;
+        r.ip = (ulong)code + (i & 1 ? USER_BASE : 0);
+        r.bx = r.sp - 0x200;
+        regs_run(&r);
+        if (!check_equal(all[i / 2].name, r.vector, UD))
+            print("     in ring %d\n", i & 1 ? 3 : 0);
+    }
+}
+
 struct table {
     u16 limit;
     u64 base;
@@ -199,6 +239,7 @@ void test(void)
 {
     extended_control();
     encodings();
+    absent();
     bases();
     top();
     emptied_segment();
