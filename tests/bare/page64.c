@@ -357,6 +357,38 @@ static void invalidation(void)
     check_equal("4 KiB page in its place", *(volatile u64 *)(PAGE_TEST + 0x203000), 10);
 }
 
+static unsigned store_from(bool user, ulong la)
+{
+    struct regs r = user ? regs_user() : regs_kernel();
+    struct code code = CODE("mov [rbx], al");
+
+    r.ax = 10; /* as the page begins anyway */
+    r.bx = la;
+    r.ip = (ulong)code.start + (user ? USER_BASE : 0);
+    regs_run(&r);
+    return r.vector == PF ? r.error : r.vector;
+}
+
+/* Two entries of one table lead to one directory, and only one of them lets write: what an
+ * address may do is its own path's matter, whatever was cached for the other. */
+static void shared_directory(void)
+{
+    const ulong open = 0xffff923480000000, closed = open + (1ul << 30);
+
+    page_map(open, page0, 1, RW | PTE_U);
+    *page_entry(closed, 3) = *page_entry(open, 3) & ~PTE_W;
+    for (unsigned i = 0; i < 2; i++) {
+        check_equal("by the open path", store_from(true, open), VECTOR_END);
+        check_equal("by the closed one", store_from(true, closed), PF_P | PF_W | PF_U);
+        check_equal("ring 0", store_from(false, closed), PF_P | PF_W);
+        write_cr0(read_cr0() & ~CR0_WP);
+        check_equal("without WP", store_from(false, closed), VECTOR_END);
+        check_equal("that is ring 0's alone", store_from(true, closed), PF_P | PF_W | PF_U);
+        write_cr0(read_cr0() | CR0_WP);
+        check_equal("WP again", store_from(false, closed), PF_P | PF_W);
+    }
+}
+
 static unsigned invpcid(ulong type, ulong pcid, ulong address)
 {
     struct regs r = regs_kernel();
@@ -461,6 +493,7 @@ void test(void)
     strings();
     read_only();
     invalidation();
+    shared_directory();
     pcid();
     cr3_values();
 }
