@@ -106,6 +106,17 @@ static void test_rest(void **state)
     guest_destroy(g);
 }
 
+/* The present process, promoted, rests; the clock is `now` from here on. */
+static struct space *begin_rest(struct guest *g, u64 *now)
+{
+    struct direct *d = direct_of(&g->vcpu->cpu);
+    g->board.clock = (struct clock){.now = virtual_now, .opaque = now};
+    struct space *s = notes_space(d, &g->vcpu->cpu);
+    s->policy = (struct policy){.promoted = true};
+    rest_begin(d, s);
+    return s;
+}
+
 /* A vCPU that gets no processor shows nothing that its process could be demoted for. */
 static void test_starved(void **state)
 {
@@ -113,10 +124,7 @@ static void test_starved(void **state)
     struct x86_cpu *c = &g->vcpu->cpu;
     struct direct *d = direct_of(c);
     u64 now = 0;
-    g->board.clock = (struct clock){.now = virtual_now, .opaque = &now};
-    struct space *s = notes_space(d, c);
-    s->policy = (struct policy){.promoted = true};
-    rest_begin(d, s);
+    struct space *s = begin_rest(g, &now);
     for (; g->board.clock.first && now < 1000000000; now += 10000000)
         clock_run(&g->board.clock);
     d->watch.leaves(&d->watch, c);
@@ -132,10 +140,7 @@ static void test_successor(void **state)
     struct x86_cpu *c = &g->vcpu->cpu;
     struct direct *d = direct_of(c);
     u64 now = 0;
-    g->board.clock = (struct clock){.now = virtual_now, .opaque = &now};
-    struct space *s = notes_space(d, c);
-    s->policy = (struct policy){.promoted = true};
-    rest_begin(d, s);
+    struct space *s = begin_rest(g, &now);
     s->print++;
     d->space = NULL;
     assert_ptr_equal(notes_space(d, c), s);
