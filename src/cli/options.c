@@ -487,7 +487,7 @@ static bool add_device(struct run_options *o, const char *value, struct error *e
         err,
         "-device: no device '%s'; there are isa-debug-exit, isa-debugcon, isa-serial, VGA, "
         "pc-testdev, pci-testdev, virtconsole, ide-hd, ide-cd, "
-        "floppy and virtio-blk-pci, -net-pci, -rng-pci and -balloon-pci",
+        "floppy and virtio-blk-pci, -net-pci, -9p-pci, -rng-pci and -balloon-pci",
         word.key);
 }
 
