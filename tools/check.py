@@ -83,7 +83,7 @@ def run(build, choice, names):
 
 
 def main():
-    parser = argparse.ArgumentParser(usage=__doc__.split("\n\n")[1])
+    parser = argparse.ArgumentParser(usage=__doc__.split("\n\n")[1].removeprefix("usage: "))
     parser.add_argument("--long", action="store_true")
     parser.add_argument("--sanitized")
     parser.add_argument("build")
