@@ -663,7 +663,7 @@ static const struct option table[] = {
     {"net", "nic", plugs_add_net, NULL},
     {"virtfs", "local,path=DIR", shares_add_virtfs, "a host directory that a Linux guest mounts (mount -t 9p -o trans=virtio TAG /mnt): mount_tag=TAG,security_model=none|mapped-xattr[,readonly=on]"},
     {"fsdev", "local,id=ID", shares_add_fsdev, "the same in two parts, with -device virtio-9p-pci,fsdev=ID,mount_tag=TAG"},
-    {"device", "DEVICE", add_device, "virtio-rng-pci; virtio-balloon-pci[,free-page-reporting=on][,deflate-on-oom=on]"},
+    {"device", "DEVICE", add_device, "virtio-rng-pci; virtio-balloon-pci[,free-page-reporting=on][,deflate-on-oom=on]; with id=ID QMP's qom-get of /machine/peripheral/ID shows guest-stats"},
     {"debugcon", "WHERE", plugs_add_debugcon, NULL},
     {"device", "DEVICE", add_device, "isa-debugcon,chardev=ID[,iobase=0xe9]: a port that guests print to; SeaBIOS's is 0x402"},
     {"device", "DEVICE", add_device, "pc-testdev, pci-testdev: registers and interrupt wires that conformance suites use; help lists all devices"},
