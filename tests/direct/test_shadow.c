@@ -314,6 +314,23 @@ static void test_same_cr3(void **state)
     assert_loads(g, DATA + 0x2000, 0);
 }
 
+/* The last region of user addresses, where Linux puts what its user probes need, goes with its
+ * table, too: the host has a page less there. */
+static void test_last_page(void **state)
+{
+    struct guest *g = *state;
+    const u64 last = CELL_TASK_END - PAGE_SIZE;
+    put(g, DATA_PA + 0x1000, 1);
+    put(g, DATA_PA + 0x2000, 2);
+    map(g, last, (DATA_PA + 0x1000) | ALL);
+    assert_loads(g, last, 1);
+    *entry(g, last, 21) = 0;
+    flush(g);
+    assert_refused(g, LOAD, last, SHADOW_FAULT);
+    map(g, last, (DATA_PA + 0x2000) | ALL);
+    assert_loads(g, last, 2);
+}
+
 /* Guest pages around the block go with their tables, the block stays. */
 static void test_beside_the_block(void **state)
 {
@@ -739,6 +756,7 @@ int main(void)
         CASE(test_invalidated),
         CASE(test_flushed),
         CASE(test_same_cr3),
+        CASE(test_last_page),
         CASE(test_beside_the_block),
         CASE(test_large_pages),
         CASE(test_eviction),

@@ -28,7 +28,6 @@
 #define START_DEADLINE (60 * NS_PER_S)
 #define KICK_DEADLINE  NS_PER_S
 #define WATCH_PERIOD   (20 * NS_PER_MS) /* how often a waiting monitor looks at deadlines */
-#define TASK_END       0x7ffffffff000ull
 
 /* What the set-up scripts point to, in the stub's page behind the stub. */
 struct setup {
@@ -108,7 +107,7 @@ static void fill_script(struct order *to, u64 base, bool narrow)
         SYS_clone, {CLONE_VM | CLONE_PARENT_SETTID, 0, control_address(base, CONTROL_MAPPER)}};
     *o++ = (struct order){SYS_close_range, {0, ~0u, 0}};
     *o++ = (struct order){SYS_munmap, {0, base}};
-    *o++ = (struct order){SYS_munmap, {behind, TASK_END - behind}};
+    *o++ = (struct order){SYS_munmap, {behind, CELL_TASK_END - behind}};
     *o++ = (struct order){SYS_sigaltstack, {setup + offsetof(struct setup, stack), 0}};
     for (unsigned i = 0; i < ARRAY_LEN(caught); i++)
         *o++ = (struct order){

@@ -18,6 +18,10 @@
 #include "engine/direct/mapper.h"
 #include "engine/direct/zygote.h"
 
+/* Where the host's user addresses end: one page below the canonical half. It unmaps nothing if
+ * a range goes beyond. */
+#define CELL_TASK_END 0x7ffffffff000ull
+
 /* Where a narrow cell's block must lie. */
 #define NARROW_END BIT(32)
 

@@ -124,7 +124,8 @@ static void order_unmap_region(struct cell *cell, u64 va)
 {
     u64 base = cell->place.base, block = (base - va) >> PAGE_SHIFT;
     if (block >= REGION_PAGES) {
-        order_unmap(cell, va, REGION_PAGES);
+        u64 room = (CELL_TASK_END - va) >> PAGE_SHIFT; /* the last region has a page less */
+        order_unmap(cell, va, room < REGION_PAGES ? room : REGION_PAGES);
         return;
     }
     u64 behind = block + CELL_PAGES;
