@@ -373,8 +373,10 @@ static void serve_debug(struct direct *d, const struct stop *stop)
 {
     struct x86_cpu *c = d->world.cpu;
     if (stop->trap == VEC_BP) {
-        bool one = code_byte(d, rip_less(c, 1)) == 0xcc;
-        c->rip = rip_less(c, one ? 1 : 2);
+        /* An INT3 may be gone by now, taken back by another vCPU: then the instruction that
+         * stood there before runs. */
+        bool two = code_byte(d, rip_less(c, 2)) == 0xcd && code_byte(d, rip_less(c, 1)) == 3;
+        c->rip = rip_less(c, two ? 2 : 1);
         step(d);
     } else if (code_byte(d, c->rip) == 0xf1) {
         step(d); /* INT1, on hosts that report it as a fault */
