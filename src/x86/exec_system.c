@@ -16,6 +16,8 @@ static void return_pair(struct x86_cpu *c, u64 value)
 void exec_cpuid(struct x86_cpu *c, struct x86_insn *i)
 {
     u32 out[4];
+    if (c->cpl && c->misc_features & MISC_FEATURES_CPUID_FAULTING)
+        x86_raise_error(c, VEC_GP, 0);
     x86_cpuid(c, (u32)c->gpr[RAX], (u32)c->gpr[RCX], out);
     c->gpr[RAX] = out[0];
     c->gpr[RBX] = out[1];

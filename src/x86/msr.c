@@ -108,6 +108,11 @@ static bool mcg_status(const struct x86_cpu *c, u32 index, u64 value)
     return !(value & ~7ull);
 }
 
+static bool cpuid_faulting(const struct x86_cpu *c, u32 index, u64 value)
+{
+    return !(value & ~MISC_FEATURES_CPUID_FAULTING);
+}
+
 /* -- Fields -------------------------------------------------------------------------------- */
 
 enum msr_vendor { BOTH, INTEL, AMD };
@@ -130,6 +135,7 @@ static const struct msr_field msr_fields[] = {
     {MSR_MCG_STATUS, 1, BOTH, FEAT_MCA, FIELD(mcg_status), mcg_status},
     {MSR_MCG_CTL, 1, BOTH, FEAT_MCA, FIELD(mcg_ctl), all_or_nothing},
     {MSR_MISC_ENABLE, 1, BOTH, FEAT_ALWAYS, FIELD(misc_enable), anything}, /* KVM: AMD, too */
+    {MSR_MISC_FEATURES, 1, INTEL, FEAT_ALWAYS, FIELD(misc_features), cpuid_faulting},
     {MSR_DEBUGCTL, 1, BOTH, FEAT_ALWAYS, FIELD(debugctl), debugctl},
     {MSR_MTRR_PHYSBASE0, 2 * MTRR_VARIABLE, BOTH, FEAT_MTRR, FIELD(mtrr_var), mtrr_variable},
     {MSR_MTRR_FIX64K, 1, BOTH, FEAT_MTRR, FIELD(mtrr_fixed[0]), mtrr_fixed},
@@ -181,6 +187,7 @@ static const struct msr_constant {
 } msr_constants[] = {
     {MSR_PLATFORM_ID, 1, INTEL, true, 0},
     {MSR_FEATURE_CONTROL, 1, INTEL, true, 1}, /* locked, VMX off */
+    {MSR_PLATFORM_INFO, 1, INTEL, true, PLATFORM_CPUID_FAULTING},
     {MSR_UCODE_WRITE, 1, INTEL, false, 0},
     {MSR_UCODE_REV, 1, INTEL, false, 1ull << 32},
     {MSR_UCODE_REV, 1, AMD, false, 0x01000065},

@@ -162,11 +162,10 @@ enum x86_vector {
 #define MSR_APIC_BASE         0x1b
 #define MSR_FEATURE_CONTROL   0x3a
 #define MSR_TSC_ADJUST        0x3b
-#define MSR_SPEC_CTRL         0x48
-#define MSR_PRED_CMD          0x49
 #define MSR_UCODE_REV         0x8b
+#define MSR_PLATFORM_INFO     0xce
 #define MSR_MTRRCAP           0xfe
-#define MSR_ARCH_CAPABILITIES 0x10a
+#define MSR_MISC_FEATURES     0x140
 #define MSR_SYSENTER_CS       0x174
 #define MSR_SYSENTER_ESP      0x175
 #define MSR_SYSENTER_EIP      0x176
@@ -178,7 +177,6 @@ enum x86_vector {
 #define MSR_MTRR_PHYSBASE0    0x200
 #define MSR_MTRR_FIX64K       0x250
 #define MSR_MTRR_FIX16K_80000 0x258
-#define MSR_MTRR_FIX16K_A0000 0x259
 #define MSR_MTRR_FIX4K_C0000  0x268
 #define MSR_PAT               0x277
 #define MSR_MTRR_DEF_TYPE     0x2ff
@@ -202,6 +200,11 @@ enum x86_vector {
 #define MSR_KVM_ASYNC_PF_EN   0x4b564d02
 #define MSR_KVM_STEAL_TIME    0x4b564d03
 #define MSR_KVM_PV_EOI_EN     0x4b564d04
+
+/* MSR_PLATFORM_INFO: MSR_MISC_FEATURES has CPUID_FAULTING, which lets CPUID raise #GP(0) in
+ * user mode (Intel, Virtualization Technology FlexMigration Application Note, 2.3.1). */
+#define PLATFORM_CPUID_FAULTING      BIT(31)
+#define MISC_FEATURES_CPUID_FAULTING BIT(0)
 
 #define EFER_SCE   BIT(0)
 #define EFER_LME   BIT(8)

@@ -117,6 +117,26 @@ static void test_apic_features(void **state)
     fake_free(f);
 }
 
+/* CPUID in user mode is the operating system's to answer once it says so. */
+static void test_cpuid_faulting(void **state)
+{
+    struct fake *f = tables_new(8);
+    assert_true(value_of(f, MSR_PLATFORM_INFO) & PLATFORM_CPUID_FAULTING);
+    assert_int_equal(wrmsr(f, MSR_MISC_FEATURES, 2), VEC_GP);
+    assert_int_equal(wrmsr(f, MSR_MISC_FEATURES, MISC_FEATURES_CPUID_FAULTING), -1);
+    assert_int_equal(FAKE_RUN(f, 0x0f, 0xa2), -1);
+    tables_user(f);
+    assert_int_equal(FAKE_RUN(f, 0x0f, 0xa2), VEC_GP);
+    assert_int_equal(f->cpu.fault.error, 0);
+    f->cpu.misc_features = 0;
+    assert_int_equal(FAKE_RUN(f, 0x0f, 0xa2), -1);
+    f->model.amd = true;
+    f->cpu.cpl = 0;
+    assert_int_equal(rdmsr(f, MSR_PLATFORM_INFO), VEC_GP);
+    assert_int_equal(wrmsr(f, MSR_MISC_FEATURES, 0), VEC_GP);
+    fake_free(f);
+}
+
 /* CTL takes all or nothing, STATUS only zero, ADDR and MISC anything (SDM vol. 3, 15.3.2). */
 static void test_banks(void **state)
 {
@@ -361,13 +381,21 @@ static void test_reset(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),  cmocka_unit_test(test_vendors),
-        cmocka_unit_test(test_tsc),     cmocka_unit_test(test_apic_features),
-        cmocka_unit_test(test_banks),   cmocka_unit_test(test_efer),
-        cmocka_unit_test(test_cr0),     cmocka_unit_test(test_long_mode_entry),
-        cmocka_unit_test(test_cr3_cr4), cmocka_unit_test(test_debug_registers),
-        cmocka_unit_test(test_xsetbv),  cmocka_unit_test(test_invpcid),
-        cmocka_unit_test(test_reset),   cmocka_unit_test(test_absent),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_vendors),
+        cmocka_unit_test(test_tsc),
+        cmocka_unit_test(test_apic_features),
+        cmocka_unit_test(test_banks),
+        cmocka_unit_test(test_efer),
+        cmocka_unit_test(test_cr0),
+        cmocka_unit_test(test_long_mode_entry),
+        cmocka_unit_test(test_cr3_cr4),
+        cmocka_unit_test(test_debug_registers),
+        cmocka_unit_test(test_xsetbv),
+        cmocka_unit_test(test_invpcid),
+        cmocka_unit_test(test_reset),
+        cmocka_unit_test(test_absent),
+        cmocka_unit_test(test_cpuid_faulting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
