@@ -681,12 +681,17 @@ static struct direct *make(struct vcpu *vcpu, struct error *err)
                                      .pmap = vcpu->board->pmap,
                                      .findings = map_table(MAX_FRAMES * sizeof(u16)),
                                      .writable = map_table(MAX_FRAMES / 8)};
-    if (!d->world.findings || !d->world.writable)
+    bool good = d->world.findings && d->world.writable;
+    if (!good)
         error_set(err, "no memory for the tables of cells");
-    else if (zygote_create(&d->zygote, pmap_file(vcpu->board->pmap), err))
-        return d;
-    free_tables(d);
-    return NULL;
+    else
+        good = zygote_create(&d->zygote, pmap_file(vcpu->board->pmap), err);
+    if (!good) {
+        free_tables(d);
+        return NULL;
+    }
+    d->world.faults_cpuid = d->zygote.faults_cpuid;
+    return d;
 }
 
 static bool direct_attach(struct vcpu *vcpu, struct error *err)

@@ -286,9 +286,10 @@ struct page {
  * the host's kernel where they were, so no state could be made of their stop. */
 static u16 refused_findings(const struct shadow *shadow, const struct shadow_world *w, u64 va)
 {
-    u16 refused = BIT(FOUND_CPUID) | BIT(FOUND_XGETBV) | BIT(FOUND_RDTSCP) |
-                  BIT(FOUND_VMMCALL) | BIT(FOUND_LSL) | BIT(FOUND_LAR) | BIT(FOUND_XSAVE) |
-                  BIT(FOUND_HIDDEN);
+    u16 refused = BIT(FOUND_XGETBV) | BIT(FOUND_RDTSCP) | BIT(FOUND_VMMCALL) | BIT(FOUND_LSL) |
+                  BIT(FOUND_LAR) | BIT(FOUND_XSAVE) | BIT(FOUND_HIDDEN);
+    if (!w->faults_cpuid)
+        refused |= BIT(FOUND_CPUID);
     if (w->cpu->tsc_offset)
         refused |= BIT(FOUND_RDTSC);
     if (shadow->narrow && va < NARROW_END)

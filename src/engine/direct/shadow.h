@@ -52,8 +52,9 @@ struct shadow_world {
     struct x86_cpu *cpu;
     struct vcpu *vcpu;
     struct pmap *pmap;
-    u16 *findings; /* by gfn: what scan_page found; 0: not scanned */
-    u64 *writable; /* by gfn, a bit: may be mapped writable in some cell */
+    u16 *findings;     /* by gfn: what scan_page found; 0: not scanned */
+    u64 *writable;     /* by gfn, a bit: may be mapped writable in some cell */
+    bool faults_cpuid; /* the host's processor stops a cell at CPUID */
     struct {
         u64 faults, pages, dropped, evicted, compared, guarded;
         u64 refused_code[N_FINDINGS]; /* how often, for this */

@@ -4,6 +4,7 @@
  */
 #include "engine/direct/zygote.h"
 
+#include <asm/prctl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/rseq.h>
@@ -158,7 +159,7 @@ static bool keep_descriptors(int socket, int memory, int memory_read)
            syscall(SYS_close_range, FD_END, ~0u, 0) == 0;
 }
 
-static _Noreturn void zygote_main(int socket, int memory, int memory_read)
+static _Noreturn void zygote_main(int socket, int memory, int memory_read, bool faults_cpuid)
 {
     struct request request;
     int fds[2];
@@ -169,6 +170,7 @@ static _Noreturn void zygote_main(int socket, int memory, int memory_read)
     unregister();
     forbid_cores();
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+        (faults_cpuid && syscall(SYS_arch_prctl, ARCH_SET_CPUID, 0)) ||
         !keep_descriptors(socket, memory, memory_read))
         _exit(1);
     while (receive(&request, fds)) {
@@ -193,9 +195,10 @@ bool zygote_create(struct zygote *zygote, int memory, struct error *err)
         close(memory_read);
         return error_errno(err, "cannot make a socket pair");
     }
+    zygote->faults_cpuid = !syscall(SYS_arch_prctl, ARCH_SET_CPUID, 1); /* as it is here */
     zygote->pid = (pid_t)syscall(SYS_clone, (long)SIGCHLD, 0L, 0L, 0L, 0L);
     if (zygote->pid == 0)
-        zygote_main(sockets[1], memory, memory_read);
+        zygote_main(sockets[1], memory, memory_read, zygote->faults_cpuid);
     if (zygote->pid < 0)
         error_errno(err, "cannot fork");
     close(memory_read);

@@ -17,6 +17,7 @@
 struct zygote {
     pid_t pid;
     int socket;
+    bool faults_cpuid; /* CPUID in a cell raises #GP: the host's processor can do that */
 };
 
 /* `memory` is the guest's memory file; it is opened again for reading only. */
