@@ -17,7 +17,7 @@ struct bios_equipment {
 /* After each reset, before the kernel is loaded. */
 void bios_rest_write(struct board *board, const struct bios_equipment *equipment);
 
-/* The interrupt controllers and the clock as a BIOS leaves them, for kernels whose boot protocol
- * starts behind one: a multiboot kernel may go back to real mode and wait for the tick. After
- * the reset, before any vCPU runs, without the board lock. */
+/* The interrupt controllers and the clock as a BIOS leaves them, for kernels whose boot
+ * protocol starts behind one: a multiboot kernel may go back to real mode and wait for the
+ * tick. After the reset, before any vCPU runs, without the board lock. */
 void bios_rest_interrupts(struct board *board);

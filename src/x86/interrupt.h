@@ -12,8 +12,8 @@
  *    and IRET may set it anew. A repeated string instruction that stops early sets RF itself.
  *    It remembers TF (RFLAGS.TF now), and that a shadow (sti_shadow, ss_shadow) was up.
  *  - After it, if it did not fault: when TF was set and neither no_step nor ss_shadow is set
- *    now, pending_db |= DR6_BS. no_step is cleared. (INT n, INT3, INTO, INT1, task switches, and
- *    SYSCALL that masks TF set no_step: the handler they enter is not stepped into. POPF and
+ *    now, pending_db |= DR6_BS. no_step is cleared. (INT n, INT3, INTO, INT1, task switches,
+ * and SYSCALL that masks TF set no_step: the handler they enter is not stepped into. POPF and
  *    IRET that clear TF still trap; those that set TF do not yet. SYSRET sets no_step and, when
  *    TF is set after it, pending_db itself.)
  *    A shadow that was up before the instruction ends now; one that the instruction raised

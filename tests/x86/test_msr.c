@@ -290,8 +290,9 @@ static void test_invpcid(void **state)
         int vector;
     } cases[] = {
         {0, 0, 0x1000, -1},    {0, 0, 1ull << 47, VEC_GP}, {0, 1, 0, VEC_GP},
-        {1, 1, 0, VEC_GP},     {1, 0x1000, 0, VEC_GP},     {2, 0x1000, 0, -1},
-        {3, ~0ull, ~0ull, -1}, {4, 0, 0, VEC_GP},
+        {1, 1, 0, VEC_GP},     {1, 0x1000, 0, VEC_GP},     {2, 0x1000, 0, VEC_GP},
+        {2, 0xfff, ~0ull, -1}, {3, 0xfff, 1ull << 47, -1}, {3, ~0ull, ~0ull, VEC_GP},
+        {4, 0, 0, VEC_GP},
     };
     struct fake *f = tables_new(8);
     for (unsigned n = 0; n < ARRAY_LEN(cases); n++) {
