@@ -204,7 +204,8 @@ static void cpuid_rules(void)
           (cpuid(0x80000008, 0).a & 0xff) >= 36 && (cpuid(0x80000008, 0).a & 0xff) <= 52);
 }
 
-/* An instruction runs exactly when CPUID shows its feature. */
+/* An instruction runs exactly when CPUID shows its feature. Its memory operand is RBX's, zero
+ * before each: INVPCID's descriptor has reserved bits, and CMPXCHG16B writes. */
 static void feature(const char *name, u32 leaf, unsigned reg, unsigned shift, struct code code)
 {
     static u8 area[64] __attribute__((aligned(64)));
@@ -212,6 +213,8 @@ static void feature(const char *name, u32 leaf, unsigned reg, unsigned shift, st
     u32 word = reg == 0 ? id.a : reg == 1 ? id.b : reg == 2 ? id.c : id.d;
     struct regs r = regs_kernel();
 
+    for (unsigned i = 0; i < sizeof area; i++)
+        area[i] = 0;
     r.bx = (ulong)area;
     if (word >> shift & 1)
         expect_done(name, &r, code);
