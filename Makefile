@@ -59,13 +59,28 @@ userland:
 
 # WITH_SANITIZERS=1, as in continuous integration (CI=true), adds what is worth its time in a
 # build with sanitizers.
-check: test-setup guests try-disk $(if $(WITH_SANITIZERS),sanitized)
+check: ready
 	@tools/check.py $(if $(WITH_SANITIZERS),--sanitized build-address-undefined) $(BUILD)
+
+# What check needs: packages first, for which there is one lock, then the builds, and beside them
+# guests and the disk, which are fetched and packed by one process at a time.
+ready:
+	@tools/setup.sh build test guest
+	@tools/setup.sh disk || true
+	@$(MAKE) --no-print-directory -j 2 ready-builds ready-guests
+
+ready-builds:
+	@$(MAKE) --no-print-directory build SANITIZE=$(SANITIZE)
+	@$(if $(WITH_SANITIZERS),$(MAKE) --no-print-directory sanitized)
+
+ready-guests:
+	@$(MAKE) --no-print-directory guests
+	@$(MAKE) --no-print-directory try-disk
 
 sanitized:
 	@$(MAKE) --no-print-directory build SANITIZE=address,undefined MESON_FLAGS=-Doptimization=1
 
-check-long: test-setup guests try-disk others userland
+check-long: ready others userland
 	@tools/setup.sh long
 	@tools/check.py --long $(BUILD)
 
@@ -114,5 +129,5 @@ install: build guest
 clean:
 	rm -rf build build-*
 
-.PHONY: all sanitized build program run guest guests others disk try-disk userland check check-long test-setup \
-	fuzz bench bench-disk bench-debian format install clean
+.PHONY: all sanitized build program run guest guests others disk try-disk userland check check-long ready \
+	ready-builds ready-guests test-setup fuzz bench bench-disk bench-debian format install clean
