@@ -113,6 +113,17 @@ static void make_data(struct guest *g, u64 *seed)
         put64(g, at, next_random(seed));
 }
 
+/* The same for all: made once, for CPUID takes a virtual host a long time. */
+static const struct x86_model *host_model(void)
+{
+    static struct x86_model model;
+    static bool made;
+    if (!made)
+        ensure(x86_model_init(&model, NULL, 1, 1000000000, NULL));
+    made = true;
+    return &model;
+}
+
 struct guest *guest_create_with(const struct engine *engine, u64 seed, u32 options)
 {
     struct error err;
@@ -121,11 +132,10 @@ struct guest *guest_create_with(const struct engine *engine, u64 seed, u32 optio
     board_init(&g->board, &g->log);
     g->board.pmap = pmap_create(RAM_SIZE, &err);
     ensure(g->board.pmap);
-    ensure(x86_model_init(&g->model, NULL, 1, 1000000000, &err));
     g->vcpu = vcpu_create(&g->board, 0);
     g->board.vcpus = &g->vcpu;
     g->board.n_vcpus = 1;
-    g->vcpu->cpu.model = &g->model;
+    g->vcpu->cpu.model = host_model();
     g->vcpu->cpu.log = &g->log;
     g->vcpu->engine = engine;
     g->vcpu->engine_options = options;

@@ -26,7 +26,6 @@
 struct guest {
     struct board board;
     struct vcpu *vcpu;
-    struct x86_model model;
     struct log log;
     const struct engine *engine;
 };
