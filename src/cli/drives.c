@@ -225,6 +225,10 @@ bool drives_add(struct run_options *o, const char *value, struct error *err)
     while (words_next(&value, &word))
         if (!drive_set(&drive, &word, err))
             return false;
+    const struct disk_config *disks = o->vm.plugs.disks;
+    if (!words_new_id("-drive", drive.disk->id, disks->id, o->vm.plugs.n_disks, sizeof(*disks),
+                      err))
+        return false;
     bool removable = drive.cdrom || drive.interface == DRIVE_FLOPPY;
     if (!drive.disk->path[0] && !removable && drive.interface != DRIVE_NONE)
         return error_set(err, "-drive: no file; write -drive file=PATH,format=raw");

@@ -301,8 +301,12 @@ bool lines_add(struct run_options *o, const char *value, struct error *err)
     while (words_next(&value, &word))
         if (!chardev_word(line, &word, err))
             return false;
+    const struct plugs_config *plugs = &o->vm.plugs;
     if (!line->id[0])
         return error_set(err, "-chardev: no id=ID");
+    if (!words_new_id("-chardev", line->id, plugs->lines->id, plugs->n_lines - 1, sizeof(*line),
+                      err))
+        return false;
     if (line->back.kind == CHAR_FILE && !line->back.path[0])
         return error_set(err, "-chardev file: no path=PATH");
     if (line->back.kind == CHAR_SOCKET && !line->back.path[0] && !line->back.port)

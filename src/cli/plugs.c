@@ -289,6 +289,10 @@ bool plugs_add_device(struct run_options *o, const char *name, const char *list,
     while (words_next(&list, &word))
         if (!device_property(o, kind, plug, &word, err))
             return false;
+    const struct plugs_config *plugs = &o->vm.plugs;
+    if (!words_new_id("-device", plug->id, plugs->devices->id, plugs->n_devices - 1,
+                      sizeof(*plug), err))
+        return false;
     return !kind->check || kind->check(o, plug, err);
 }
 
@@ -513,7 +517,10 @@ bool plugs_add_netdev(struct run_options *o, const char *value, struct error *er
             return false;
     if (!network->net.id[0])
         return error_set(err, "-netdev: no id=ID");
-    return net_complete(&network->net, err);
+    const struct network_config *nets = o->vm.plugs.nets;
+    return words_new_id("-netdev", network->net.id, nets->net.id, o->vm.plugs.n_nets - 1,
+                        sizeof(*nets), err) &&
+           net_complete(&network->net, err);
 }
 
 bool plugs_add_nic(struct run_options *o, const char *value, struct error *err)

@@ -84,7 +84,10 @@ static struct share_config *add_share(struct run_options *o, const char *value,
 bool shares_add_fsdev(struct run_options *o, const char *value, struct error *err)
 {
     const struct share_config *share = add_share(o, value, err);
-    return share && (share->id[0] || error_set(err, "-fsdev: no id=ID"));
+    const struct plugs_config *plugs = &o->vm.plugs;
+    return share && (share->id[0] || error_set(err, "-fsdev: no id=ID")) &&
+           words_new_id("-fsdev", share->id, plugs->shares->id, plugs->n_shares - 1,
+                        sizeof(*share), err);
 }
 
 bool shares_add_virtfs(struct run_options *o, const char *value, struct error *err)

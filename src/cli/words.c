@@ -95,3 +95,12 @@ bool words_copy(const char *option, const char *text, char *to, size_t size, str
     memcpy(to, text, strlen(text) + 1);
     return true;
 }
+
+bool words_new_id(const char *option, const char *id, const char *ids, size_t n, size_t stride,
+                  struct error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (*id && !strcmp(ids + i * stride, id))
+            return error_set(err, "%s: there is an id=%.60s already", option, id);
+    return true;
+}

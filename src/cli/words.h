@@ -29,5 +29,12 @@ bool words_among(const char *text, const char *const *names);
 /* "on" or "off", or another of QEMU's words for them; false: *err names `option`. */
 bool words_switch(const char *option, const char *text, bool *on, struct error *err);
 
+/*
+ * Whether `id` is none of the n ids from `ids` on, `stride` bytes apart, or empty; false: *err
+ * names `option`.
+ */
+bool words_new_id(const char *option, const char *id, const char *ids, size_t n, size_t stride,
+                  struct error *err);
+
 /* Copies `text` into `to`; false: it is too long, and *err names `option`. */
 bool words_copy(const char *option, const char *text, char *to, size_t size, struct error *err);

@@ -137,6 +137,14 @@ class Plugs(unittest.TestCase):
                      "-drive", "file=%s,format=raw,if=none,id=d" % self.disk, "-chardev", "null,id=c",
                      "-netdev", "user,id=n", "-fsdev", "local,id=f,path=/tmp,security_model=none")
 
+    def test_names_once(self):
+        drive = "if=none,id=x,format=raw,file=" + self.disk
+        for words in (["-drive", drive], ["-netdev", "user,id=x"], ["-chardev", "null,id=x"],
+                      ["-fsdev", "local,id=x,path=/tmp"], ["-device", "virtio-rng-pci,id=x"]):
+            with self.subTest(words=words):
+                self.refused(2, words[0] + ": there is an id=x already", *words, *words)
+        self.refused(3, "is no Linux bzImage", "-drive", drive, "-netdev", "user,id=x", "-chardev", "null,id=x")
+
     def test_ide_and_floppy(self):
         file = "file=%s,format=raw" % self.disk
         self.refused(2, "media=tape", "-drive", file + ",media=tape")

@@ -244,6 +244,40 @@ static void test_forward_taken(void **state)
     close(fd);
 }
 
+/* The gateway is where QEMU has it in a wide network; what lies outside, or twice, fails. */
+static void test_addresses(void **state)
+{
+    const struct net_config wide = {
+        .kind = NET_USER, .network = htonl(0x0a000000), .mask = htonl(0xff000000)};
+    u8 arp[42] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x52, 0x54, 0, 0x12, 0x34,
+                  0x56, 8,    6,    0,    1,    8,    0,    6,    4, 0,    1,
+                  0x52, 0x54, 0,    0x12, 0x34, 0x56, 10,   0,    2, 15,   0,
+                  0,    0,    0,    0,    0,    10,   0,    2,    2};
+    struct card card;
+    card_create(&card, &wide);
+    card_send(&card, arp, sizeof(arp));
+    assert_true(wait_for(&card, 1, NULL));
+    card_destroy(&card);
+
+    const u32 outside = htonl(0x0b000001), gateway = htonl(0x0a000202);
+    const struct {
+        struct net_config config;
+        const char *text;
+    } bad[] = {{{.kind = NET_USER, .dhcp_start = outside}, "dhcpstart= is not"},
+               {{.kind = NET_USER, .host = outside}, "host= is not"},
+               {{.kind = NET_USER, .dns = outside}, "dns= is not"},
+               {{.kind = NET_USER, .dns = gateway}, "dns= and host="}};
+    for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
+        struct board board;
+        struct log log = {.fd = 2};
+        struct error err;
+        board_init(&board, &log);
+        assert_null(net_create(&bad[i].config, &board, NULL, &err));
+        assert_non_null(strstr(err.text, bad[i].text));
+        board_destroy(&board);
+    }
+}
+
 static struct net_config unix_config(bool server)
 {
     struct net_config config = {.kind = NET_STREAM, .server = server};
@@ -320,11 +354,9 @@ static void test_stream_nonsense(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_user),
-        cmocka_unit_test(test_fragments),
-        cmocka_unit_test(test_forward_taken),
-        cmocka_unit_test(test_stream),
-        cmocka_unit_test(test_stream_nonsense),
+        cmocka_unit_test(test_user),          cmocka_unit_test(test_fragments),
+        cmocka_unit_test(test_forward_taken), cmocka_unit_test(test_addresses),
+        cmocka_unit_test(test_stream),        cmocka_unit_test(test_stream_nonsense),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

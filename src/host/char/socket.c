@@ -80,10 +80,12 @@ bool socket_open(struct char_back *back, struct error *err)
                                                          .host = config->host,
                                                          .port = config->port,
                                                          .server = config->server});
+    const char *does = config->server ? "listen on" : "connect to";
+    if (fd < 0 && config->path[0])
+        return error_errno(err, "%s: cannot %s '%.200s'", config->label, does, config->path);
     if (fd < 0)
-        return error_errno(err, "%s: cannot %s '%.200s' port %u", config->label,
-                           config->server ? "listen on" : "connect to",
-                           config->path[0] ? config->path : config->host, config->port);
+        return error_errno(err, "%s: cannot %s '%.200s' port %u", config->label, does,
+                           config->host, config->port);
     if (!config->server) {
         board_lock(back->board);
         use_client(back, fd);

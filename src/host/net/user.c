@@ -306,11 +306,10 @@ static struct in_addr in_addr(u32 network_order)
     return (struct in_addr){.s_addr = network_order};
 }
 
-/* An address of the LAN: as configured, or `n` within the network. */
-static struct in_addr lan_address(const struct net_config *config, u32 network, u32 configured,
-                                  u32 n)
+/* An address of the LAN: as configured, or QEMU's, x.x.2.n as far as the network has bits. */
+static struct in_addr lan_address(u32 network, u32 mask, u32 configured, u32 n)
 {
-    return in_addr(configured ? configured : network | htonl(n));
+    return in_addr(configured ? configured : network | (htonl(0x200 + n) & ~mask));
 }
 
 static SlirpConfig slirp_config(const struct net_config *config)
@@ -323,9 +322,9 @@ static SlirpConfig slirp_config(const struct net_config *config)
         .in_enabled = true,
         .vnetwork = in_addr(network),
         .vnetmask = in_addr(mask),
-        .vhost = lan_address(config, network, config->host, 2),
-        .vdhcp_start = lan_address(config, network, config->dhcp_start, 15),
-        .vnameserver = lan_address(config, network, config->dns, 3),
+        .vhost = lan_address(network, mask, config->host, 2),
+        .vdhcp_start = lan_address(network, mask, config->dhcp_start, 15),
+        .vnameserver = lan_address(network, mask, config->dns, 3),
         .vhostname = config->hostname[0] ? config->hostname : NULL,
         .in6_enabled = true,
         .vprefix_len = 64,
@@ -334,6 +333,27 @@ static SlirpConfig slirp_config(const struct net_config *config)
     inet_pton(AF_INET6, "fec0::2", &slirp.vhost6);
     inet_pton(AF_INET6, "fec0::3", &slirp.vnameserver6);
     return slirp;
+}
+
+static bool lan_fits(const SlirpConfig *slirp, struct error *err)
+{
+    const struct {
+        const char *word;
+        u32 address;
+    } addresses[] = {{"host", slirp->vhost.s_addr},
+                     {"dns", slirp->vnameserver.s_addr},
+                     {"dhcpstart", slirp->vdhcp_start.s_addr}};
+    for (unsigned i = 0; i < ARRAY_LEN(addresses); i++) {
+        u32 address = addresses[i].address;
+        if ((address & slirp->vnetmask.s_addr) != slirp->vnetwork.s_addr)
+            return error_set(err,
+                             "network: %s= is not an address within net=", addresses[i].word);
+        for (unsigned j = 0; j < i; j++)
+            if (address == addresses[j].address)
+                return error_set(err, "network: %s= and %s= are the same address",
+                                 addresses[i].word, addresses[j].word);
+    }
+    return true;
 }
 
 static bool add_forwards(struct user *user, const struct net_config *config, struct error *err)
@@ -352,6 +372,8 @@ static bool add_forwards(struct user *user, const struct net_config *config, str
 static bool user_start(struct user *user, const struct net_config *config, struct error *err)
 {
     SlirpConfig slirp = slirp_config(config);
+    if (!lan_fits(&slirp, err))
+        return false;
     user->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (user->wake_fd < 0)
         return error_errno(err, "cannot make an event descriptor");
