@@ -45,7 +45,7 @@ ifconfig lo up
 ip link set eth0 up
 check dhcp udhcpc -i eth0 -s /lease -q -n -t 5
 check address sh -c 'ip addr show eth0 | grep -q "inet 10.0.2.15/24"'
-check ping ping -c 2 -W 5 10.0.2.2
+check ping ping -c 2 -W 60 10.0.2.2
 url=$(sed -n 's/.*doppel.url=\([^ ]*\).*/\1/p' /proc/cmdline)
 check download sh -c "wget -q -O /file $url/file && wget -q -O /sum $url/sum &&
     [ \"\$(md5sum </file)\" = \"\$(cat /sum)\" ]"

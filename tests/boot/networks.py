@@ -61,7 +61,7 @@ if [ -n "$tap" ]; then
 fi
 ip addr add 10.0.2.15/24 dev $closed
 ip link set $closed up
-check gateway ping -c 2 -W 5 10.0.2.2
+check gateway ping -c 2 -W 60 10.0.2.2
 check closed sh -c '! timeout 5 wget -q -O /dev/null http://10.0.2.2:%d/closed'
 mkdir /www
 cp /file /www/file
@@ -70,7 +70,7 @@ mkdir -p /www/cgi-bin
 printf '#!/bin/sh\\ntouch /fetched\\necho; echo bye\\n' >/www/cgi-bin/end
 chmod 755 /www/cgi-bin/end
 echo "server ready"
-while [ ! -e /fetched ] && [ $((waited += 1)) -lt 60 ]; do sleep 1; done
+while [ ! -e /fetched ] && [ $((waited += 1)) -lt 300 ]; do sleep 1; done
 echo "script done"
 """
 

@@ -211,7 +211,7 @@ def main():
                 term = test(run, directory, args.timeout, guest)
             else:
                 term = test(run, directory, args.timeout)
-            term.type("\x01x")
+            term.leave()
         except Wrong as why:
             wrong = str(why)
         shown = terms[-1].screen.lines()

@@ -149,14 +149,18 @@ class Terminal:
         return any(re.search(pattern, line) for line in self.screen.lines())
 
     def type(self, text):
-        """Not faster than a machine takes it: on a busy host, that is when something shows on the screen."""
+        """Not faster than a machine takes it, which is when something shows on the screen, or the program ends."""
         for char in text:
             os.write(self.fd, char.encode())
             start, before = time.monotonic(), self.received
             while self.pump(0.02):
                 waited = time.monotonic() - start
-                if waited > 1 or (waited > 0.06 and self.received != before):
+                if waited > 30 or (waited > 0.06 and self.received != before):
                     break
+
+    def leave(self):
+        """By the keys that are the monitor's own, which show nothing."""
+        os.write(self.fd, b"\x01x")
 
     def end(self, seconds=100):
         """Waits for the program's end, with force if need be; its exit status, None: killed."""

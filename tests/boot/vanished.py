@@ -143,7 +143,7 @@ def silence(args, directory):
         server.process.send_signal(signal.SIGSTOP)
         began = time.monotonic()
         guest.qmp.command("stop")
-        expect(time.monotonic() - began < 20, "the pause took %.1f s" % (time.monotonic() - began))
+        expect(time.monotonic() - began < 100, "the pause took %.1f s" % (time.monotonic() - began))
         server.process.send_signal(signal.SIGCONT)
         guest.qmp.command("cont")
         while not guest.lines.empty():
@@ -153,7 +153,7 @@ def silence(args, directory):
         began = time.monotonic()
         guest.qmp.command("quit")
         expect(guest.process.wait(100) == 0, "status")
-        expect(time.monotonic() - began < 60, "the end took %.1f s" % (time.monotonic() - began))
+        expect(time.monotonic() - began < 100, "the end took %.1f s" % (time.monotonic() - began))
     finally:
         guest.end()
         server.kill()
