@@ -7,6 +7,8 @@
 #include "cli/plugs.h"
 #include "device/virtio/virtio.h"
 
+#define MAX_INDEX 255 /* what there is room for is seen when all drives are known */
+
 enum drive_interface {
     DRIVE_DEFAULT,
     DRIVE_VIRTIO,
@@ -16,11 +18,18 @@ enum drive_interface {
     DRIVE_NONE
 };
 
+static const char *const interfaces[] = {[DRIVE_VIRTIO] = "virtio",
+                                         [DRIVE_IDE] = "ide",
+                                         [DRIVE_FLOPPY] = "floppy",
+                                         [DRIVE_FLASH] = "pflash",
+                                         [DRIVE_NONE] = "none"};
+
 struct drive {
     struct disk_config *disk;
     enum drive_interface interface;
     bool format, cdrom;
     unsigned unit; /* where on its interface, or PLUGS_ANY_UNIT */
+    unsigned bus;  /* of an interface with several, which have two units each */
 };
 
 static bool drive_file(struct drive *drive, const char *value, struct error *err)
@@ -39,13 +48,8 @@ static bool drive_format(struct drive *drive, const char *value, struct error *e
 
 static bool drive_if(struct drive *drive, const char *value, struct error *err)
 {
-    static const char *const names[] = {[DRIVE_VIRTIO] = "virtio",
-                                        [DRIVE_IDE] = "ide",
-                                        [DRIVE_FLOPPY] = "floppy",
-                                        [DRIVE_FLASH] = "pflash",
-                                        [DRIVE_NONE] = "none"};
     for (unsigned i = DRIVE_VIRTIO; i <= DRIVE_NONE; i++) {
-        if (strcmp(value, names[i]))
+        if (strcmp(value, interfaces[i]))
             continue;
         drive->interface = i;
         return true;
@@ -56,13 +60,24 @@ static bool drive_if(struct drive *drive, const char *value, struct error *err)
                      value);
 }
 
+static bool unit_number(const char *option, const char *value, u64 last, unsigned *unit,
+                        struct error *err)
+{
+    u64 number;
+    if (!words_number(option, value, 0, last, &number, err))
+        return false;
+    *unit = (unsigned)number;
+    return true;
+}
+
 static bool drive_index(struct drive *drive, const char *value, struct error *err)
 {
-    u64 index;
-    if (!words_number("-drive index", value, 0, PLUGS_IDE_UNITS - 1, &index, err))
-        return false;
-    drive->unit = (unsigned)index;
-    return true;
+    return unit_number("-drive index", value, MAX_INDEX, &drive->unit, err);
+}
+
+static bool drive_bus(struct drive *drive, const char *value, struct error *err)
+{
+    return unit_number("-drive bus", value, MAX_INDEX / 2, &drive->bus, err);
 }
 
 static bool drive_id(struct drive *drive, const char *value, struct error *err)
@@ -84,6 +99,23 @@ static bool drive_cache(struct drive *drive, const char *value, struct error *er
                          "directsync, unsafe",
                          value);
     return true;
+}
+
+static bool drive_writeback(struct drive *drive, const char *value, struct error *err)
+{
+    return words_switch("-drive cache.writeback", value, &drive->disk->image.cache.writeback,
+                        err);
+}
+
+static bool drive_direct(struct drive *drive, const char *value, struct error *err)
+{
+    return words_switch("-drive cache.direct", value, &drive->disk->image.cache.direct, err);
+}
+
+static bool drive_no_flush(struct drive *drive, const char *value, struct error *err)
+{
+    return words_switch("-drive cache.no-flush", value, &drive->disk->image.cache.no_flush,
+                        err);
 }
 
 static bool drive_read_only(struct drive *drive, const char *value, struct error *err)
@@ -125,6 +157,14 @@ static bool drive_rerror(struct drive *drive, const char *value, struct error *e
            error_set(err, "-drive: rerror=%.60s is not one of report, stop, ignore", value);
 }
 
+/* What is only there to be switched off. */
+static bool drive_off(struct drive *drive, const char *value, struct error *err)
+{
+    static const char *const off[] = {"off", "no", "false", NULL};
+    return words_among(value, off) ||
+           error_set(err, "-drive: copy-on-read and detect-zeroes are not supported, but off");
+}
+
 /* Words that say how QEMU does something that has one way here. */
 static bool drive_ignored(struct drive *drive, const char *value, struct error *err)
 {
@@ -151,6 +191,11 @@ static const struct {
     {"id", drive_id},
     {"serial", drive_serial},
     {"cache", drive_cache},
+    {"cache.writeback", drive_writeback},
+    {"cache.direct", drive_direct},
+    {"cache.no-flush", drive_no_flush},
+    {"copy-on-read", drive_off},
+    {"detect-zeroes", drive_off},
     {"readonly", drive_read_only},
     {"read-only", drive_read_only},
     {"snapshot", drive_snapshot},
@@ -161,6 +206,7 @@ static const struct {
     {"media", drive_media},
     {"index", drive_index},
     {"unit", drive_index},
+    {"bus", drive_bus},
     {"aio", drive_ignored},
     {"auto-read-only", drive_ignored}, /* what readonly= does not forbid is written */
 };
@@ -172,7 +218,7 @@ static bool drive_set(struct drive *drive, const struct word *word, struct error
             return drive_keys[i].set(drive, word->value, err);
     return error_set(err,
                      "-drive: '%s' is not supported; there are file, format, if, index, media, "
-                     "id, serial, cache, readonly, snapshot and discard",
+                     "id, serial, cache, readonly, snapshot, discard, werror and rerror",
                      word->key);
 }
 
@@ -229,6 +275,8 @@ bool drives_add(struct run_options *o, const char *value, struct error *err)
     if (!words_new_id("-drive", drive.disk->id, disks->id, o->vm.plugs.n_disks, sizeof(*disks),
                       err))
         return false;
+    if (drive.bus)
+        drive.unit = 2 * drive.bus + (drive.unit == PLUGS_ANY_UNIT ? 0 : drive.unit);
     bool removable = drive.cdrom || drive.interface == DRIVE_FLOPPY;
     if (!drive.disk->path[0] && !removable && drive.interface != DRIVE_NONE)
         return error_set(err, "-drive: no file; write -drive file=PATH,format=raw");
@@ -259,9 +307,15 @@ static bool add_raw(struct run_options *o, const char *option, const char *path,
     if (qcow2)
         return error_set(err,
                          "%s: '%.200s' is a qcow2 image; use -drive file=FILE,format=qcow2,"
-                         "if=ide,index=%u",
-                         option, path, drive.unit);
+                         "if=%s",
+                         option, path, interfaces[drive.interface]);
     return plug_drive(o, &drive, err);
+}
+
+bool drives_add_flash(struct run_options *o, const char *path, struct error *err)
+{
+    return add_raw(o, "-pflash", path,
+                   (struct drive){.interface = DRIVE_FLASH, .unit = PLUGS_ANY_UNIT}, err);
 }
 
 bool drives_add_hda(struct run_options *o, const char *path, struct error *err)
@@ -340,16 +394,6 @@ bool drives_blk_property(struct run_options *o, struct plug_config *plug,
     snprintf(pair, sizeof(pair), "%s=%.4s", word->key, word->value ? word->value : "");
     return words_among(pair, off) ||
            error_set(err, "-device virtio-blk-pci: no property '%s'", word->key);
-}
-
-static bool unit_number(const char *option, const char *value, u64 last, unsigned *unit,
-                        struct error *err)
-{
-    u64 number;
-    if (!words_number(option, value, 0, last, &number, err))
-        return false;
-    *unit = (unsigned)number;
-    return true;
 }
 
 /* A unit is bus * 2 + place; what is not given may still come. */

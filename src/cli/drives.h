@@ -6,7 +6,8 @@
 
 /* -drive */
 bool drives_add(struct run_options *options, const char *value, struct error *err);
-/* -hda .. -hdd, -cdrom, -fda, -fdb: raw images */
+/* -pflash, -hda .. -hdd, -cdrom, -fda, -fdb: raw images */
+bool drives_add_flash(struct run_options *options, const char *path, struct error *err);
 bool drives_add_hda(struct run_options *options, const char *path, struct error *err);
 bool drives_add_hdb(struct run_options *options, const char *path, struct error *err);
 bool drives_add_hdc(struct run_options *options, const char *path, struct error *err);

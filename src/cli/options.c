@@ -506,7 +506,7 @@ static bool set_rtc(struct run_options *o, const char *value, struct error *err)
         if (!word.value || strcmp(word.key, "base"))
             return error_set(err,
                              "-rtc: '%s' is not supported; use base=utc, base=localtime or "
-                             "base=YYYY-MM-DDTHH:MM:SS",
+                             "base=YYYY-MM-DD[THH:MM:SS]",
                              word.key);
         if (!strcmp(word.value, "utc")) {
             o->vm.wall_offset = 0;
@@ -514,11 +514,13 @@ static bool set_rtc(struct run_options *o, const char *value, struct error *err)
             localtime_r(&now, &tm);
             o->vm.wall_offset = tm.tm_gmtoff;
         } else {
-            const char *end = strptime(word.value, "%Y-%m-%dT%H:%M:%S", &tm);
+            const char *end = strptime(word.value, "%Y-%m-%d", &tm);
+            if (end && *end)
+                end = strptime(end, "T%H:%M:%S", &tm);
             if (!end || *end)
                 return error_set(err,
                                  "-rtc: base '%s' is not utc, localtime or "
-                                 "YYYY-MM-DDTHH:MM:SS",
+                                 "YYYY-MM-DD[THH:MM:SS]",
                                  word.value);
             o->vm.wall_offset = timegm(&tm) - now;
         }
@@ -655,6 +657,7 @@ static const struct option table[] = {
     {"hdd", "FILE", drives_add_hdd, NULL},
     {"fda", "FILE", drives_add_fda, "a floppy's image in drive A:, or \"\"; also -fdb"},
     {"fdb", "FILE", drives_add_fdb, NULL},
+    {"pflash", "FILE", drives_add_flash, NULL},
     {"snapshot", NULL, set_snapshot, "keep what is written to disks in temporary files"},
     {"nic", "user", plugs_add_nic, "a network card: user[,hostfwd=tcp::2222-:22][,restrict=on][,net=10.0.2.0/24] or none; mac=ADDRESS"},
     {"netdev", "user,id=ID", plugs_add_netdev, "the same in two parts, with -device virtio-net-pci,netdev=ID[,mac=ADDRESS][,host_mtu=N]"},
@@ -668,7 +671,7 @@ static const struct option table[] = {
     {"device", "DEVICE", add_device, "isa-debugcon,chardev=ID[,iobase=0xe9]: a port that guests print to; SeaBIOS's is 0x402"},
     {"device", "DEVICE", add_device, "pc-testdev, pci-testdev: registers and interrupt wires that conformance suites use; help lists all devices"},
     {"chardev", "KIND,id=ID", lines_add, "a line for -device virtconsole,chardev=ID and others: null, stdio, pty, file,path=P, socket,path=P or host=H,port=N; mux=on lets several share it"},
-    {"rtc", "base=BASE", set_rtc, "what the clock shows: utc (the default), localtime or YYYY-MM-DDTHH:MM:SS"},
+    {"rtc", "base=BASE", set_rtc, "what the clock shows: utc (the default), localtime or YYYY-MM-DD[THH:MM:SS]"},
     {"no-fd-bootchk", NULL, set_no_floppy_check, "floppies start without a boot sector's signature"},
     {"no-reboot", NULL, set_no_reboot, "end where the guest would reset"},
     {NULL, NULL, NULL, "Its consoles"},

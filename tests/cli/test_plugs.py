@@ -42,9 +42,16 @@ class Plugs(unittest.TestCase):
                 ("werror=maybe", file + ",format=raw,werror=maybe"),
                 ("rerror=enospc", file + ",format=raw,rerror=enospc"),
                 ("neither on nor off", file + ",format=raw,readonly=maybe"),
+                ("cache.direct", file + ",format=raw,cache.direct=maybe"),
+                ("not supported, but off", file + ",format=raw,copy-on-read=on"),
+                ("index", file + ",format=raw,if=virtio,index=256"),
+                ("no room for all IDE", file + ",format=raw,if=ide,bus=2"),
                 ("'frob' is not supported", file + ",format=raw,frob=1")):
             with self.subTest(words=words):
                 self.refused(2, text, "-drive", words)
+        for words in ("if=virtio,index=7,detect-zeroes=off,copy-on-read=off",
+                      "cache.writeback=on,cache.direct=off,cache.no-flush=off"):
+            self.refused(3, "is no Linux bzImage", "-drive", file + ",format=raw," + words)
 
     def test_flash(self):
         flash = "if=pflash,format=raw,file=" + self.disk
@@ -52,6 +59,7 @@ class Plugs(unittest.TestCase):
         self.refused(2, "no unit=0", "-drive", flash + ",unit=1")
         self.refused(2, "give one", "-drive", flash, "-bios", self.disk)
         self.refused(2, "no room for all pflash drives", *(["-drive", flash] * 3))
+        self.refused(2, "give one", "-pflash", self.disk, "-bios", self.disk)
 
     def test_old_net(self):
         bad = "no Linux bzImage"  # the kernel: all options were taken
@@ -151,6 +159,7 @@ class Plugs(unittest.TestCase):
         self.refused(2, "index", "-drive", file + ",if=ide,index=4")
         self.refused(2, "two want the same place", "-hda", self.disk, "-drive", file + ",if=ide,index=0")
         self.refused(2, "two want the same place", "-cdrom", self.disk, "-hdc", self.disk)
+        self.refused(2, "two want the same place", "-hdd", self.disk, "-drive", file + ",if=ide,bus=1,unit=1")
         self.refused(2, "no room for all floppy", *("-drive", file + ",if=floppy") * 3)
         self.refused(2, "bus=ide.2", "-drive", file + ",if=none,id=d", "-device",
                      "ide-hd,drive=d,bus=ide.2")
@@ -159,7 +168,7 @@ class Plugs(unittest.TestCase):
                      "ide-hd,drive=d,bootindex=first")
         with open(self.disk, "wb") as image:
             image.write(b"QFI\xfb")
-        self.refused(2, "is a qcow2 image", "-hdb", self.disk)
+        self.refused(2, "is a qcow2 image; use -drive file=FILE,format=qcow2,if=ide", "-hdb", self.disk)
 
     def test_shares(self):
         for text, words in (

@@ -263,7 +263,8 @@ class Errors(Run):
             self.assert_error(2, text, "run", "-kernel", self.kernel(HALT), *words)
 
     def test_clock(self):
-        self.assert_error(2, "base 'noon'", "run", "-rtc", "base=noon")
+        for base in ("noon", "2031-05", "2031-05-06 07:08:09", "2031-05-06T07"):
+            self.assert_error(2, "base '%s'" % base, "run", "-rtc", "base=" + base)
         self.assert_error(2, "'drift'", "run", "-rtc", "drift=slew")
 
     def test_log(self):
@@ -483,6 +484,7 @@ class Options(Run):
     def test_clock(self):
         done = self.run_kernel(EXIT_YEAR, "-rtc", "base=2031-05-06T07:08:09")
         self.assertEqual(done.returncode, 0x31 << 1 | 1)
+        self.assertEqual(self.run_kernel(EXIT_YEAR, "-rtc", "base=2031-05-06").returncode, 0x31 << 1 | 1)
         for base in ("utc", "localtime", "utc,clock=host"):
             done = self.run_kernel(EXIT_YEAR, "-rtc", "base=" + base)
             year = int(time.strftime("%y"), 16)

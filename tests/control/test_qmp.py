@@ -282,6 +282,14 @@ class Commands(Qmp):
         self.assertEqual(disk["inserted"]["image"]["filename"], machine.path("kernel"))
         self.assertIn("d: %s (raw, read-only)" % machine.path("kernel"), machine.qmp.hmp("info block"))
 
+    def test_disk_cache(self):
+        for words, expected in (("cache=none", "writeback, direct"), ("cache=directsync", "writethrough, direct"),
+                                ("cache.writeback=off", "writethrough"), ("cache.direct=on", "writeback, direct"),
+                                ("cache=writethrough,cache.no-flush=on", "writethrough, ignore flushes")):
+            machine = self.machine(HALT, "-S", "-drive", "file=@kernel,format=raw,readonly=on," + words)
+            self.assertRegex(machine.qmp.hmp("info block"), r"Cache mode: +%s\r?\n" % expected)
+            machine.close()
+
     def test_disk_statistics(self):
         machine = self.machine(HALT, "-S", "-drive", "file=@kernel,format=raw,readonly=on,id=c")
         disk, = machine.qmp.command("query-blockstats")
@@ -471,10 +479,15 @@ class Commands(Qmp):
         qmp = self.client()
         key = {"type": "qcode", "data": "ret"}
         qmp.command("send-key", keys=[{"type": "qcode", "data": "ctrl"}, key], hold_time=1)
-        for keys in ([], [1], [{"type": "qcode", "data": "frob"}], [{"type": "number", "data": 1}], [key] * 50):
+        qmp.command("send-key", keys=[{"type": "number", "data": 0x1e}, {"type": "number", "data": 0xc8}])
+        for keys in ([], [1], [{"type": "qcode", "data": "frob"}], [{"type": "qcode", "data": 1}], [key] * 50,
+                     [{"type": "number", "data": "a"}], [{"type": "number", "data": 0}],
+                     [{"type": "number", "data": 0x1001e}], [{"type": "number", "data": -1}], [{"data": 1}]):
             self.assertEqual(qmp.error("send-key", keys=keys)["class"], "GenericError")
         self.assertEqual(qmp.hmp("sendkey ctrl-alt-delete"), "")
+        self.assertEqual(qmp.hmp("sendkey 0x1d-0x38-0xd3"), "")
         self.assertIn("invalid", qmp.hmp("sendkey ctrl-frob"))
+        self.assertIn("invalid", qmp.hmp("sendkey 0x1d-0x100"))
 
     def test_registers(self):
         # mov $0x12345678,%eax; mov $0xcafe,%ecx
