@@ -9,6 +9,7 @@
 #include "control/hardware.h"
 #include "control/inspect.h"
 #include "control/qmp.h"
+#include "device/scan_codes.h"
 #include "host/block/back.h"
 #include "memory/walk.h"
 
@@ -427,6 +428,16 @@ static void screendump(struct hmp *hmp)
     report(hmp, action_screendump(hmp->control, path, format, &err), &err);
 }
 
+/* "alt", or a number as in "0x38" */
+static enum input_key key_of(const char *name)
+{
+    char *end;
+    if (strncmp(name, "0x", 2))
+        return input_key_named(name);
+    u64 number = strtoull(name, &end, 16);
+    return *end ? INPUT_KEY_NONE : scan_key_numbered(number);
+}
+
 /* "ctrl-alt-delete", and how long, in ms. */
 static void sendkey(struct hmp *hmp)
 {
@@ -442,7 +453,7 @@ static void sendkey(struct hmp *hmp)
             fputs("too many keys\n", hmp->out);
             return;
         }
-        keys[n] = input_key_named(name);
+        keys[n] = key_of(name);
         if (keys[n++] == INPUT_KEY_NONE) {
             fprintf(hmp->out, "invalid parameter: %s\n", name);
             return;

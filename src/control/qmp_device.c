@@ -5,6 +5,7 @@
 
 #include "control/actions.h"
 #include "control/qmp.h"
+#include "device/scan_codes.h"
 #include "host/block/back.h"
 
 /* -- Disks --------------------------------------------------------------------------------- */
@@ -187,19 +188,29 @@ static json_t *query_balloon(struct control *control, const json_t *args,
 
 /* -- Keyboard and screen ------------------------------------------------------------------- */
 
-/* {"type": "qcode", "data": "ret"} */
+/* {"type": "qcode", "data": "ret"} or {"type": "number", "data": 28} */
 static bool one_key(const json_t *value, enum input_key *key, struct qmp_error *error)
 {
     const char *type = json_string_value(json_object_get(value, "type"));
-    const char *name = json_string_value(json_object_get(value, "data"));
-    if (!type || strcmp(type, "qcode") || !name) {
+    const json_t *data = json_object_get(value, "data");
+    const char *name = json_string_value(data);
+    long long number = json_integer_value(data);
+    if (type && !strcmp(type, "qcode") && name) {
+        *key = input_key_named(name);
+        if (*key == INPUT_KEY_NONE)
+            qmp_fail(error, QMP_GENERIC, "Parameter 'data' does not accept value '%.60s'",
+                     name);
+    } else if (type && !strcmp(type, "number") && json_is_integer(data)) {
+        *key = scan_key_numbered((u64)number);
+        if (*key == INPUT_KEY_NONE)
+            qmp_fail(error, QMP_GENERIC, "Parameter 'data' does not accept value '%lld'",
+                     number);
+    } else {
+        *key = INPUT_KEY_NONE;
         qmp_fail(error, QMP_GENERIC,
-                 "Invalid parameter 'keys': keys are {\"type\": \"qcode\", \"data\": NAME}");
-        return false;
+                 "Invalid parameter 'keys': keys are {\"type\": \"qcode\", \"data\": NAME} or "
+                 "{\"type\": \"number\", \"data\": CODE}");
     }
-    *key = input_key_named(name);
-    if (*key == INPUT_KEY_NONE)
-        qmp_fail(error, QMP_GENERIC, "Parameter 'data' does not accept value '%.60s'", name);
     return *key != INPUT_KEY_NONE;
 }
 

@@ -141,3 +141,21 @@ u8 scan_set1(u8 set2)
         return set1[set2];
     return set2 == 0x83 ? 0x41 : set2 == 0x84 ? 0x54 : set2;
 }
+
+static u64 key_number(enum input_key key)
+{
+    u16 set2 = scan_codes[key].set2;
+    if (key == INPUT_KEY_PRINT)
+        return 0xb7;
+    if (key == INPUT_KEY_PAUSE)
+        return 0xc6;
+    return scan_set1((u8)set2) | (set2 & SCAN_EXTENDED ? 0x80 : 0);
+}
+
+enum input_key scan_key_numbered(u64 number)
+{
+    for (enum input_key key = INPUT_KEY_NONE + 1; key < INPUT_KEYS; key++)
+        if (key_number(key) == number)
+            return key;
+    return INPUT_KEY_NONE;
+}

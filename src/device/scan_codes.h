@@ -21,5 +21,11 @@ struct scan_code {
 
 extern const struct scan_code scan_codes[INPUT_KEYS];
 
+/*
+ * The key that QEMU's send-key means by a number: set 1's make code, 80h more behind E0h, and
+ * the last byte's for what is a sequence. INPUT_KEY_NONE: no key.
+ */
+enum input_key scan_key_numbered(u64 number);
+
 /* Set 1's make code for a code of set 2: what the keyboard controller translates. */
 u8 scan_set1(u8 set2);

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "device/scan_codes.h"
+
 #define MS 1000000ull
 
 struct ps2_test {
@@ -327,10 +329,35 @@ static void test_state(void **state)
     device_buffer_free(&saved);
 }
 
+/* QEMU's numbers of keys: set 1, and 80h for what follows E0h. */
+static void test_numbers(void **state)
+{
+    assert_int_equal(scan_key_numbered(0x01), INPUT_KEY_ESC);
+    assert_int_equal(scan_key_numbered(0x1e), INPUT_KEY_A);
+    assert_int_equal(scan_key_numbered(0x41), INPUT_KEY_F7);
+    assert_int_equal(scan_key_numbered(0x47), INPUT_KEY_KP_7);
+    assert_int_equal(scan_key_numbered(0xc7), INPUT_KEY_HOME);
+    assert_int_equal(scan_key_numbered(0x54), INPUT_KEY_SYSRQ);
+    assert_int_equal(scan_key_numbered(0xb7), INPUT_KEY_PRINT);
+    assert_int_equal(scan_key_numbered(0xc6), INPUT_KEY_PAUSE);
+    assert_int_equal(scan_key_numbered(0x9d), INPUT_KEY_CTRL_R);
+    assert_int_equal(scan_key_numbered(0), INPUT_KEY_NONE);
+    assert_int_equal(scan_key_numbered(0xff), INPUT_KEY_NONE);
+    assert_int_equal(scan_key_numbered(0x11e), INPUT_KEY_NONE);
+    /* No number is two keys', but for the two names of one. */
+    for (enum input_key key = INPUT_KEY_NONE + 1; key < INPUT_KEYS; key++) {
+        bool found = false;
+        for (unsigned number = 0; number < 0x100 && !found; number++)
+            found = scan_key_numbered(number) == key;
+        assert_true(found || key == INPUT_KEY_COMPOSE || key == INPUT_KEY_MENU);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_numbers),
         cmocka_unit_test_setup_teardown(test_set2, setup, teardown),
         cmocka_unit_test_setup_teardown(test_set1, setup, teardown),
         cmocka_unit_test_setup_teardown(test_translated, setup, teardown),
