@@ -164,6 +164,7 @@ struct site {
 enum site_kind { SITE_ACCESS, SITE_CALLOUT, SITE_CROSSING, SITE_POLL, SITE_EXIT };
 
 enum string_kind {
+    STRING_NONE, /* no string instruction, or one that is the simulator's alone */
     STRING_MOVS,
     STRING_STOS,
     STRING_CMPS_E, /* while equal */

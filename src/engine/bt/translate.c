@@ -356,9 +356,10 @@ void translate_simulate(struct translation *t)
     flags_save(t, R11);
     struct site *site = callout_site(t);
     emit_const(&t->e, R11, (u64)(site - t->bt->sites));
-    emit_jump(&t->e, site->string ? t->bt->stubs.string : t->bt->stubs.simulate[1]);
+    bool string = site->string != STRING_NONE;
+    emit_jump(&t->e, string ? t->bt->stubs.string : t->bt->stubs.simulate[1]);
     /* The simulator comes back with the flags in both places, a quick callout does not. */
-    t->flags = site->string ? FLAGS_SAVED : FLAGS_BOTH;
+    t->flags = string ? FLAGS_SAVED : FLAGS_BOTH;
 }
 
 static void translate_one(struct translation *t)
