@@ -9,7 +9,7 @@
 set -eu
 
 packages_build='libcmocka-dev gcc libc6-dev make meson ninja-build pkg-config libzydis-dev zlib1g-dev libzstd-dev libslirp-dev libncurses-dev libjansson-dev libnbd-dev'
-packages_test='stress-ng libsqlite3-dev python3 clang clang-format qemu-system-x86 qemu-utils e2fsprogs cpio file seabios grub-pc-bin grub-common xorriso mtools memtest86+ ipxe ipxe-qemu syslinux-common iproute2'
+packages_test='stress-ng libsqlite3-dev python3 clang clang-format qemu-system-x86 qemu-utils e2fsprogs cpio file seabios grub-pc-bin grub-common xorriso mtools memtest86+ ipxe ipxe-qemu isolinux syslinux syslinux-common iproute2'
 packages_long='linux-source-6.1'
 packages_guest='cpio apt dpkg seabios'
 packages_disk='mmdebstrap uidmap fakeroot fdisk e2fsprogs qemu-utils openssh-client seabios'

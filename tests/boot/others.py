@@ -10,6 +10,7 @@ serial line: what must appear, and what is typed then. ENGINE is one of Doppel's
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,8 @@ import machine  # noqa: E402
 import screens  # noqa: E402
 
 END = "end"  # instead of a pattern: the machine must have ended, with status 0
+
+TO_SHELL_AND_BACK = [(r"^/ # ", "echo sum $((6 * 7)); poweroff\n"), ("^sum 42\n", None), (END, None)]
 
 # U-Boot runs the VGA BIOS with real mode's limits of 64 KiB, beyond which that BIOS reads: #GP on a
 # processor, and no stop on QEMU, which checks no limits. So it goes without a screen.
@@ -93,15 +96,25 @@ SYSTEMS = {
         "files": ["cloud/vmlinuz", "cloud/initrd", "/usr/share/seabios/bios-256k.bin"],
         "words": ["-m", "256M", "-kernel", "{0}", "-initrd", "{1}", "-bios", "{2}", "-append",
                   "console=ttyS0", "-vga", "none"],
-        "dialogue": [("BIOS-provided physical RAM map", None), (r"^/ # ", "echo sum $((6 * 7)); poweroff\n"),
-                     ("^sum 42\n", None), (END, None)],
+        "dialogue": [("BIOS-provided physical RAM map", None), *TO_SHELL_AND_BACK],
     },
     "kernel-ovmf": {
         "files": ["generic/vmlinuz", "generic/initrd", "ovmf/OVMF.fd"],
         "words": ["-m", "512M", "-kernel", "{0}", "-initrd", "{1}", "-bios", "{2}", "-append",
                   "console=ttyS0", "-vga", "none", "-nic", "none"],
-        "dialogue": [("efi: EFI v2", None), ("ACPI: FACP", None), (r"^/ # ", "echo sum $((6 * 7)); poweroff\n"),
-                     ("^sum 42\n", None), (END, None)],
+        "dialogue": [("efi: EFI v2", None), ("ACPI: FACP", None), *TO_SHELL_AND_BACK],
+    },
+    # From a CD without emulation of a disk, and from a FAT partition behind an MBR.
+    "isolinux": {
+        "files": ["cloud/vmlinuz", "cloud/initrd", "/usr/lib/ISOLINUX/isolinux.bin",
+                  "/usr/lib/syslinux/modules/bios/ldlinux.c32"],
+        "words": ["-m", "256M", "-cdrom", "{isolinux}", "-vga", "none"],
+        "dialogue": [("^ISOLINUX", None), (r"^.*boot: ", "linux\r"), *TO_SHELL_AND_BACK],
+    },
+    "syslinux": {
+        "files": ["cloud/vmlinuz", "cloud/initrd", "/usr/lib/SYSLINUX/mbr.bin", "/usr/bin/syslinux"],
+        "words": ["-m", "256M", "-hda", "{syslinux}", "-vga", "none"],
+        "dialogue": [("^SYSLINUX", None), (r"^.*boot: ", "linux\r"), *TO_SHELL_AND_BACK],
     },
     "installer": {
         "files": ["installer/linux", "installer/initrd.gz"],
@@ -122,6 +135,52 @@ def make_grub(directory, header):
         for name in (header, core):
             with open(name, "rb") as part:
                 file.write(part.read())
+    return image
+
+
+SYSLINUX = """PROMPT 1
+DEFAULT none
+LABEL linux
+ KERNEL /vmlinuz
+ APPEND initrd=/initrd console=ttyS0
+"""
+
+
+def make_isolinux(directory, files):
+    """A CD with a kernel, ISOLINUX, and its menu; the loader fills in a table in its first sector."""
+    tree, image = os.path.join(directory, "tree"), os.path.join(directory, "cd.iso")
+    os.mkdir(tree)
+    for name in files:
+        shutil.copy(name, tree)
+    with open(os.path.join(tree, "isolinux.cfg"), "w", encoding="ascii") as file:
+        file.write(SYSLINUX)
+    subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", "-o", image, "-b", "isolinux.bin", "-c", "boot.cat",
+                    "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", tree], check=True)
+    return image
+
+
+def make_syslinux(directory, kernel, initrd, boot_record):
+    """A disk with one active FAT16 partition at 1 MiB, with a kernel and SYSLINUX."""
+    partition, image = os.path.join(directory, "fat"), os.path.join(directory, "disk")
+    config = os.path.join(directory, "syslinux.cfg")
+    with open(config, "w", encoding="ascii") as file:
+        file.write(SYSLINUX)
+    sectors = 63 << 11
+    with open(partition, "wb") as file:
+        file.truncate(sectors * 512)
+    environment = dict(os.environ, MTOOLS_SKIP_CHECK="1")
+    for command in (["mformat", "-i", partition, "-T", str(sectors), "-H", "2048", "-h", "16", "-s", "63", "::"],
+                    ["mcopy", "-i", partition, kernel, "::vmlinuz"],
+                    ["mcopy", "-i", partition, initrd, "::initrd"],
+                    ["mcopy", "-i", partition, config, "::"], ["syslinux", "--install", partition]):
+        subprocess.run(command, env=environment, check=True)
+    with open(boot_record, "rb") as file:
+        record = file.read()
+    entry = struct.pack("<B3sB3sII", 0x80, b"\xfe\xff\xff", 0x0e, b"\xfe\xff\xff", 2048, sectors)
+    with open(image, "wb") as disk, open(partition, "rb") as file:
+        disk.write(record.ljust(446, b"\0") + entry.ljust(64, b"\0") + b"\x55\xaa")
+        disk.seek(1 << 20)
+        shutil.copyfileobj(file, disk)
     return image
 
 
@@ -162,7 +221,9 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         made = {"{cd}": lambda: screens.make_cd(directory, system["cd"], *files),
                 "{floppy}": lambda: screens.make_floppy(directory, "floppy"),
-                "{grub}": lambda: make_grub(directory, files[0])}
+                "{grub}": lambda: make_grub(directory, files[0]),
+                "{isolinux}": lambda: make_isolinux(directory, files),
+                "{syslinux}": lambda: make_syslinux(directory, *files[:3])}
         words = [made[word]() if word in made else word for word in words]
         return run(args, words, system)
 
