@@ -91,7 +91,7 @@ enum { DEVICE_THERE = 1, ADAPTS = 2, BOUNCES = 4, GOES_BACK = 8, FAULTS = 16 };
           "mov %r9, %rbp; push (%rbx); pop %r12"))                                             \
     X(crossing_others, BOUNCES,                                                                \
       CROSSING                                                                                 \
-      "fninit;" TIMES("add %rax, (%rdi); lock incq (%rdi); xchg %rcx, (%rdi); bts $13, "       \
+      "fninit;" TIMES("add %rax, (%rdi); lock incq (%rdi); xchg %rcx, (%rdi); btsq $13, "      \
                       "(%rdi); mov $13, %eax; bt %eax, (%rdi); rcl $1, %r12; sete 3(%rdi); "   \
                       "shrd $3, %r12, (%rdi); mov %rdi, %rsi; lodsq; lea -8(%rsi), %rsi; "     \
                       "fildll (%rdi); fistpll -1(%rdi)"))                                      \
