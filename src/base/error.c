@@ -14,6 +14,13 @@ void error_format(struct error *err, const char *format, ...)
     va_end(args);
 }
 
+void error_prefix(struct error *err, const char *option)
+{
+    const struct error message = *err;
+    snprintf(err->text, sizeof(err->text), "%s: %.*s", option,
+             (int)(sizeof(err->text) - strlen(option) - 3), message.text);
+}
+
 void error_format_errno(struct error *err, const char *format, ...)
 {
     int saved = errno;

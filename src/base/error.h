@@ -27,3 +27,6 @@ void error_format(struct error *err, const char *format, ...)
 void error_format_errno(struct error *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 #define error_errno(err, ...) (error_format_errno((err), __VA_ARGS__), error_failed())
+
+/* Puts the option that the message is about, and a colon, in front of it. */
+void error_prefix(struct error *err, const char *option);

@@ -37,10 +37,11 @@ bool boot_load(const struct boot_config *config, struct x86_cpu *cpu, struct err
 {
     const struct protocol *protocol = find_protocol(&config->kernel);
     if (!protocol)
-        return error_set(err,
-                         "kernel '%s' is no Linux bzImage, no multiboot kernel and no ELF file "
-                         "with a PVH entry",
-                         config->kernel.name);
+        return error_set(
+            err,
+            "-kernel '%s' is no Linux bzImage, no multiboot kernel and no ELF file "
+            "with a PVH entry",
+            config->kernel.name);
     if (pmap_below_4g(config->board->pmap) < 2 * HIGH_START)
         return error_set(err, "a kernel needs at least 2 MiB of memory; give more with -m");
     return protocol->load(config, cpu, err);

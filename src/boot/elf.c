@@ -24,11 +24,11 @@ bool elf_open(struct elf *elf, const struct boot_image *image, struct error *err
     *elf = (struct elf){.image = image, .is_64 = class == ELFCLASS64};
     unsigned header = elf->is_64 ? EHDR_SIZE_64 : EHDR_SIZE_32;
     if (!elf_probe(image) || !image_has(image, 0, header))
-        return error_set(err, "kernel '%s' is truncated within its ELF header", image->name);
+        return error_set(err, "-kernel '%s' is truncated within its ELF header", image->name);
     u16 machine = image_u16(image, 18);
     if ((class != ELFCLASS32 && class != ELFCLASS64) || image_u8(image, 5) != ELFDATA2LSB ||
         machine != (elf->is_64 ? EM_X86_64 : EM_386))
-        return error_set(err, "kernel '%s' is an ELF file for another processor than x86",
+        return error_set(err, "-kernel '%s' is an ELF file for another processor than x86",
                          image->name);
     elf->entry = elf->is_64 ? image_u64(image, 24) : image_u32(image, 24);
     elf->ph_offset = elf->is_64 ? image_u64(image, 32) : image_u32(image, 28);
@@ -36,11 +36,12 @@ bool elf_open(struct elf *elf, const struct boot_image *image, struct error *err
     elf->ph_count = image_u16(image, elf->is_64 ? 56 : 44);
     if (elf->ph_size != (elf->is_64 ? PH_SIZE_64 : PH_SIZE_32) || !elf->ph_count ||
         elf->ph_count > MAX_SEGMENTS)
-        return error_set(err, "kernel '%s' has %u program headers of %u bytes, which cannot be",
+        return error_set(err,
+                         "-kernel '%s' has %u program headers of %u bytes, which cannot be",
                          image->name, elf->ph_count, elf->ph_size);
     if (!image_has(image, elf->ph_offset, (u64)elf->ph_count * elf->ph_size))
         return error_set(err,
-                         "kernel '%s' is truncated: its program headers end beyond the file",
+                         "-kernel '%s' is truncated: its program headers end beyond the file",
                          image->name);
     return true;
 }
@@ -115,7 +116,7 @@ bool elf_load(const struct elf *elf, const struct boot_config *config, u64 floor
         /* Segments that lie over each other would make the work unbounded. */
         if (segment.memory_size > layout_ram_end(config->board) - total)
             return error_set(err,
-                             "kernel '%s': its ELF segments are larger than the machine's "
+                             "-kernel '%s': its ELF segments are larger than the machine's "
                              "memory; give it more with -m",
                              elf->image->name);
         total += segment.memory_size;
@@ -127,7 +128,7 @@ bool elf_load(const struct elf *elf, const struct boot_config *config, u64 floor
             extent->end = segment.paddr + segment.memory_size;
     }
     if (!extent->end)
-        return error_set(err, "kernel '%s' has no ELF segment to load", elf->image->name);
+        return error_set(err, "-kernel '%s' has no ELF segment to load", elf->image->name);
     return true;
 }
 

@@ -11,7 +11,7 @@ bool firmware_map(struct board *board, const struct boot_image *image, struct er
     struct gpa at = gpa(4 * GiB - image->size);
     if (!image->size || image->size % PAGE_SIZE || image->size > FIRMWARE_MAX)
         return error_set(err,
-                         "firmware '%s' is no ROM image: its size is %llu bytes, not a "
+                         "-bios '%s' is no ROM image: its size is %llu bytes, not a "
                          "multiple of 4096 up to 8 MiB",
                          image->name, (unsigned long long)image->size);
     /* As RAM first: what is written to ROM vanishes. */

@@ -48,25 +48,25 @@ bool layout_load(const struct boot_config *config, const struct load_part *part,
     u64 end = layout_ram_end(config->board);
 
     if (part->file_size > part->size)
-        return error_set(err, "kernel '%s': its %s is larger in the file than in memory", name,
+        return error_set(err, "-kernel '%s': its %s is larger in the file than in memory", name,
                          part->what);
     if (!image_has(&config->kernel, part->offset, part->file_size))
-        return error_set(err, "kernel '%s' is truncated: its %s ends beyond the file", name,
+        return error_set(err, "-kernel '%s' is truncated: its %s ends beyond the file", name,
                          part->what);
     if (part->size && part->addr < floor)
         return error_set(err,
-                         "kernel '%s': its %s at %#llx lies over boot data; it must load at "
+                         "-kernel '%s': its %s at %#llx lies over boot data; it must load at "
                          "%#llx or above",
                          name, part->what, (unsigned long long)part->addr,
                          (unsigned long long)floor);
     if (part->addr > end || part->size > end - part->addr)
         return error_set(
             err,
-            "kernel '%s': its %s does not fit into memory below %llu MiB; give the "
+            "-kernel '%s': its %s does not fit into memory below %llu MiB; give the "
             "machine more with -m",
             name, part->what, end / MiB);
     if (part->size && part->addr < HIGH_START && part->addr + part->size > EBDA_START)
-        return error_set(err, "kernel '%s': its %s lies over the PC's hole below 1 MiB", name,
+        return error_set(err, "-kernel '%s': its %s lies over the PC's hole below 1 MiB", name,
                          part->what);
     layout_write(config->board, part->addr, config->kernel.data + part->offset,
                  part->file_size);

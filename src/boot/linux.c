@@ -45,7 +45,7 @@ static bool place(const struct boot_image *kernel, struct bzimage *bz, u64 ram_e
 
     bz->memory_size = init_size > bz->payload_size ? init_size : bz->payload_size;
     if (relocatable && (!alignment || (alignment & (alignment - 1))))
-        return error_set(err, "kernel '%s': kernel_alignment %#llx is no power of two",
+        return error_set(err, "-kernel '%s': kernel_alignment %#llx is no power of two",
                          kernel->name, (unsigned long long)alignment);
     bz->load_addr = preferred ? preferred : HIGH_START;
     bool fits = bz->load_addr >= HIGH_START && bz->load_addr <= ram_end &&
@@ -56,7 +56,7 @@ static bool place(const struct boot_image *kernel, struct bzimage *bz, u64 ram_e
     }
     if (!fits)
         return error_set(err,
-                         "kernel '%s' needs %llu MiB from address %#llx on and the machine's "
+                         "-kernel '%s' needs %llu MiB from address %#llx on and the machine's "
                          "memory ends at %llu MiB; give it more with -m",
                          kernel->name, (bz->memory_size + MiB - 1) / MiB,
                          (unsigned long long)bz->load_addr, ram_end / MiB);
@@ -69,27 +69,28 @@ static bool parse(const struct boot_image *kernel, struct bzimage *bz, u64 ram_e
     bz->version = image_u16(kernel, HDR_VERSION);
     if (bz->version < 0x202)
         return error_set(err,
-                         "kernel '%s' speaks boot protocol %u.%02u; 2.02 is the oldest here",
+                         "-kernel '%s' speaks boot protocol %u.%02u; 2.02 is the oldest here",
                          kernel->name, bz->version >> 8, bz->version & 0xff);
     if (!(image_u8(kernel, HDR_LOADFLAGS) & LOADFLAG_HIGH))
         return error_set(err,
-                         "kernel '%s' is a zImage that loads low; only a bzImage can start",
+                         "-kernel '%s' is a zImage that loads low; only a bzImage can start",
                          kernel->name);
     bz->setup_size = linux_setup_size(kernel);
     u64 header_end = HDR_MAGIC + image_u8(kernel, HDR_JUMP + 1);
     if (!image_has(kernel, 0, bz->setup_size) || header_end > bz->setup_size)
-        return error_set(err, "kernel '%s' is truncated: its set-up part ends beyond the file",
+        return error_set(err, "-kernel '%s' is truncated: its set-up part ends beyond the file",
                          kernel->name);
     bz->payload_size = kernel->size - bz->setup_size;
     /* syssize counts paragraphs, rounded up, and may count a checksum that is not there. */
     u64 system_size = (u64)linux_field(kernel, HDR_SYSSIZE, 4, 0x204) * 16;
     if (!bz->payload_size || system_size > align_up(bz->payload_size, 16) + 16)
-        return error_set(err, "kernel '%s' is truncated: it has %llu of %llu bytes",
+        return error_set(err, "-kernel '%s' is truncated: it has %llu of %llu bytes",
                          kernel->name, (unsigned long long)kernel->size,
                          (unsigned long long)(bz->setup_size + system_size));
     bz->long_mode = linux_field(kernel, HDR_XLOADFLAGS, 2, 0x20c) & XLF_KERNEL_64;
     if (bz->long_mode && bz->payload_size <= ENTRY_64)
-        return error_set(err, "kernel '%s' is truncated before its 64-bit entry", kernel->name);
+        return error_set(err, "-kernel '%s' is truncated before its 64-bit entry",
+                         kernel->name);
     return place(kernel, bz, ram_end, err);
 }
 

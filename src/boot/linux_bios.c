@@ -184,7 +184,7 @@ static bool place_initrd(struct linux_bios *out, const struct boot_image *kernel
     if (floor > limit || (initrd && initrd->size > limit - floor))
         return error_set(
             err,
-            "kernel '%s' and its initial RAM disk need more than %llu MiB of memory; "
+            "-kernel '%s' and its initial RAM disk need more than %llu MiB of memory; "
             "give the machine more with -m",
             kernel->name, (unsigned long long)(ram_end / MiB));
     if (!initrd || !initrd->size)
@@ -205,15 +205,15 @@ bool linux_bios_prepare(struct linux_bios *out, const struct boot_image *kernel,
     size_t length = strlen(command_line) + 1;
     if (!linux_probe(kernel))
         return error_set(err,
-                         "kernel '%s' is no Linux kernel image; others start without firmware",
+                         "-kernel '%s' is no Linux kernel image; others start without firmware",
                          kernel->name);
     if (!image_has(kernel, 0, setup_size) || kernel->size == setup_size)
-        return error_set(err, "kernel '%s' is truncated: its set-up part ends beyond the file",
+        return error_set(err, "-kernel '%s' is truncated: its set-up part ends beyond the file",
                          kernel->name);
     if (kernel->size - setup_size > (high ? ram_end : LOW_SETUP - LOW_KERNEL) ||
         setup_size > heap || length > (high ? 0x10000u : 0x4000u))
         return error_set(err,
-                         "kernel '%s' or its command line is too large to start through "
+                         "-kernel '%s' or its command line is too large to start through "
                          "firmware",
                          kernel->name);
     memset(out, 0, sizeof(*out));

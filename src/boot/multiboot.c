@@ -75,7 +75,7 @@ static bool load_by_address(const struct boot_config *config, u64 header, u64 *e
 {
     const struct boot_image *kernel = &config->kernel;
     if (!image_has(kernel, header, 32))
-        return error_set(err, "kernel '%s' is truncated within its multiboot header",
+        return error_set(err, "-kernel '%s' is truncated within its multiboot header",
                          kernel->name);
     u64 header_addr = image_u32(kernel, header + 12);
     u64 load_addr = image_u32(kernel, header + 16);
@@ -84,7 +84,7 @@ static bool load_by_address(const struct boot_config *config, u64 header, u64 *e
     *entry = image_u32(kernel, header + 28);
     if (load_addr > header_addr || header_addr - load_addr > header)
         return error_set(err,
-                         "kernel '%s': its multiboot header says that it lies at %#llx in an "
+                         "-kernel '%s': its multiboot header says that it lies at %#llx in an "
                          "image loaded at %#llx, which cannot be",
                          kernel->name, (unsigned long long)header_addr,
                          (unsigned long long)load_addr);
@@ -92,12 +92,12 @@ static bool load_by_address(const struct boot_config *config, u64 header, u64 *e
     part.offset = header - (header_addr - load_addr);
     /* Zero: all of the file, and no zeros behind it (3.1.3). */
     if (load_end && load_end < load_addr)
-        return error_set(err, "kernel '%s': its multiboot load end is before its start",
+        return error_set(err, "-kernel '%s': its multiboot load end is before its start",
                          kernel->name);
     part.file_size = load_end ? load_end - load_addr : kernel->size - part.offset;
     part.size = part.file_size;
     if (bss_end && bss_end < load_addr + part.file_size)
-        return error_set(err, "kernel '%s': its multiboot bss ends before its data",
+        return error_set(err, "-kernel '%s': its multiboot bss ends before its data",
                          kernel->name);
     if (bss_end)
         part.size = bss_end - load_addr;
@@ -115,7 +115,7 @@ static bool load_kernel(const struct boot_config *config, u64 *entry, struct elf
     u32 flags = image_u32(kernel, header + 4);
     u32 known = HEADER_ALIGN | HEADER_MEMORY | HEADER_VIDEO;
     if (flags & HEADER_REQUIRED & ~known)
-        return error_set(err, "kernel '%s' requires unknown multiboot features (flags %#x)",
+        return error_set(err, "-kernel '%s' requires unknown multiboot features (flags %#x)",
                          kernel->name, flags);
     if (flags & HEADER_ADDRESS)
         return load_by_address(config, header, entry, extent, err);
@@ -145,10 +145,11 @@ static bool choose_base(const struct boot_config *config, const struct elf_exten
     u64 end = layout_ram_end(config->board);
     *base = kernel->start >= LOW_END ? 0 : kernel->end <= top ? top : above;
     return above <= end - LOW_END || *base != above ||
-           error_set(err,
-                     "kernel '%s' leaves no room for its command line below %llu MiB; give the "
-                     "machine more with -m",
-                     config->kernel.name, (unsigned long long)(end / MiB));
+           error_set(
+               err,
+               "-kernel '%s' leaves no room for its command line below %llu MiB; give the "
+               "machine more with -m",
+               config->kernel.name, (unsigned long long)(end / MiB));
 }
 
 /* Upwards from the kernel's end, in the order in which they were given. */

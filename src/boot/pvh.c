@@ -83,7 +83,7 @@ bool pvh_load(const struct boot_config *config, struct x86_cpu *cpu, struct erro
     if (!find_entry(&elf, &entry))
         return error_set(
             err,
-            "kernel '%s' is an ELF file without a PVH entry note and without a "
+            "-kernel '%s' is an ELF file without a PVH entry note and without a "
             "multiboot header; a Linux kernel needs CONFIG_PVH, or give its bzImage",
             config->kernel.name);
     if (config->n_modules > 1)

@@ -3,9 +3,11 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/plugs.h"
 #include "device/virtio/virtio.h"
+#include "host/file.h"
 
 #define MAX_INDEX 255 /* what there is room for is seen when all drives are known */
 
@@ -222,15 +224,17 @@ static bool drive_set(struct drive *drive, const struct word *word, struct error
                      word->key);
 }
 
-static struct disk_config *new_disk(struct run_options *o, struct error *err)
+static struct disk_config *new_disk(struct run_options *o, const char *option,
+                                    struct error *err)
 {
     struct plugs_config *plugs = &o->vm.plugs;
     if (plugs->n_disks == PLUGS_MAX_DISKS) {
-        error_set(err, "-drive: more than %d disks", PLUGS_MAX_DISKS);
+        error_set(err, "%s: more than %d disks", option, PLUGS_MAX_DISKS);
         return NULL;
     }
     struct disk_config *disk = &plugs->disks[plugs->n_disks];
-    *disk = (struct disk_config){.image.path = disk->path,
+    *disk = (struct disk_config){.option = option,
+                                 .image.path = disk->path,
                                  .image.cache.writeback = true,
                                  .on_write = BLOCK_STOP_IF_FULL};
     return disk;
@@ -264,7 +268,7 @@ static bool plug_drive(struct run_options *o, const struct drive *drive, struct 
 
 bool drives_add(struct run_options *o, const char *value, struct error *err)
 {
-    struct drive drive = {.disk = new_disk(o, err), .unit = PLUGS_ANY_UNIT};
+    struct drive drive = {.disk = new_disk(o, "-drive", err), .unit = PLUGS_ANY_UNIT};
     struct word word;
     if (!drive.disk)
         return false;
@@ -294,16 +298,17 @@ static bool add_raw(struct run_options *o, const char *option, const char *path,
                     struct drive drive, struct error *err)
 {
     char magic[4] = "";
-    drive.disk = new_disk(o, err);
+    drive.disk = new_disk(o, option, err);
     if (!drive.disk ||
         !words_copy(option, path, drive.disk->path, sizeof(drive.disk->path), err))
         return false;
     if (!*path && !drive.cdrom && drive.interface != DRIVE_FLOPPY)
         return error_set(err, "%s: no file; only -cdrom and floppies may be without", option);
-    FILE *file = fopen(path, "re");
-    bool qcow2 = file && fread(magic, 1, 4, file) == 4 && !memcmp(magic, "QFI\xfb", 4);
-    if (file)
-        fclose(file);
+    struct error ignored; /* who starts the machine opens it again, and says why not */
+    struct file file;
+    bool qcow2 = file_open(&file, option, path, &ignored) && pread(file.fd, magic, 4, 0) == 4 &&
+                 !memcmp(magic, "QFI\xfb", 4);
+    file_close(&file);
     if (qcow2)
         return error_set(err,
                          "%s: '%.200s' is a qcow2 image; use -drive file=FILE,format=qcow2,"
@@ -448,7 +453,7 @@ bool drives_check(struct run_options *o, struct plug_config *plug, struct error 
 {
     bool removable = plug->kind == PLUG_IDE_CD || plug->kind == PLUG_FLOPPY;
     if (plug->disk == PLUGS_MAX_DISKS) {
-        struct disk_config *disk = removable ? new_disk(o, err) : NULL;
+        struct disk_config *disk = removable ? new_disk(o, "-device", err) : NULL;
         if (!disk)
             return removable ? false : error_set(err, "-device: no drive=ID for the disk");
         disk->used = true;

@@ -197,6 +197,14 @@ static bool set_text(struct run_options *o, u64 type, const struct word *word,
                      (unsigned long long)type, word->key);
 }
 
+static bool has_type(u64 type)
+{
+    bool found = type == 2 || type == 11;
+    for (unsigned i = 0; i < SMBIOS_TEXTS; i++)
+        found |= smbios_keys[i].type == type;
+    return found;
+}
+
 bool firmware_add_smbios(struct run_options *o, const char *list, struct error *err)
 {
     struct word word = {0};
@@ -205,6 +213,9 @@ bool firmware_add_smbios(struct run_options *o, const char *list, struct error *
         return error_set(err, "-smbios: begin with type=N, as in -smbios type=1,serial=X");
     if (!words_number("-smbios type", word.value, 0, 127, &type, err))
         return false;
+    if (!has_type(type))
+        return error_set(err, "-smbios: type %llu cannot be set; there are 0, 1, 2, 3 and 11",
+                         (unsigned long long)type);
     o->vm.smbios.board |= type == 2;
     while (words_next(&list, &word)) {
         bool done;

@@ -15,7 +15,7 @@ static struct line_config *new_line(struct run_options *o, const char *option,
         return NULL;
     }
     struct line_config *line = &plugs->lines[plugs->n_lines++];
-    *line = (struct line_config){0};
+    *line = (struct line_config){.back.option = option};
     return line;
 }
 

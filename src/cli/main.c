@@ -23,6 +23,14 @@ static const struct verb {
     {"run", "start a virtual machine", verb_run},
 };
 
+static const struct verb *find_verb(const char *name)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(verbs); i++)
+        if (!strcmp(name, verbs[i].name))
+            return &verbs[i];
+    return NULL;
+}
+
 /* The terminal as we found it: put back when the process ends, however it ends. */
 static struct tty terminal;
 
@@ -67,6 +75,10 @@ int main(int argc, char **argv)
         return EXIT_OK;
     }
     if (is_option(word, "help") || is_option(word, "h") || !strcmp(word, "help")) {
+        static char *const help_words[] = {"-help", NULL};
+        const struct verb *verb = argc > 2 ? find_verb(argv[2]) : NULL;
+        if (verb)
+            return verb->main((char **)help_words, &terminal);
         usage(stdout);
         return EXIT_OK;
     }
@@ -76,9 +88,9 @@ int main(int argc, char **argv)
     atexit(restore_terminal);
     signal(SIGABRT, on_abort);
     trap_on_crash(restore_terminal);
-    for (unsigned i = 0; i < ARRAY_LEN(verbs); i++)
-        if (!strcmp(word, verbs[i].name))
-            return verbs[i].main(argv + 2, &terminal);
+    const struct verb *verb = find_verb(word);
+    if (verb)
+        return verb->main(argv + 2, &terminal);
     if (word[0] == '-' || (*word && !access(word, F_OK)))
         return verb_run(argv + 1, &terminal);
     if (*word)

@@ -257,14 +257,6 @@ static bool set_no_graphic(struct run_options *o, const char *value, struct erro
     return true;
 }
 
-static bool set_only_none(const char *option, const char *value, const char *why,
-                          struct error *err)
-{
-    if (strcmp(value, "none"))
-        return error_set(err, "%s: '%s' is not supported, %s; give none", option, value, why);
-    return true;
-}
-
 static bool set_display(struct run_options *o, const char *value, struct error *err)
 {
     static const char *const displays[] = {"curses", "none", NULL};
@@ -293,7 +285,11 @@ static bool set_vga(struct run_options *o, const char *value, struct error *err)
 
 static bool set_vnc(struct run_options *o, const char *value, struct error *err)
 {
-    return set_only_none("-vnc", value, "the machine has no display", err);
+    return !strcmp(value, "none") ||
+           error_set(err,
+                     "-vnc: '%.60s' is not supported; give none, and see the machine by "
+                     "-display curses or -qmp's screendump",
+                     value);
 }
 
 static bool set_parallel(struct run_options *o, const char *value, struct error *err)
@@ -615,11 +611,6 @@ static bool set_global(struct run_options *o, const char *value, struct error *e
            error_set(err, "-global: '%.80s' is not supported", value);
 }
 
-static bool set_nothing(struct run_options *o, const char *value, struct error *err)
-{
-    return true;
-}
-
 /* -- The table ----------------------------------------------------------------------------- */
 
 struct option {
@@ -636,7 +627,6 @@ static const struct option table[] = {
     {"initrd", "FILE", set_initrd, "initial RAM disk; for multiboot, modules \"FILE ARGS,FILE ARGS\""},
     {"append", "WORDS", set_append, "kernel command line; with the default guest, words added to it"},
     {"bios", "FILE", set_firmware, "firmware that starts at the reset vector; SeaBIOS where there is a disk and no kernel, and for kernels that need a BIOS"},
-    {"drive", "if=pflash,unit=0", drives_add, "firmware in flash (file=OVMF_CODE.fd,format=raw,readonly=on); unit=1 keeps its variables (file=a copy of OVMF_VARS.fd,format=raw)"},
     {"boot", "order=LETTERS", firmware_set_boot, "what firmware starts from: c disk, a floppy, d CD, n network (cad is the default); once=LETTERS for the first start; menu=on[,splash-time=MS] asks; strict=on tries only what has a bootindex; reboot-timeout=MS"},
     {"fw_cfg", "name=opt/N,file=F", firmware_add_blob, "a file that the guest finds in fw_cfg (Linux: /sys/firmware/qemu_fw_cfg); also string=TEXT"},
     {"smbios", "type=N,KEY=TEXT", firmware_add_smbios, "what DMI says: type=0 vendor, version, date; 1 manufacturer, product, version, serial, uuid, sku, family; 2, 3; 11 value=TEXT"},
@@ -650,6 +640,7 @@ static const struct option table[] = {
     {"device", "DEVICE", add_device, "isa-debug-exit[,iobase=0xf4][,iosize=4]: a write of V ends doppel with status 2V+1"},
     {"device", "DEVICE", add_device, "virtio-blk-pci, ide-hd, ide-cd or floppy,drive=ID[,serial=S][,bootindex=N]; virtio-blk-pci and -net-pci: packed=on offers packed rings"},
     {"drive", "file=F,format=raw", drives_add, "a disk, also format=qcow2; if=virtio, ide, floppy, pflash (or none, with id=ID), index=N, media=disk|cdrom, readonly=on, snapshot=on, cache=writeback|none|writethrough|directsync|unsafe, discard=unmap, werror=report|stop|enospc|ignore, rerror=; F may be nbd://HOST:PORT/EXPORT"},
+    {"drive", "if=pflash,unit=0", drives_add, "firmware in flash (file=OVMF_CODE.fd,format=raw,readonly=on); unit=1 keeps its variables (file=a copy of OVMF_VARS.fd,format=raw)"},
     {"cdrom", "FILE", drives_add_cdrom, "a CD in an IDE drive; \"\" leaves it empty, for the monitor's change and eject"},
     {"hda", "FILE", drives_add_hda, "a raw disk image on IDE; also -hdb, -hdc, -hdd"},
     {"hdb", "FILE", drives_add_hdb, NULL},
@@ -694,15 +685,15 @@ static const struct option table[] = {
     {"uuid", "UUID", set_uuid, "what query-uuid shows"},
     {"pidfile", "FILE", set_pid_file, "write the process's number there"},
     {"daemonize", NULL, set_daemonize, "go on in the background once the machine is made"},
-    {"no-user-config", NULL, set_nothing, NULL},
-    {"no-hpet", NULL, set_nothing, NULL},
+    {"no-user-config", NULL, set_ignored, NULL},
+    {"no-hpet", NULL, set_ignored, NULL},
     {"audiodev", "none,id=ID", set_audio, NULL},
     {"audio", "none", set_audio, NULL},
     {"usb", NULL, set_usb, NULL},
     {"curses", NULL, set_curses, NULL},
-    {"mem-prealloc", NULL, set_nothing, NULL},
-    {"only-migratable", NULL, set_nothing, NULL},
-    {"sandbox", "on", set_ignored, NULL}, /* it always is */
+    {"mem-prealloc", NULL, set_ignored, NULL},
+    {"only-migratable", NULL, set_ignored, NULL},
+    {"sandbox", "on", set_ignored, NULL}, /* cells always are, and nothing else */
     {"msg", "timestamp=on", set_ignored, NULL},
     {"object", "rng-random,id=ID", set_object, NULL},
     {"global", "DRIVER.PROPERTY=VALUE", set_global, NULL},
@@ -798,7 +789,12 @@ static bool next_option(char ***argv, const struct option **option, const char *
         return true;
     }
     if (word[0] != '-' || !*name)
-        return error_set(err, "'%s' is not an option; give a kernel with -kernel", word);
+        return error_set(err,
+                         access(word, F_OK)
+                             ? "'%s' is not an option and no file; give a disk's image with "
+                               "-drive and a kernel with -kernel"
+                             : "'%s' is not an option; give a kernel with -kernel",
+                         word);
     /* --option=value, as other tools have it. */
     const char *equals = name - word == 2 ? strchr(name, '=') : NULL;
     if (equals && (size_t)(equals - name) < sizeof(cut)) {

@@ -60,8 +60,9 @@ static bool net_mac(struct plug_config *plug, const char *value, struct error *e
     if (sscanf(value, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &mac[0], &mac[1], &mac[2],
                &mac[3], &mac[4], &mac[5], &end) != 6 ||
         value[end] || mac[0] & 1)
-        return error_set(err, "mac=%.60s is not a card's address, as in 52:54:00:12:34:56",
-                         value);
+        return error_set(
+            err, "-nic, -device: mac=%.60s is not a card's address, as in 52:54:00:12:34:56",
+            value);
     return true;
 }
 
@@ -351,13 +352,13 @@ static bool endpoint(const char **text, char stop, u32 *address, u16 *port, stru
     u64 value;
     if (!length || length >= sizeof(number) || host_length >= sizeof(host) ||
         from[length] != stop)
-        return error_set(err, "hostfwd: '%.80s' is not [HOST]:PORT-[GUEST]:PORT", *text);
+        return error_set(err, "-netdev: hostfwd=%.80s is not [HOST]:PORT-[GUEST]:PORT", *text);
     memcpy(host, *text, host_length);
     memcpy(number, from, length);
     *address = 0;
     if (host_length && !ipv4("hostfwd", host, address, err))
         return false;
-    if (!words_number("hostfwd port", number, 0, 65535, &value, err))
+    if (!words_number("-netdev hostfwd port", number, 0, 65535, &value, err))
         return false;
     *port = (u16)value;
     *text = from + length + (stop != 0);
@@ -367,13 +368,14 @@ static bool endpoint(const char **text, char stop, u32 *address, u16 *port, stru
 static bool net_forward(struct net_config *net, const char *value, struct error *err)
 {
     if (net->n_forwards == NET_MAX_FORWARDS)
-        return error_set(err, "hostfwd: more than %d", NET_MAX_FORWARDS);
+        return error_set(err, "-netdev: more than %d of hostfwd", NET_MAX_FORWARDS);
     struct net_forward *forward = &net->forwards[net->n_forwards++];
     size_t length = strcspn(value, ":");
     forward->udp = length == 3 && !strncmp(value, "udp", 3);
     bool tcp = !length || (length == 3 && !strncmp(value, "tcp", 3));
     if ((!forward->udp && !tcp) || !value[length])
-        return error_set(err, "hostfwd: '%.80s' begins with neither tcp: nor udp:", value);
+        return error_set(err,
+                         "-netdev: hostfwd=%.80s begins with neither tcp: nor udp:", value);
     value += length + 1;
     return endpoint(&value, '-', &forward->host_addr, &forward->host_port, err) &&
            endpoint(&value, 0, &forward->guest_addr, &forward->guest_port, err);
@@ -461,7 +463,8 @@ static bool net_complete(const struct net_config *net, struct error *err)
     return true;
 }
 
-static bool net_kind(struct net_config *net, const char *name, struct error *err)
+static bool net_kind(struct net_config *net, const char *option, const char *name,
+                     struct error *err)
 {
     if (!strcmp(name, "user"))
         net->kind = NET_USER;
@@ -472,8 +475,9 @@ static bool net_kind(struct net_config *net, const char *name, struct error *err
     else if (!strcmp(name, "tap"))
         net->kind = NET_TAP;
     else
-        return error_set(err, "network '%.60s' is not supported; use user, stream, tap or none",
-                         name);
+        return error_set(err,
+                         "%s: network '%.60s' is not supported; use user, stream, tap or none",
+                         option, name);
     return true;
 }
 
@@ -510,7 +514,7 @@ bool plugs_add_netdev(struct run_options *o, const char *value, struct error *er
     struct network_config *network = add_net(o, err);
     struct word word = {0};
     words_next(&value, &word);
-    if (!network || !net_kind(&network->net, word.key, err))
+    if (!network || !net_kind(&network->net, "-netdev", word.key, err))
         return false;
     while (words_next(&value, &word))
         if (!net_set(&network->net, &word, err))
@@ -531,7 +535,7 @@ bool plugs_add_nic(struct run_options *o, const char *value, struct error *err)
     if (!strcmp(word.key, "none") && !*value)
         return true;
     struct network_config *network = add_net(o, err);
-    if (!network || !net_kind(&network->net, word.key, err))
+    if (!network || !net_kind(&network->net, "-nic", word.key, err))
         return false;
     struct plug_config *plug = plugs_add(o, PLUG_NET, err);
     if (!plug)

@@ -178,17 +178,17 @@ static bool open_screen(struct session *session, struct error *err)
     return session->curses;
 }
 
-/* The machine is made and about to run. */
-static bool settle(struct session *session, int background, struct error *err)
+/* The machine is made and about to run; the exit status if it cannot. */
+static int settle(struct session *session, int background, struct error *err)
 {
     const struct run_options *options = &session->options;
     if (options->pid_file && !background_write_pid(options->pid_file, err))
-        return false;
+        return EXIT_IMAGE;
     if (!open_screen(session, err))
-        return false;
+        return EXIT_HOST;
     if (background >= 0)
         background_ready(background);
-    return true;
+    return EXIT_OK;
 }
 
 static int run_machine(struct session *session)
@@ -213,11 +213,12 @@ static int run_machine(struct session *session)
                 vm_model(session->vm)->left_out);
     loop_add(vm_loop(session->vm), &session->signal_source);
     session->control = control_create(session->vm, &session->options.control);
-    if (!settle(session, background, &err)) {
+    int status = settle(session, background, &err);
+    if (status) {
         tty_restore(session->tty);
         control_destroy(session->control);
         vm_destroy(session->vm);
-        return fail(EXIT_HOST, &err);
+        return fail(status, &err);
     }
     take_terminal(session);
     struct vm_result result = vm_run(session->vm);
@@ -306,6 +307,6 @@ int verb_run(char **argv, struct tty *tty)
     if (!options->vm.command_line)
         options->vm.command_line = "";
     if (!open_log(options, &err))
-        return fail(EXIT_OPTION, &err);
+        return fail(EXIT_IMAGE, &err);
     return run_machine(&session);
 }

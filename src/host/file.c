@@ -13,7 +13,8 @@
 bool file_open(struct file *file, const char *option, const char *path, struct error *err)
 {
     struct stat stat;
-    *file = (struct file){.path = path, .fd = open(path, O_RDONLY | O_CLOEXEC)};
+    /* A pipe without a writer is refused below, not waited for. */
+    *file = (struct file){.path = path, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     if (file->fd < 0)
         return error_errno(err, "%s: cannot open '%s'", option, path);
     if (fstat(file->fd, &stat) || !S_ISREG(stat.st_mode) || (u64)stat.st_size > FILE_MAX) {

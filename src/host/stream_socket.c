@@ -63,7 +63,13 @@ static int open_inet(const struct stream_address *at)
     return fd;
 }
 
-int stream_socket_open(const struct stream_address *at)
+int stream_socket_open(const struct stream_address *at, const char *option, struct error *err)
 {
-    return at->path[0] ? open_unix(at) : open_inet(at);
+    int fd = at->path[0] ? open_unix(at) : open_inet(at);
+    const char *what = at->server ? "listen on" : "connect to";
+    if (fd < 0 && at->path[0])
+        error_errno(err, "%s: cannot %s '%.200s'", option, what, at->path);
+    else if (fd < 0)
+        error_errno(err, "%s: cannot %s '%.200s' port %u", option, what, at->host, at->port);
+    return fd;
 }

@@ -1,7 +1,7 @@
 /* Opening stream sockets, for what lines of bytes and networks end at. */
 #pragma once
 
-#include "base/types.h"
+#include "base/error.h"
 
 struct stream_address {
     const char *path; /* of a UNIX socket; "": TCP */
@@ -12,8 +12,7 @@ struct stream_address {
 
 /*
  * A socket that is connected, or listens as a server for one client at a time; close-on-exec.
- * -1 with errno: ENAMETOOLONG for a path beyond sun_path, EADDRNOTAVAIL for a name that does
- * not resolve. A server's UNIX socket replaces one that a machine which is gone left there.
- * Blocks while it resolves and connects; any thread.
+ * -1: *err names `option` and the address. A server's UNIX socket replaces one that a machine
+ * which is gone left there. Blocks while it resolves and connects; any thread.
  */
-int stream_socket_open(const struct stream_address *at);
+int stream_socket_open(const struct stream_address *at, const char *option, struct error *err);

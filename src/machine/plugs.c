@@ -114,8 +114,10 @@ bool plugs_open(struct plugs *plugs, const struct plugs_config *config, struct b
     for (unsigned i = 0; i < config->n_disks; i++) {
         const struct disk_config *disk = &config->disks[i];
         struct image *image = disk->path[0] ? image_open(&disk->image, err) : NULL;
-        if (disk->path[0] && !image)
+        if (disk->path[0] && !image) {
+            error_prefix(err, disk->option);
             return false;
+        }
         if (image)
             find_geometry(plugs, config, i, image);
         plugs->disk_failures[i].plugs = plugs;

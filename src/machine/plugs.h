@@ -32,9 +32,10 @@
 /* A -drive: an image, which a device may use, or a drive that is empty. Strings must live as
  * long as the VM. */
 struct disk_config {
-    char id[64];     /* "": none */
-    char path[4096]; /* "": no medium */
-    char serial[64]; /* "": none */
+    char id[64];        /* "": none */
+    char path[4096];    /* "": no medium */
+    char serial[64];    /* "": none */
+    const char *option; /* that named it, for messages */
     struct image_config image;
     enum block_action on_read, on_write; /* when it fails: rerror=, werror= */
     bool used;                           /* a device has it */

@@ -202,11 +202,9 @@ static bool open_back_ends(struct vm *vm, enum vm_failure *failure, struct error
 {
     const struct vm_config *config = &vm->config;
     const struct char_keys keys = {.leave = leave_key, .send_break = break_key, .opaque = vm};
-    *failure = VM_HOST_FAILED;
-    if (!plugs_open_lines(&vm->plugs, &config->plugs, &vm->board, &vm->loop, &keys, err))
-        return false;
     *failure = VM_BAD_IMAGE;
-    return plugs_open(&vm->plugs, &config->plugs, &vm->board, &vm->loop, err) &&
+    return plugs_open_lines(&vm->plugs, &config->plugs, &vm->board, &vm->loop, &keys, err) &&
+           plugs_open(&vm->plugs, &config->plugs, &vm->board, &vm->loop, err) &&
            (!config->vga_rom || firmware_read_rom(config->vga_rom, "-vga", &vm->pc.vga_rom,
                                                   &vm->pc.vga_rom_size, err));
 }
@@ -228,10 +226,10 @@ static bool make_devices(struct vm *vm, enum vm_failure *failure, struct error *
     *failure = VM_BAD_OPTION;
     if (!plugs_create(&vm->plugs, &config->plugs, &vm->board, pc->pci, &pc->gsi, pc->dma, err))
         return false;
+    *failure = VM_BAD_IMAGE;
     pc->files = firmware_files_create(pc, &vm->board, config, &vm->plugs, config->kernel, err);
     if (!pc->files)
         return false;
-    *failure = VM_BAD_IMAGE;
     return !config->kernel || !config->firmware ||
            firmware_add_kernel(pc->files, &vm->kernel, err);
 }

@@ -105,6 +105,7 @@ class Pages(Run):
             self.assertEqual(done.returncode, 0)
 
     def test_help(self):
+        self.assertIn(b"usage: doppel run", self.run_doppel("help", "run").stdout)
         for words in (["--help"], ["-h"], ["help"]):
             done = self.run_doppel(*words)
             self.assertEqual(done.returncode, 0)
@@ -216,7 +217,7 @@ class Errors(Run):
         self.assert_error(2, "'udp::1' is not supported", "run", "-serial", "udp::1")
         self.assert_error(2, "only one", "run", "-serial", "stdio", "-serial", "mon:stdio")
         self.assert_error(2, "2 serial lines", *["run"] + ["-serial", "null"] * 3)
-        self.assert_error(1, "cannot write '/nowhere/log'", "run", "-kernel", self.kernel(HALT),
+        self.assert_error(3, "-serial: cannot write '/nowhere/log'", "run", "-kernel", self.kernel(HALT),
                           "-serial", "file:/nowhere/log")
 
     def test_devices(self):
@@ -269,7 +270,7 @@ class Errors(Run):
 
     def test_log(self):
         self.assert_error(2, "-d: unknown category", "run", "-d", "int,everything")
-        self.assert_error(2, "-D: cannot write", "run", "-kernel", "x", "-D", "/nowhere/log")
+        self.assert_error(3, "-D: cannot write", "run", "-kernel", "x", "-D", "/nowhere/log")
 
     def test_initrd_without_kernel(self):
         self.assert_error(2, "-initrd needs a -kernel", "run", "-initrd", "x")

@@ -610,7 +610,7 @@ class Lines(Qmp):
             process.stderr.readline()
             process.terminate()
             self.assertIn(b"nobody connected", process.stderr.read())
-            self.assertEqual(process.wait(TIMEOUT), 1)
+            self.assertEqual(process.wait(TIMEOUT), 3)
 
     def monitor(self, path):
         sock = connect(path)

@@ -53,6 +53,12 @@ struct image *image_open_backing(const struct image_config *config, unsigned dep
     /* A name inside an image never leads into the network: images may be hostile. */
     bool remote = !depth && nbd_is_address(config->path);
     struct image *file = remote ? nbd_open(config, err) : raw_open(config, err);
+    if (file && config->format == IMAGE_RAW && !file->size) {
+        error_set(err, "'%.300s' is empty; give it the disk's size first, as in truncate -s 8G",
+                  config->path);
+        image_close(file);
+        return NULL;
+    }
     if (!file || config->format == IMAGE_RAW)
         return file;
     return qcow2_open(file, config, depth, err);

@@ -329,10 +329,20 @@ static bool raw_setup(struct raw *raw, const struct image_config *config, struct
 
 struct image *raw_open(const struct image_config *config, struct error *err)
 {
+    struct stat status;
+    /* Opening a pipe would wait for its writer. */
+    if (!stat(config->path, &status) && S_ISFIFO(status.st_mode)) {
+        error_set(err, "'%s' is neither a file nor a block device", config->path);
+        return NULL;
+    }
     int fd = open(config->path, (config->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
     if (fd < 0) {
-        error_errno(err, "cannot open '%s'%s", config->path,
-                    config->read_only ? "" : " for writing");
+        const char *how = config->read_only ? ""
+                          : access(config->path, R_OK)
+                              ? " for writing"
+                              : " for writing, but with readonly=on or "
+                                "snapshot=on";
+        error_errno(err, "cannot open '%s'%s", config->path, how);
         return NULL;
     }
     struct raw *raw = raw_new(fd);

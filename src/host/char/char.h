@@ -24,8 +24,9 @@ struct char_config {
     enum char_kind kind;
     bool keys; /* Ctrl-a is Doppel's */
     bool mux; /* up to CHAR_MAX_PORTS share the line; Ctrl-a c gives the keyboard to the next */
-    char label[64]; /* for messages */
-    char path[256]; /* CHAR_FILE; CHAR_SOCKET: of a UNIX socket, else "" */
+    char label[64];     /* its name for monitors */
+    const char *option; /* that named it, for messages */
+    char path[256];     /* CHAR_FILE; CHAR_SOCKET: of a UNIX socket, else "" */
     /* CHAR_SOCKET */
     char host[64]; /* "": any address, or this host as a client */
     u16 port;

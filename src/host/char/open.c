@@ -11,7 +11,8 @@ static bool open_file(struct char_back *back, struct error *err)
 {
     back->out.fd = open(back->config.path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (back->out.fd < 0)
-        return error_errno(err, "%s: cannot write '%s'", back->config.label, back->config.path);
+        return error_errno(err, "%s: cannot write '%s'", back->config.option,
+                           back->config.path);
     back->has_out = back->owns_fd = true;
     return true;
 }
@@ -22,7 +23,7 @@ static bool open_pty(struct char_back *back, struct error *err)
     if (fd < 0 || grantpt(fd) || unlockpt(fd)) {
         if (fd >= 0)
             close(fd);
-        return error_errno(err, "%s: cannot make a pseudo-terminal", back->config.label);
+        return error_errno(err, "%s: cannot make a pseudo-terminal", back->config.option);
     }
     char *name = back->config.path;
     /* QEMU's words, which scripts look for. */

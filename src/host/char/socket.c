@@ -68,7 +68,7 @@ static bool wait_for_client(struct char_back *back, struct error *err)
     fprintf(stderr, "doppel: waiting for connection on: %s\n", text);
     while (poll(&fd, 1, LOOK_MS) <= 0)
         if (user_gave_up())
-            return error_set(err, "%s: nobody connected", back->config.label);
+            return error_set(err, "%s: nobody connected", back->config.option);
     listener_ready(back, POLLIN);
     return true;
 }
@@ -76,16 +76,13 @@ static bool wait_for_client(struct char_back *back, struct error *err)
 bool socket_open(struct char_back *back, struct error *err)
 {
     const struct char_config *config = &back->config;
-    int fd = stream_socket_open(&(struct stream_address){.path = config->path,
-                                                         .host = config->host,
-                                                         .port = config->port,
-                                                         .server = config->server});
-    const char *does = config->server ? "listen on" : "connect to";
-    if (fd < 0 && config->path[0])
-        return error_errno(err, "%s: cannot %s '%.200s'", config->label, does, config->path);
+    const struct stream_address at = {.path = config->path,
+                                      .host = config->host,
+                                      .port = config->port,
+                                      .server = config->server};
+    int fd = stream_socket_open(&at, config->option, err);
     if (fd < 0)
-        return error_errno(err, "%s: cannot %s '%.200s' port %u", config->label, does,
-                           config->host, config->port);
+        return false;
     if (!config->server) {
         board_lock(back->board);
         use_client(back, fd);

@@ -176,16 +176,13 @@ static const struct net_back_ops stream_ops = {stream_destroy};
 struct net_back *net_stream_create(const struct net_config *config, struct board *board,
                                    struct loop *loop, struct error *err)
 {
-    int fd = stream_socket_open(&(struct stream_address){.path = config->path,
-                                                         .host = config->address,
-                                                         .port = config->port,
-                                                         .server = config->server});
-    if (fd < 0) {
-        error_errno(err, "-netdev stream: cannot %s '%.200s' port %u",
-                    config->server ? "listen on" : "connect to",
-                    config->path[0] ? config->path : config->address, config->port);
+    const struct stream_address at = {.path = config->path,
+                                      .host = config->address,
+                                      .port = config->port,
+                                      .server = config->server};
+    int fd = stream_socket_open(&at, "-netdev stream", err);
+    if (fd < 0)
         return NULL;
-    }
     struct stream *stream = calloc(1, sizeof(*stream));
     ensure(stream);
     stream->board = board;

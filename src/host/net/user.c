@@ -363,7 +363,8 @@ static bool add_forwards(struct user *user, const struct net_config *config, str
         if (slirp_add_hostfwd(user->slirp, forward->udp, in_addr(forward->host_addr),
                               forward->host_port, in_addr(forward->guest_addr),
                               forward->guest_port) < 0)
-            return error_errno(err, "hostfwd: cannot listen on %s port %u of the host",
+            return error_errno(err,
+                               "-netdev user: hostfwd cannot listen on %s port %u of the host",
                                forward->udp ? "UDP" : "TCP", forward->host_port);
     }
     return true;

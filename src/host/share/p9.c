@@ -251,8 +251,10 @@ static unsigned raise_limit(void)
 struct p9 *p9_create(const struct p9_config *config, struct error *err)
 {
     int fd = open(config->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) {
+    if (fd < 0 || faccessat(fd, ".", R_OK | X_OK, AT_EACCESS)) {
         error_errno(err, "-virtfs: cannot open the directory '%.300s'", config->path);
+        if (fd >= 0)
+            close(fd);
         return NULL;
     }
     struct p9 *p9 = calloc(1, sizeof(*p9));
