@@ -4,6 +4,7 @@
  */
 #include "x86/control.h"
 
+#include "x86/debug.h"
 #include "x86/model.h"
 #include "x86/native.h"
 #include "x86/operand.h"
@@ -238,7 +239,7 @@ void exec_mov_to_dr(struct x86_cpu *c, struct x86_insn *i)
         else
             c->dr7 = (value & DR7_WRITABLE) | DR7_FIXED;
     }
-    x86_derive(c);
+    x86_debug_changed(c);
     x86_attend(c);
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/ensure.h"
+#include "x86/debug.h"
 #include "x86/mem.h"
 #include "x86/model.h"
 #include "x86/segment.h"
@@ -100,7 +101,7 @@ void x86_write_flags(struct x86_cpu *c, u64 value, u64 mask)
 void x86_suspend(struct x86_cpu *c)
 {
     c->rip = c->insn_rip;
-    if (c->dr7 & 0xff)
+    if (x86_breakpoints_on(c))
         x86_write_flags(c, FLAG_RF, FLAG_RF);
 }
 
@@ -137,7 +138,7 @@ static void reset_common(struct x86_cpu *c)
         x86_cpuid(c, 1, 0, signature);
         c->gpr[RDX] = signature[0];
     }
-    x86_derive(c);
+    x86_debug_changed(c);
     if (c->ops && c->ops->paging_changed)
         c->ops->paging_changed(c);
 }

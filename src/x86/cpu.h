@@ -33,6 +33,7 @@ struct x86_seg {
  * `first` is not 0 in segments that expand down. Not kept in 64-bit mode. */
 struct x86_reach {
     u64 first, end[2];
+    u8 flat; /* FLAT_*, whether or not accesses are watched */
 };
 
 struct x86_table { /* GDTR, IDTR */
@@ -71,7 +72,8 @@ _Static_assert(offsetof(struct x86_fpu, ymm_hi) == 576, "XSAVE standard layout")
  * The software TLB: three direct-mapped sets, by who accesses. Invariants:
  *  - a tag equals the page's gva only if that access would succeed now without any change to
  *    the guest's page tables (A set; D set for `write`) and without a side effect in the
- *    monitor (the page is RAM, not watched for code or dirty logging where `write`);
+ *    monitor (the page is RAM, not watched for code or dirty logging where `write`), and no
+ *    data breakpoint of the debug registers for such accesses lies in the page;
  *  - otherwise the tag is tlb_invalid(slot); `page` is the hva of a RAM page's first byte.
  * CR3 loads, INVLPG and pmap changes remove entries; mode switches do not. Entries that are not
  * global belong to the current PCID.

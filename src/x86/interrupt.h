@@ -6,11 +6,11 @@
  *
  * The run loop's part in debugging and shadows (SDM vol. 3, 17.3), around each instruction:
  *
- *  - Before it: with RFLAGS.RF clear, x86_insn_breakpoints() of its first byte; when not zero,
- *    pending_db = that, x86_deliver_debug(), and the instruction does not run. With RF set no
- *    breakpoint counts and the loop clears RF before executing: a fault pushes RF = 1 anyway,
- *    and IRET may set it anew. A repeated string instruction that stops early sets RF itself.
- *    It remembers TF (RFLAGS.TF now), and that a shadow (sti_shadow, ss_shadow) was up.
+ *  - Before it: with RFLAGS.RF clear, x86_insn_breakpoints() (debug.h) of its first byte; when
+ * not zero, pending_db = that, x86_deliver_debug(), and the instruction does not run. With RF
+ * set no breakpoint counts and the loop clears RF before executing: a fault pushes RF = 1
+ * anyway, and IRET may set it anew. A repeated string instruction that stops early sets RF
+ * itself. It remembers TF (RFLAGS.TF now), and that a shadow (sti_shadow, ss_shadow) was up.
  *  - After it, if it did not fault: when TF was set and neither no_step nor ss_shadow is set
  *    now, pending_db |= DR6_BS. no_step is cleared. (INT n, INT3, INTO, INT1, task switches,
  * and SYSCALL that masks TF set no_step: the handler they enter is not stepped into. POPF and
@@ -41,11 +41,3 @@ void x86_deliver_debug(struct x86_cpu *c);
  * HLT. */
 void x86_deliver_interrupt(struct x86_cpu *c, u8 vector);
 void x86_deliver_nmi(struct x86_cpu *c);
-
-/* Instruction breakpoints of DR0..DR3 at linear address `la`; raises nothing: returns the DR6
- * bits. RF is honoured by the caller. */
-u64 x86_insn_breakpoints(const struct x86_cpu *c, struct gva la);
-/* Data and I/O breakpoints; note hits in c->pending_db. */
-void x86_data_breakpoints(struct x86_cpu *c, struct gva la, unsigned size,
-                          enum x86_access access);
-void x86_io_breakpoints(struct x86_cpu *c, u16 port, unsigned size);

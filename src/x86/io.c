@@ -2,7 +2,7 @@
  * Port I/O: the permission check by IOPL and the TSS's bitmap (SDM vol. 1, 19.5), IN, OUT, and
  * the repeated INS and OUTS, which may stop after any element.
  */
-#include "x86/interrupt.h"
+#include "x86/debug.h"
 #include "x86/mem.h"
 
 /* #GP(0) unless all bits of the ports in the I/O permission bitmap are clear. */

@@ -75,6 +75,8 @@ struct x86_ops {
      * `old_cr3_kept` is CR3 bit 63 with CR4.PCIDE, "do not flush". */
     void (*cr3_loaded)(struct x86_cpu *c, bool keep);
     void (*paging_changed)(struct x86_cpu *c); /* after CR0/CR4/EFER writes: all is flushed */
+    /* DR0..DR3 or DR7 were written; or NULL. */
+    void (*debug_changed)(struct x86_cpu *c);
 
     /*
      * PDPTEs in PAE mode are loaded with CR3 (SDM vol. 3, 4.4.1): reads the four and checks

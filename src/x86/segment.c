@@ -4,7 +4,7 @@
  */
 #include "x86/segment.h"
 
-#include "x86/interrupt.h"
+#include "x86/debug.h"
 #include "x86/model.h"
 
 #define ATTR_V86 (SEG_P | SEG_S | SEG_WRITE | SEG_ACCESSED | 3 << 5)
@@ -32,14 +32,8 @@ static bool segment_allows(const struct x86_seg *s, enum x86_access access)
 /* Whether accesses must be looked at one by one: #AC armed, or a data breakpoint enabled. */
 static bool accesses_watched(const struct x86_cpu *c)
 {
-    if ((c->cr0 & CR0_AM) && (c->rflags & FLAG_AC) && c->cpl == 3)
-        return true;
-    if (likely(!(c->dr7 & 0xff)))
-        return false;
-    for (unsigned n = 0; n < 4; n++)
-        if (((c->dr7 >> (2 * n)) & 3) && ((c->dr7 >> (16 + 4 * n)) & 1))
-            return true;
-    return false;
+    return ((c->cr0 & CR0_AM) && (c->rflags & FLAG_AC) && c->cpl == 3) ||
+           (x86_breakpoint_kinds(c) & (1u << BREAK_WRITE | 1u << BREAK_ACCESS));
 }
 
 #define WHOLE (4 * GiB)
@@ -49,30 +43,27 @@ static struct x86_reach segment_reach(const struct x86_cpu *c, const struct x86_
 {
     bool down = (s->attr & (SEG_S | SEG_CODE | SEG_DOWN)) == (SEG_S | SEG_DOWN);
     bool typed = x86_protected(c) && !x86_v86(c);
+    u64 first = down ? (u64)s->limit + 1 : 0;
     u64 end = !down ? (u64)s->limit + 1 : s->attr & SEG_DB ? WHOLE : 64 * KiB;
+    bool read = !typed || segment_allows(s, ACCESS_READ);
+    bool write = !typed || segment_allows(s, ACCESS_WRITE);
+    bool whole = s->base == 0 && first == 0 && end == WHOLE;
     return (struct x86_reach){
-        .first = down ? (u64)s->limit + 1 : 0,
-        .end = {!typed || segment_allows(s, ACCESS_READ) ? end : 0,
-                !typed || segment_allows(s, ACCESS_WRITE) ? end : 0},
+        .first = first,
+        .end = {read ? end : 0, write ? end : 0},
+        .flat = whole ? (read ? FLAT_READ : 0) | (write ? FLAT_WRITE : 0) : 0,
     };
 }
 
 void x86_derive_segment(struct x86_cpu *c, enum x86_seg_reg seg)
 {
     const struct x86_seg *s = &c->seg[seg];
-    struct x86_reach *reach = &c->reach[seg];
     bool watched = accesses_watched(c);
     c->flat_base[seg] = x86_64bit(c) && seg >= SEG_FS ? s->base : 0;
-    if (x86_64bit(c)) {
-        c->flat[seg] = watched ? 0 : FLAT_READ | FLAT_WRITE;
-        return;
-    }
-    *reach = segment_reach(c, s);
-    if (watched)
-        reach->end[false] = reach->end[true] = 0;
-    bool origin = s->base == 0 && reach->first == 0;
-    c->flat[seg] = (origin && reach->end[false] == WHOLE ? FLAT_READ : 0) |
-                   (origin && reach->end[true] == WHOLE ? FLAT_WRITE : 0);
+    if (!x86_64bit(c))
+        c->reach[seg] = segment_reach(c, s);
+    unsigned flat = x86_64bit(c) ? FLAT_READ | FLAT_WRITE : c->reach[seg].flat;
+    c->flat[seg] = watched ? 0 : (u8)flat;
 }
 
 /* What #AC demands of an access of `size` bytes (SDM vol. 3, table 6-7). */

@@ -4,7 +4,7 @@
 #include "x86/stack.h"
 
 #include "base/ensure.h"
-#include "x86/interrupt.h"
+#include "x86/debug.h"
 
 static u64 cut(u64 sp, unsigned width)
 {

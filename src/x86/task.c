@@ -5,6 +5,7 @@
  */
 #include "x86/task.h"
 
+#include "x86/debug.h"
 #include "x86/insn.h"
 #include "x86/stack.h"
 
@@ -94,7 +95,7 @@ static void commit_image(struct x86_cpu *c, const struct task_image *t)
     c->seg[SEG_LDTR] = x86_seg_null(t->ldt, 0);
     c->cr0 |= CR0_TS;
     x86_write_flags(c, t->flags, known);
-    x86_derive(c);
+    x86_debug_changed(c);
     x86_attend(c);
 }
 

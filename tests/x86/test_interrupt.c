@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "tables.h"
+#include "x86/debug.h"
 
 static void fault(struct fake *f, enum x86_vector vector, u32 error)
 {
@@ -348,6 +349,14 @@ static void test_breakpoints(void **state)
     assert_int_equal(c->pending_db, 3);
     assert_int_equal(x86_insn_breakpoints(c, gva(FAKE_CODE)), 4);
     assert_int_equal(x86_insn_breakpoints(c, gva(FAKE_CODE + 1)), 0);
+    assert_int_equal(x86_breakpoint_kinds(c),
+                     1u << BREAK_WRITE | 1u << BREAK_ACCESS | 1u << BREAK_EXEC);
+    assert_true(x86_page_watched(c, gva(FAKE_DATA + PAGE_SIZE - 1), ACCESS_READ));
+    assert_false(x86_page_watched(c, gva(FAKE_DATA + PAGE_SIZE), ACCESS_WRITE));
+    assert_false(x86_page_watched(c, gva(FAKE_DATA), ACCESS_EXEC));
+    c->dr7 &= ~0x8ull; /* the write alone */
+    assert_true(x86_page_watched(c, gva(FAKE_DATA), ACCESS_WRITE));
+    assert_false(x86_page_watched(c, gva(FAKE_DATA), ACCESS_READ));
     fake_free(f);
 }
 

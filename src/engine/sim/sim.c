@@ -14,6 +14,7 @@
 #include "engine/access.h"
 #include "memory/pmap.h"
 #include "memory/tlb.h"
+#include "x86/debug.h"
 #include "x86/interrupt.h"
 #include "x86/mem.h"
 #include "x86/print.h"
@@ -327,7 +328,7 @@ static inline void run_found(struct x86_cpu *c, u32 max)
 /* Does the next instruction need the looks before and after it that step() takes? */
 static bool stepping(const struct x86_cpu *c)
 {
-    return (c->rflags & (FLAG_TF | FLAG_RF)) || (c->dr7 & 0xff) || c->sti_shadow ||
+    return (c->rflags & (FLAG_TF | FLAG_RF)) || x86_breakpoints_on(c) || c->sti_shadow ||
            c->ss_shadow || c->pending_db;
 }
 
@@ -335,7 +336,7 @@ static bool stepping(const struct x86_cpu *c)
  * 3, 17.3.1.1). */
 static bool breakpoint_fault(struct x86_cpu *c)
 {
-    if (!(c->dr7 & 0xff) || (c->rflags & FLAG_RF) || c->ss_shadow)
+    if (!x86_breakpoints_on(c) || (c->rflags & FLAG_RF) || c->ss_shadow)
         return false;
     u64 hits = x86_insn_breakpoints(c, linear_rip(c));
     if (!hits)
