@@ -434,6 +434,11 @@ static void access_paging_changed(struct x86_cpu *c)
     tlb_flush_all(c);
 }
 
+static void access_debug_changed(struct x86_cpu *c)
+{
+    tlb_debug_changed(c);
+}
+
 static bool access_load_pdptes(struct x86_cpu *c, u64 cr3)
 {
     u64 pdptes[4];
@@ -496,6 +501,7 @@ const struct x86_ops access_ops = {
     .flush = access_flush,
     .cr3_loaded = access_cr3_loaded,
     .paging_changed = access_paging_changed,
+    .debug_changed = access_debug_changed,
     .load_pdptes = access_load_pdptes,
     .native = thunk_run,
     .native_emit = thunk_emit,

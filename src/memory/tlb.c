@@ -1,6 +1,8 @@
 /* The software TLB's upkeep, see tlb.h. */
 #include "memory/tlb.h"
 
+#include "x86/debug.h"
+
 struct walk_access tlb_access(const struct x86_cpu *c, enum x86_tlb_index set,
                               enum x86_access access)
 {
@@ -72,10 +74,12 @@ bool tlb_walk(struct x86_cpu *c, struct pmap *pmap, struct gva la, struct walk_a
     return true;
 }
 
-static bool allowed(const struct x86_cpu *c, enum x86_tlb_index set,
+/* May such accesses to the page of `la` go without a look at each? */
+static bool allowed(const struct x86_cpu *c, enum x86_tlb_index set, struct gva la,
                     const struct walk_result *page, enum x86_access access)
 {
-    return walk_allows(c, page, tlb_access(c, set, access));
+    return walk_allows(c, page, tlb_access(c, set, access)) &&
+           likely(!x86_page_watched(c, la, access));
 }
 
 void tlb_fill(struct x86_cpu *c, enum x86_tlb_index set, struct gva la,
@@ -88,9 +92,9 @@ void tlb_fill(struct x86_cpu *c, enum x86_tlb_index set, struct gva la,
     bool writable = page->dirty && !(flags & (PMAP_ROM | PMAP_CODE)) && (flags & PMAP_DIRTY);
     struct x86_tlb *tlb = &c->tlb[set];
     u64 invalid = tlb_invalid(slot);
-    tlb->read[slot] = allowed(c, set, page, ACCESS_READ) ? tag : invalid;
-    tlb->write[slot] = writable && allowed(c, set, page, ACCESS_WRITE) ? tag : invalid;
-    tlb->exec[slot] = allowed(c, set, page, ACCESS_EXEC) ? tag : invalid;
+    tlb->read[slot] = allowed(c, set, la, page, ACCESS_READ) ? tag : invalid;
+    tlb->write[slot] = writable && allowed(c, set, la, page, ACCESS_WRITE) ? tag : invalid;
+    tlb->exec[slot] = allowed(c, set, la, page, ACCESS_EXEC) ? tag : invalid;
     tlb->page[slot] = (u64)hva;
     u64 bit = BIT(slot % 64);
     u64 *local = &c->tlb_use.local[set][slot / 64],
@@ -207,6 +211,15 @@ void tlb_flush_all(struct x86_cpu *c)
     for (unsigned half = 0; half < 2; half++) {
         c->tlb_use.large[half].first = UINT64_MAX;
         c->tlb_use.large[half].last = 0;
+    }
+}
+
+void tlb_debug_changed(struct x86_cpu *c)
+{
+    for (unsigned n = 0; n < 4; n++) {
+        enum x86_break what = x86_breakpoint(c, n);
+        if (what == BREAK_WRITE || what == BREAK_ACCESS)
+            drop_slot(c, c->dr[n]);
     }
 }
 

@@ -43,6 +43,9 @@ void tlb_flush_all(struct x86_cpu *c);
  * of the guest's flushes only, stays. */
 void tlb_drop(struct x86_cpu *c);
 
+/* After a write to a debug register: drops the pages that hold data breakpoints now. */
+void tlb_debug_changed(struct x86_cpu *c);
+
 /* Drops the right to write without a slow path to the machine page at `hva`, under every
  * address. */
 void tlb_watch(struct x86_cpu *c, const void *hva);

@@ -8,6 +8,7 @@
 #include "engine/bt/bt.h"
 #include "memory/pmap.h"
 #include "memory/tlb.h"
+#include "x86/debug.h"
 #include "x86/mem.h"
 
 void *bounce_host(struct bt *bt, u64 la, bool write)
@@ -88,7 +89,7 @@ bool bounce_store_beside_code(struct bt *bt, const struct site *site, u64 la)
     struct pmap *pmap = bt->vcpu->board->pmap;
     struct walk_result page;
     u32 error;
-    if (bt_logged(bt) || !bt_canonical(la) ||
+    if (bt_logged(bt) || !bt_canonical(la) || x86_page_watched(c, gva(la), ACCESS_WRITE) ||
         !tlb_walk(c, pmap, gva(la), tlb_access(c, c->tlb_index, ACCESS_WRITE), &page, &error))
         return false;
     struct gfn frame = gpa_to_gfn(page.gpa);

@@ -47,6 +47,8 @@ static bool bt_make(struct vcpu *vcpu, struct error *err)
     guest_decoder_init(&bt->decoder, vcpu->cpu.model);
     cache_flush(bt);
     bt->hot->vectors = VECTORS_HOME;
+    for (unsigned i = 0; i < CUTS; i++)
+        bt->hot->cut[i] = &bt->hot->poll_word;
     bt->counts = vcpu->engine_options & ENGINE_COUNTS;
     bt->stats.began.tsc = __rdtsc();
     bt->stats.began.ns = monotonic_ns();
@@ -80,6 +82,7 @@ static bool bt_attach(struct vcpu *vcpu, struct error *err)
         return false;
     }
     vcpu->cpu.ops = &bt_of(vcpu)->ops;
+    breakpoints_update(bt_of(vcpu));
     vcpu->sim->faulting = faulting;
     vcpu_set_kick(vcpu, bt_kick);
     trap_install();

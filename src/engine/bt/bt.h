@@ -14,6 +14,7 @@
  *   quick_gate.c those that change the mode
  *   string.c     repeated MOVS, STOS, CMPS and SCAS page by page
  *   bounce.c     accesses that no single host address can stand for
+ *   breakpoints.c the debug registers
  *   adapt.c      sites that leave the fast path often, and are retranslated for it
  *   crossing.c   instructions on two pages
  *   ops.c        guest memory and the outside world for the simulator's semantics
@@ -102,6 +103,7 @@ struct tu {
     u16 flags_in; /* arithmetic flags it needs */
     u64 lines;    /* of its page, that it depends on (pmap_lines) */
     bool dead;
+    u8 cut;              /* number + 1 of the one where it begins, or 0 (breakpoints.c) */
     u32 next, page_next; /* chains of the two hash tables */
     u32 incoming;        /* links that jump here */
 };
@@ -199,6 +201,7 @@ struct adapted {
 #define CACHE_SIZE     (128 * MiB) /* at most */
 #define GENERATIONS    8           /* of TUs: when all is full, the oldest goes */
 #define POINTERS       8           /* host addresses that a TU keeps at a time */
+#define CUTS           64          /* breakpoints.c: the four that are set and earlier ones */
 
 /*
  * Where the guest's vector and x87 state is. SAVED: in cpu.fpu, for C code, while the x87
@@ -228,6 +231,7 @@ struct bt_hot {
     u8 bounce[128] __attribute__((aligned(64))); /* bounce.c; aligned as the operand is */
     u8 *replaced_at; /* host address of what an indirect call pushed, */
     u64 replaced;    /* and what was there */
+    u64 *cut[CUTS];  /* each as `poll`, for the TU that begins there (breakpoints.c) */
     u64 *poll_trap;  /* an unmapped page */
     u64 poll_word;
     u8 vectors;   /* enum vectors_place */
@@ -319,6 +323,10 @@ struct bt {
     /* precise.c: while C code has the guest's state */
     u16 stale;          /* arithmetic flags in cpu.rflags that may not be the guest's */
     const u8 *producer; /* hva of the instruction that makes them again, or NULL */
+
+    /* breakpoints.c: linear addresses; which are enabled breakpoints; the one replaced last */
+    u64 cut[CUTS], cuts_set;
+    unsigned n_cuts, next_cut;
 
     struct adapted adapted[ADAPTED]; /* by a hash of `code` */
     struct {
@@ -497,6 +505,9 @@ void cache_add(struct bt *bt, struct tu *tu);
 void cache_drop(struct bt *bt, struct tu *tu);
 /* The TUs die that depend on those lines of the page at `hva`. */
 void cache_drop_lines(struct bt *bt, const u8 *hva, u64 lines);
+/* The TUs die that depend on the code at linear address `la`, in whatever page, and those that
+ * begin at `cut`, if it is not 0. */
+void cache_drop_cut(struct bt *bt, u64 la, unsigned cut);
 
 /* -- translate.c: NULL: nothing translatable in this page from here (the instruction crosses
  * the page), or no room left (*full). */
@@ -602,6 +613,14 @@ static inline u8 *bounce_at(struct bt *bt, u64 la)
 /* Where the check of `site` at `la` goes on with the operand in hot->bounce; hot->address is
  * set. */
 u32 bounce_enter(struct bt *bt, const struct site *site, u64 la);
+
+/* -- breakpoints.c */
+/* Number + 1 of the cut at a linear address, or 0. */
+unsigned breakpoint_cut(const struct bt *bt, u64 la);
+/* Is an instruction breakpoint enabled there? */
+bool breakpoint_is_set(const struct bt *bt, u64 la);
+/* The debug registers may have changed. */
+void breakpoints_update(struct bt *bt);
 
 /* -- adapt.c */
 /* Is the instruction at `code` to be translated for leaving the fast path? */

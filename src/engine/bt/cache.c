@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "base/ensure.h"
+#include "memory/pmap.h"
 
 /* -- Memory -------------------------------------------------------------------------------- */
 
@@ -197,6 +198,22 @@ void cache_drop_lines(struct bt *bt, const u8 *hva, u64 lines)
         bt->stats.page_drops++;
     else if (any)
         bt->stats.line_drops++;
+}
+
+void cache_drop_cut(struct bt *bt, u64 la, unsigned cut)
+{
+    u64 lines = pmap_lines((unsigned)(la & ~PAGE_MASK), 1);
+    for (u32 g = 0; g < GENERATIONS; g++) {
+        u32 behind = g == bt->generation ? bt->n_tus : bt->closed[g].tus;
+        for (u32 i = cache_first(g, MAX_TUS); i < behind; i++) {
+            struct tu *tu = &bt->tus[i];
+            bool there = !((place_linear(tu->mode, tu->rip) ^ la) & PAGE_MASK);
+            if (tu->dead || !((there && tu->lines & lines) || (cut && tu->cut == cut)))
+                continue;
+            cache_drop(bt, tu);
+            bt->stats.tus_dropped++;
+        }
+    }
 }
 
 static void evict(struct bt *bt, u32 generation)

@@ -11,6 +11,7 @@
 #include "base/ensure.h"
 #include "engine/access.h"
 #include "memory/tlb.h"
+#include "x86/debug.h"
 #include "x86/interrupt.h"
 #include "x86/mem.h"
 #include "x86/native.h"
@@ -79,12 +80,11 @@ static bool attention(const struct bt *bt)
 }
 
 /* Does every access, or the very next instruction, need a look that translations do not
- * take? */
+ * take? Of breakpoints they know (breakpoints.c). */
 static bool watched(const struct x86_cpu *c)
 {
-    return (c->rflags & (FLAG_TF | FLAG_RF | FLAG_DF)) || (c->dr7 & 0xff) || c->sti_shadow ||
-           c->ss_shadow || c->pending_db ||
-           ((c->rflags & FLAG_AC) && (c->cr0 & CR0_AM) && c->cpl == 3);
+    return (c->rflags & (FLAG_TF | FLAG_RF | FLAG_DF)) || c->sti_shadow || c->ss_shadow ||
+           c->pending_db || ((c->rflags & FLAG_AC) && (c->cr0 & CR0_AM) && c->cpl == 3);
 }
 
 static u32 mode_of_units(const struct x86_cpu *c)
@@ -114,7 +114,8 @@ static u32 mode_of_segments(const struct x86_cpu *c)
         return MODE_NONE;
     u32 mode = MODE_SIZE(c->code_size) | MODE_LIMIT(limit) |
                (c->stack_size == 2 ? (u32)MODE_STACK16 : 0);
-    if ((c->flat[SEG_DS] & c->flat[SEG_ES] & c->flat[SEG_SS]) == (FLAT_READ | FLAT_WRITE))
+    unsigned flat = c->reach[SEG_DS].flat & c->reach[SEG_ES].flat & c->reach[SEG_SS].flat;
+    if (flat == (FLAT_READ | FLAT_WRITE))
         mode |= MODE_FLAT;
     if (c->reach[SEG_DS].first | c->reach[SEG_ES].first | c->reach[SEG_SS].first)
         mode |= MODE_DOWN;
@@ -161,7 +162,7 @@ static void deliver_fault(struct bt *bt)
 }
 
 /* The same for an instruction that was decoded with its TU, in a mode that bt_mode allows:
- * neither traps nor breakpoints nor shadows. */
+ * neither traps nor shadows; a breakpoint that it meets is left pending. */
 static void execute(struct bt *bt, struct x86_insn *insn)
 {
     struct x86_cpu *c = bt_cpu(bt);
@@ -215,7 +216,8 @@ static struct tu *make_tu(struct bt *bt, u32 mode, u64 place)
     return tu;
 }
 
-/* The TU at RIP, found or made. NULL: RIP stands where no TU begins; or a fault changed it. */
+/* The TU at RIP, found or made. NULL: RIP stands where no TU begins, or at a breakpoint; or a
+ * fault changed it. */
 static struct tu *find_tu(struct bt *bt, u32 mode)
 {
     struct x86_cpu *c = bt_cpu(bt);
@@ -223,6 +225,8 @@ static struct tu *find_tu(struct bt *bt, u32 mode)
     u64 place = bt_place(c), la = place_linear(mode, place);
     unsigned slot = tlb_slot(la);
     u64 offset = la ^ tlb->exec[slot];
+    if (unlikely(breakpoint_is_set(bt, la)))
+        return NULL;
     if (likely(offset < PAGE_SIZE)) {
         struct tu *tu = cache_find(bt, (const u8 *)tlb->page[slot] + offset, place, mode);
         if (likely(tu))
@@ -306,9 +310,9 @@ const void *dispatch(struct bt *bt)
 
 bool bt_fill_set(struct bt *bt, unsigned set, struct gva la, enum x86_access access)
 {
-    if (!bt_canonical(la.v) || bt_logged(bt))
-        return false;
     struct x86_cpu *c = bt_cpu(bt);
+    if (!bt_canonical(la.v) || bt_logged(bt) || x86_page_watched(c, la, access))
+        return false;
     struct pmap *pmap = bt->vcpu->board->pmap;
     struct walk_result page;
     u32 error;
@@ -456,6 +460,9 @@ static const void *simulate(struct bt *bt, const struct site *at)
     u64 epoch = bt->epoch;
     flags_in_at(bt, &site);
     c->rip = site.rip;
+    /* It may meet one for data or a port. */
+    if (unlikely(x86_breakpoints_on(c)) && x86_breakpoint_kinds(c) != 1u << BREAK_EXEC)
+        flags_expose(bt);
     if (site.decoded && !site.vectors && !bt_logged(bt))
         execute(bt, &bt->decoded[site.decoded]);
     else
@@ -510,11 +517,12 @@ static const void *enter_careful(struct bt *bt, u64 number)
     return go(bt, tu->entry);
 }
 
-/* Has the operand one page, at an address that is one? Then what the access raises, if it does,
- * is a page fault. */
-static bool on_one_page(const struct site *site, u64 la)
+/* Has the operand one page, at an address that is one, without a data breakpoint? Then what
+ * the access raises, if it does, is a page fault. */
+static bool on_one_page(const struct bt *bt, const struct site *site, u64 la)
 {
-    return bt_canonical(la) && page_left(la) >= site->size;
+    return bt_canonical(la) && page_left(la) >= site->size &&
+           !x86_page_watched(&bt->vcpu->cpu, gva(la), site->write ? ACCESS_WRITE : ACCESS_READ);
 }
 
 /* A load from what is no RAM, through hot->bounce. */
@@ -568,7 +576,7 @@ const void *dispatch_store(struct bt *bt, u64 number, u64 la)
     const struct site *site = &bt->sites[number];
     bt->stats.slow_accesses++;
     adapt_slow(bt, site);
-    if (!bt->untold.lines && (bt_logged(bt) || !on_one_page(site, la)))
+    if (!bt->untold.lines && (bt_logged(bt) || !on_one_page(bt, site, la)))
         return simulate(bt, site);
     return store_slowly(bt, site, la);
 }
@@ -586,7 +594,7 @@ const void *dispatch_access(struct bt *bt, u64 number, u64 la)
         return enter_careful(bt, number);
     bt->stats.slow_accesses++;
     if (site->passed && site->plain && site->resume && !site->outdated && !bt_logged(bt) &&
-        on_one_page(site, la))
+        on_one_page(bt, site, la))
         return load_slowly(bt, site, la);
     if (site->plain && site->write)
         adapt_slow(bt, site);

@@ -63,6 +63,12 @@ static void ops_paging_changed(struct x86_cpu *c)
     links_forget(bt_of_cpu(c), true);
 }
 
+static void ops_debug_changed(struct x86_cpu *c)
+{
+    access_ops.debug_changed(c);
+    breakpoints_update(bt_of_cpu(c));
+}
+
 /* -- The world outside --------------------------------------------------------------------- */
 
 static void ops_read(struct x86_cpu *c, struct gva la, void *buf, unsigned size,
@@ -171,6 +177,7 @@ void ops_make(struct x86_ops *ops)
     ops->flush = ops_flush;
     ops->cr3_loaded = ops_cr3_loaded;
     ops->paging_changed = ops_paging_changed;
+    ops->debug_changed = ops_debug_changed;
     ops->read = ops_read;
     ops->write = ops_write;
     ops->atomic = ops_atomic;

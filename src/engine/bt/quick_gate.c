@@ -17,8 +17,8 @@ struct frame {
     u64 rip, cs, flags, rsp, ss;
 };
 
-/* Flags that may be set in the frame; RF may too, but is dropped: it would hold back
- * breakpoints, which make the guest run on the simulator. */
+/* Flags that may be set in the frame; RF may too, but is dropped: it would hold back a
+ * breakpoint where there is none (is_rare). */
 #define PLAIN_FLAGS (FLAGS_STATUS | FLAG_FIXED | FLAG_IF | FLAG_IOPL | FLAG_ID | FLAG_RF)
 #define ALL_FLAGS   (PLAIN_FLAGS | FLAG_TF | FLAG_DF | FLAG_NT | FLAG_AC | FLAG_VIF | FLAG_VIP)
 
@@ -97,7 +97,7 @@ static bool is_rare(const struct bt *bt, const struct frame *f)
 {
     const struct x86_cpu *c = &bt->vcpu->cpu;
     unsigned cpl = selector_rpl((u16)f->cs);
-    return !plain_flags(f->flags, cpl) ||
+    return !plain_flags(f->flags, cpl) || breakpoint_is_set(bt, f->rip) ||
            (cpl && (cpl != 3 || bt->hot->returns || drops_segments(c)));
 }
 
@@ -127,14 +127,15 @@ const void *quick_iretq(struct bt *bt, u64 number)
         !quick_descriptor(bt, (u16)f.cs, &cs) || !quick_descriptor(bt, (u16)f.ss, &ss))
         return NULL;
     bool compat = cpl && plain_code32(cs, cpl);
-    if (compat ? !plain_stack32(ss, cpl) : !plain_code(cs, cpl) || !plain_stack(ss, cpl))
+    if (compat ? !plain_stack32(ss, cpl) || f.rip >> 32
+               : !plain_code(cs, cpl) || !plain_stack(ss, cpl))
         return NULL;
     commit_frame(bt, &f, cs);
     c->seg[SEG_SS] = x86_seg_from((u16)f.ss, ss);
     if (compat) {
         x86_derive(c);
         c->gpr[RSP] = (u32)f.rsp;
-        return enter(bt, site, (u32)f.rip);
+        return enter(bt, site, f.rip);
     }
     c->gpr[RSP] = f.rsp;
     quick_done(bt, site);
@@ -151,7 +152,7 @@ const void *quick_iretd(struct bt *bt, u64 number)
     u64 cs, ss = 0;
     const u32 *at = x86_tlb_read(c, gva(sp), 5 * sizeof(u32));
     if (!at || bt_attention(bt) || (c->rflags & FLAG_NT) || x86_long_mode(c) || c->cpl ||
-        c->flat[SEG_SS] != (FLAT_READ | FLAT_WRITE))
+        c->reach[SEG_SS].flat != (FLAT_READ | FLAT_WRITE))
         return NULL;
     struct frame f = {at[0], (u16)at[1], at[2], at[3], (u16)at[4]};
     unsigned cpl = selector_rpl((u16)f.cs);

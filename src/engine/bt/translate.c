@@ -140,6 +140,12 @@ static bool decode_at(struct translation *t, u64 rip, struct guest_insn *g)
     return true;
 }
 
+/* Number + 1 of the cut at `rip`, or 0. */
+static unsigned cut_at(const struct translation *t, u64 rip)
+{
+    return likely(!t->bt->n_cuts) ? 0 : breakpoint_cut(t->bt, linear_of(t, rip));
+}
+
 /* The TU at `rip`, which lies in this page, if there is one. */
 static const struct tu *tu_at(const struct translation *t, u64 rip)
 {
@@ -157,7 +163,7 @@ static u16 look_ahead(struct translation *t, u64 rip)
     bool target = true;
     for (unsigned i = 0; i < AHEAD && open; i++) {
         struct guest_insn g;
-        if (!same_page(t, rip))
+        if (!same_page(t, rip) || cut_at(t, rip))
             break;
         const struct tu *tu = target ? tu_at(t, rip) : NULL;
         if (tu) {
@@ -223,6 +229,8 @@ static void find_live(struct translation *t)
             after |= live_at(t, t->taken[i] ? guest_next(g) : g->imm);
         t->live[i] = guest_flags_live(g, after);
     }
+    if (t->tu->cut)
+        t->live[0] = FLAGS_STATUS;
 }
 
 /* -- Sites and cold code ------------------------------------------------------------------- */
@@ -602,7 +610,8 @@ static void unroll(struct translation *t)
 {
     unsigned body = t->n;
     const struct guest_insn *last = &t->insn[body - 1];
-    if (!leads_to_beginning(t, last) || t->crosses || (t->tu->mode & MODE_CAREFUL))
+    if (!leads_to_beginning(t, last) || t->crosses || t->tu->cut ||
+        (t->tu->mode & MODE_CAREFUL))
         return;
     for (unsigned exits = t->branches; t->n + body <= TU_INSNS; exits += t->branches) {
         if (exits + t->branches > TU_EXITS)
@@ -638,7 +647,8 @@ static void find_run(struct translation *t)
 {
     u64 rip = place_rip(t->tu->mode, t->tu->rip);
     const u8 *page = (const u8 *)((u64)t->tu->code & PAGE_MASK);
-    while (t->n < TU_INSNS && same_page(t, rip)) {
+    t->tu->cut = (u8)cut_at(t, rip);
+    while (t->n < TU_INSNS && same_page(t, rip) && !(t->n && cut_at(t, rip))) {
         struct guest_insn *g = &t->insn[t->n];
         t->taken[t->n] = false;
         if (!decode_at(t, rip, g)) {
@@ -702,6 +712,8 @@ static void put_code(struct translation *t)
     for (t->now = 0; t->now < t->n; t->now++) {
         u32 first_site = t->bt->n_sites;
         t->host[t->now] = bt_offset(t->bt, emit_here(&t->e));
+        if (!t->now)
+            translate_cut(t);
         if (t->crosses)
             crossing_check(t);
         check_hoisted(t);

@@ -239,5 +239,7 @@ void translate_gate(struct translation *t);
 
 /* -- Control flow (translate_flow.c) */
 void translate_flow(struct translation *t);
+/* In front of a TU that begins at a cut (breakpoints.c). */
+void translate_cut(struct translation *t);
 /* Goes on at `rip`: the end of a TU that is no branch. */
 void translate_end(struct translation *t, u64 rip);

@@ -19,16 +19,28 @@ static bool in_shadow(const struct translation *t)
     return t->now && before->kind == GUEST_INLINE && before->mnemonic == ZYDIS_MNEMONIC_STI;
 }
 
+/* The guest stops here while C code makes `pointer` point nowhere. */
+static void poll_through(struct translation *t, u64 **pointer)
+{
+    t->cached &= (u16)~BIT(R11);
+    emit_load(&t->e, R11, bt_mem(t->bt, pointer));
+    site_here(t, SITE_POLL);
+    emit_load32(&t->e, R11, mem_at(R11, 0));
+}
+
 /* One poll is enough on the way through a TU: any loop that passes here passes there. */
 static void put_poll(struct translation *t)
 {
     if (t->polled || in_shadow(t))
         return;
     t->polled = true;
-    t->cached &= (u16)~BIT(R11);
-    emit_load(&t->e, R11, bt_mem(t->bt, &t->bt->hot->poll));
-    site_here(t, SITE_POLL);
-    emit_load32(&t->e, R11, mem_at(R11, 0));
+    poll_through(t, &t->bt->hot->poll);
+}
+
+void translate_cut(struct translation *t)
+{
+    if (unlikely(t->tu->cut))
+        poll_through(t, &t->bt->hot->cut[t->tu->cut - 1]);
 }
 
 /* -- Direct exits -------------------------------------------------------------------------- */
