@@ -1,22 +1,17 @@
 /*
  * The floppy controller, see fdc.h. Commands come through the FIFO into `fifo`, results leave
- * from there; data moves a sector at a time between `sector` and DMA (or the FIFO). The disk's
- * mechanics take a millisecond, whatever they do.
+ * from there; what moves data is in fdc_data.c. The disk's mechanics take a millisecond,
+ * whatever they do.
  */
-#include "device/fdc.h"
-
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/bits.h"
 #include "base/ensure.h"
-#include "platform/device.h"
+#include "device/fdc_state.h"
 
-#define DMA_CHANNEL 2
-#define SEEK_NS     NS_PER_MS
+#define SEEK_NS NS_PER_MS
 
 #define DOR_NORESET BIT(2)
-#define DOR_GATE    BIT(3) /* interrupt and DMA reach the bus */
 #define DSR_RESET   BIT(7)
 
 #define MSR_RQM    BIT(7)
@@ -24,86 +19,12 @@
 #define MSR_NONDMA BIT(5)
 #define MSR_BUSY   BIT(4)
 
-#define ST0_ABNORMAL 0x40
-#define ST0_INVALID  0x80
-#define ST0_READY    0xc0 /* its state changed: after a reset */
-#define ST0_SEEK_END BIT(5)
-#define ST0_CHECK    BIT(4)
-#define ST1_END      BIT(7) /* beyond the last sector */
-#define ST1_OVERRUN  BIT(4) /* the host did not take or bring data in time */
-#define ST1_NO_DATA  BIT(2)
-#define ST1_PROTECT  BIT(1)
-#define ST1_NO_ID    BIT(0)
-#define ST2_WRONG    BIT(4) /* cylinder */
-#define ST2_NO_DATA  BIT(0)
-#define ST3_PROTECT  BIT(6)
-#define ST3_READY    BIT(5)
-#define ST3_TRACK0   BIT(4)
-#define ST3_TWO      BIT(3)
-
-#define MULTI_TRACK BIT(7)
-
-enum phase { PHASE_COMMAND, PHASE_EXECUTE, PHASE_RESULT };
-enum what { NOTHING, READ, WRITE, FORMAT, VERIFY };
-
-struct geometry {
-    u32 kib;
-    u8 tracks, heads, sectors, type;
-};
-
 /* The type is that of the drive that takes such disks. */
 static const struct geometry geometries[] = {
     {1440, 80, 2, 18, 4}, {2880, 80, 2, 36, 5}, {1200, 80, 2, 15, 2},
     {720, 80, 2, 9, 3},   {360, 40, 2, 9, 1},   {1680, 80, 2, 21, 4},
     {320, 40, 2, 8, 1},   {180, 40, 1, 9, 1},   {160, 40, 1, 8, 1},
 };
-
-struct fdc {
-    struct device device;
-    struct board *board;
-    struct isa_dma *dma;
-    struct irq_line irq;
-    struct bus_region ports, dir_port;
-    struct timer timer;
-    struct block *disk[FDC_DRIVES];
-    const struct geometry *geometry[FDC_DRIVES]; /* of the disk; NULL: there is none */
-    struct fdc_door {
-        struct fdc *fdc;
-        bool open;
-        struct tray tray;
-    } door[FDC_DRIVES];
-
-    u8 dor, tdr, rate;
-    u8 phase; /* enum phase */
-    u8 fifo[16];
-    u8 fifo_pos, fifo_len; /* while results leave: what there is; before: what is wanted */
-    bool irq_pending;
-    u8 config[3], specify[2], perpendicular;
-    bool locked;
-    u8 track[4]; /* where the heads are */
-    bool changed[4];
-
-    /* Interrupts that SENSE INTERRUPT STATUS tells of. */
-    bool sense[4];
-    u8 sense_st0[4];
-    u64 due;    /* a seek's or reset's end; UINT64_MAX: none */
-    u8 seeking; /* drives, a bit each */
-    bool resetting;
-
-    /* A data command. */
-    u8 what; /* enum what */
-    u8 drive, c, h, r, n, eot, fill;
-    bool multi_track;
-    bool last; /* the sector on its way to the disk is the last one */
-    u32 pos;   /* in `sector` */
-    u32 left;  /* sectors to format or verify */
-    u8 sector[512];
-
-    struct block_request io;
-    bool in_flight, reset_wanted;
-};
-
-static void run(struct fdc *fdc);
 
 static const struct geometry *find_geometry(u64 size)
 {
@@ -127,44 +48,21 @@ static void look_at_disk(struct fdc *fdc, unsigned drive)
     fdc->geometry[drive] = there ? find_geometry(disk->size) : NULL;
 }
 
-static bool uses_dma(const struct fdc *fdc)
-{
-    return !(fdc->specify[1] & 1);
-}
-
-/* Whether the host moves data bytes itself now. */
-static bool wants_data(const struct fdc *fdc)
-{
-    u32 size = fdc->what == FORMAT ? 4 : BLOCK_SECTOR;
-    return fdc->phase == PHASE_EXECUTE && !uses_dma(fdc) && !fdc->in_flight &&
-           fdc->pos < size && fdc->what != VERIFY;
-}
-
 /* The host's data bytes are asked for by an interrupt, too (82077AA, 5.2.4). */
-static void update_irq(struct fdc *fdc)
+void fdc_update_irq(struct fdc *fdc)
 {
-    irq_set(&fdc->irq, (fdc->irq_pending || wants_data(fdc)) && (fdc->dor & DOR_GATE));
+    irq_set(&fdc->irq, (fdc->irq_pending || fdc_wants_data(fdc)) && (fdc->dor & DOR_GATE));
 }
 
 static void interrupt(struct fdc *fdc)
 {
     fdc->irq_pending = true;
-    update_irq(fdc);
-}
-
-static bool has_drive(const struct fdc *fdc, unsigned drive)
-{
-    return drive < FDC_DRIVES && fdc->disk[drive];
-}
-
-static bool has_disk(const struct fdc *fdc, unsigned drive)
-{
-    return has_drive(fdc, drive) && fdc->geometry[drive];
+    fdc_update_irq(fdc);
 }
 
 /* -- Phases -------------------------------------------------------------------------------- */
 
-static void want_command(struct fdc *fdc)
+void fdc_want_command(struct fdc *fdc)
 {
     fdc->phase = PHASE_COMMAND;
     fdc->fifo_pos = fdc->fifo_len = 0;
@@ -185,8 +83,7 @@ static void invalid(struct fdc *fdc)
     give_result(fdc, 1);
 }
 
-/* The seven bytes after a data command, and its interrupt. */
-static void finish_data(struct fdc *fdc, u8 st0, u8 st1, u8 st2)
+void fdc_finish_data(struct fdc *fdc, u8 st0, u8 st1, u8 st2)
 {
     const u8 result[] = {
         (u8)(st0 | (fdc->h & 1) << 2 | fdc->drive), st1, st2, fdc->c, fdc->h, fdc->r, fdc->n};
@@ -195,274 +92,7 @@ static void finish_data(struct fdc *fdc, u8 st0, u8 st1, u8 st2)
     interrupt(fdc);
 }
 
-/* -- Data commands ------------------------------------------------------------------------- */
-
-/* Where on the disk the sector is; false: nowhere, and the command has failed. */
-static bool find_sector(struct fdc *fdc, u64 *offset)
-{
-    const struct geometry *g = has_disk(fdc, fdc->drive) ? fdc->geometry[fdc->drive] : NULL;
-    if (!g) {
-        finish_data(fdc, ST0_ABNORMAL, ST1_NO_ID, 0);
-        return false;
-    }
-    if (fdc->c != fdc->track[fdc->drive] || fdc->c >= g->tracks) {
-        finish_data(fdc, ST0_ABNORMAL, ST1_NO_DATA, ST2_WRONG);
-        return false;
-    }
-    u64 lba = ((u64)fdc->c * g->heads + fdc->h) * g->sectors + fdc->r - 1;
-    *offset = lba * BLOCK_SECTOR;
-    if (fdc->h >= g->heads || !fdc->r || fdc->r > g->sectors || fdc->n != 2 ||
-        *offset >= fdc->disk[fdc->drive]->size) {
-        finish_data(fdc, ST0_ABNORMAL, ST1_NO_DATA, 0);
-        return false;
-    }
-    return true;
-}
-
-/* The address moves on; true: it passed the last sector. */
-static bool next_sector(struct fdc *fdc)
-{
-    if (fdc->r != fdc->eot) {
-        fdc->r++;
-        return false;
-    }
-    fdc->r = 1;
-    if (fdc->multi_track) {
-        fdc->h ^= 1;
-        if (fdc->h)
-            return false;
-    }
-    fdc->c++;
-    return true;
-}
-
-/* Starts or ends a sector's way to or from the disk. False: it is still under way. */
-static bool submit(struct fdc *fdc, enum block_op op, u64 offset);
-
-/* A whole sector has moved; `tc`: the host wants no more. True: go on. */
-static bool sector_done(struct fdc *fdc, bool tc)
-{
-    bool last = next_sector(fdc);
-    fdc->pos = 0;
-    if (tc)
-        finish_data(fdc, 0, 0, 0);
-    else if (last)
-        finish_data(fdc, ST0_ABNORMAL, ST1_END, 0);
-    return !tc && !last;
-}
-
-static bool verify_done(struct fdc *fdc)
-{
-    bool last = next_sector(fdc);
-    if (--fdc->left && !last)
-        return true;
-    finish_data(fdc, 0, 0, 0);
-    return false;
-}
-
-static bool disk_answered(struct fdc *fdc)
-{
-    if (fdc->io.error) {
-        finish_data(fdc, ST0_ABNORMAL, BIT(5), BIT(5)); /* CRC error in the data */
-        return false;
-    }
-    if (fdc->io.op == BLOCK_READ) {
-        fdc->pos = 0;
-        if (fdc->what == VERIFY)
-            return verify_done(fdc);
-        return true; /* to the host with it */
-    }
-    if (fdc->what == FORMAT) {
-        fdc->pos = 0;
-        if (--fdc->left)
-            return true;
-        finish_data(fdc, 0, 0, 0);
-        return false;
-    }
-    return sector_done(fdc, fdc->last);
-}
-
-static void io_done(struct block_request *io)
-{
-    struct fdc *fdc = container_of(io, struct fdc, io);
-    fdc->in_flight = false;
-    if (fdc->reset_wanted) {
-        fdc->reset_wanted = false;
-        want_command(fdc);
-        return;
-    }
-    if (disk_answered(fdc))
-        run(fdc);
-}
-
-static bool submit(struct fdc *fdc, enum block_op op, u64 offset)
-{
-    fdc->io = (struct block_request){
-        .op = op, .offset = offset, .len = BLOCK_SECTOR, .data = fdc->sector, .done = io_done};
-    fdc->in_flight = true;
-    if (!block_submit(fdc->disk[fdc->drive], &fdc->io))
-        return false;
-    fdc->in_flight = false;
-    return disk_answered(fdc);
-}
-
-/* Moves the rest of the sector; true: all of it, or the host's count ended and the rest of a
- * written sector is zeroes. */
-static bool move(struct fdc *fdc, u32 size, bool to_host, bool *tc)
-{
-    u32 moved = 0;
-    *tc = false;
-    if (fdc->pos < size && uses_dma(fdc)) {
-        if (fdc->dor & DOR_GATE)
-            moved = isa_dma_move(fdc->dma, DMA_CHANNEL, fdc->sector + fdc->pos, size - fdc->pos,
-                                 to_host, tc);
-        if (!moved) {
-            finish_data(fdc, ST0_ABNORMAL, ST1_OVERRUN, 0);
-            return false;
-        }
-        fdc->pos += moved;
-    }
-    if (*tc && fdc->pos < size && !to_host)
-        memset(fdc->sector + fdc->pos, 0, size - fdc->pos);
-    return *tc || fdc->pos == size;
-}
-
-#define EMPTY 0xffff /* of pos: the sector is still to be fetched */
-
-static bool step_read(struct fdc *fdc)
-{
-    u64 offset;
-    bool tc;
-    if (fdc->pos == EMPTY)
-        return find_sector(fdc, &offset) && submit(fdc, BLOCK_READ, offset);
-    if (!move(fdc, BLOCK_SECTOR, true, &tc) || !sector_done(fdc, tc))
-        return false;
-    fdc->pos = EMPTY;
-    return true;
-}
-
-static bool step_write(struct fdc *fdc)
-{
-    u64 offset;
-    bool tc;
-    if (!find_sector(fdc, &offset) || !move(fdc, BLOCK_SECTOR, false, &tc))
-        return false;
-    fdc->last = tc;
-    return submit(fdc, BLOCK_WRITE, offset);
-}
-
-/* Four bytes for each sector say where it is. */
-static bool step_format(struct fdc *fdc)
-{
-    u64 offset;
-    bool tc;
-    if (!move(fdc, 4, false, &tc))
-        return false;
-    fdc->c = fdc->sector[0];
-    fdc->h = fdc->sector[1];
-    fdc->r = fdc->sector[2];
-    fdc->n = fdc->sector[3];
-    if (!find_sector(fdc, &offset))
-        return false;
-    memset(fdc->sector, fdc->fill, sizeof(fdc->sector));
-    return submit(fdc, BLOCK_WRITE, offset);
-}
-
-static bool step_verify(struct fdc *fdc)
-{
-    u64 offset;
-    return find_sector(fdc, &offset) && submit(fdc, BLOCK_READ, offset);
-}
-
-static bool step(struct fdc *fdc)
-{
-    switch (fdc->what) {
-    case READ:
-        return step_read(fdc);
-    case WRITE:
-        return step_write(fdc);
-    case FORMAT:
-        return step_format(fdc);
-    case VERIFY:
-        return step_verify(fdc);
-    default:
-        return false;
-    }
-}
-
-static void run(struct fdc *fdc)
-{
-    while (!fdc->in_flight && step(fdc))
-        ;
-    update_irq(fdc);
-}
-
-static void start_data(struct fdc *fdc, enum what what)
-{
-    fdc->phase = PHASE_EXECUTE;
-    fdc->what = what;
-    fdc->pos = what == READ ? EMPTY : 0;
-    if ((what == WRITE || what == FORMAT) && has_disk(fdc, fdc->drive) &&
-        fdc->disk[fdc->drive]->read_only) {
-        finish_data(fdc, ST0_ABNORMAL, ST1_PROTECT, 0);
-        return;
-    }
-    run(fdc);
-}
-
 /* -- Commands ------------------------------------------------------------------------------ */
-
-static void take_address(struct fdc *fdc)
-{
-    const u8 *fifo = fdc->fifo;
-    fdc->multi_track = fifo[0] & MULTI_TRACK;
-    fdc->drive = fifo[1] & 3;
-    fdc->c = fifo[2];
-    fdc->h = fifo[3];
-    fdc->r = fifo[4];
-    fdc->n = fifo[5];
-    fdc->eot = fifo[6];
-}
-
-static void read_data(struct fdc *fdc)
-{
-    take_address(fdc);
-    start_data(fdc, READ);
-}
-
-static void read_track(struct fdc *fdc)
-{
-    take_address(fdc);
-    fdc->r = 1;
-    fdc->multi_track = false;
-    start_data(fdc, READ);
-}
-
-static void write_data(struct fdc *fdc)
-{
-    take_address(fdc);
-    start_data(fdc, WRITE);
-}
-
-static void verify(struct fdc *fdc)
-{
-    take_address(fdc);
-    bool enable_count = fdc->fifo[1] & 0x80;
-    fdc->left = enable_count && fdc->fifo[8] ? fdc->fifo[8] : 256;
-    start_data(fdc, VERIFY);
-}
-
-static void format(struct fdc *fdc)
-{
-    fdc->drive = fdc->fifo[1] & 3;
-    fdc->c = has_drive(fdc, fdc->drive) ? fdc->track[fdc->drive] : 0;
-    fdc->h = fdc->fifo[1] >> 2 & 1;
-    fdc->r = 1;
-    fdc->n = fdc->fifo[2];
-    fdc->left = fdc->fifo[3] ? fdc->fifo[3] : 1;
-    fdc->fill = fdc->fifo[5];
-    start_data(fdc, FORMAT);
-}
 
 static void read_id(struct fdc *fdc)
 {
@@ -471,9 +101,9 @@ static void read_id(struct fdc *fdc)
     fdc->c = fdc->track[fdc->drive];
     fdc->r = 1;
     fdc->n = 2;
-    const struct geometry *g = has_disk(fdc, fdc->drive) ? fdc->geometry[fdc->drive] : NULL;
+    const struct geometry *g = fdc_has_disk(fdc, fdc->drive) ? fdc->geometry[fdc->drive] : NULL;
     bool there = g && fdc->h < g->heads && fdc->c < g->tracks;
-    finish_data(fdc, there ? 0 : ST0_ABNORMAL, there ? 0 : ST1_NO_ID, 0);
+    fdc_finish_data(fdc, there ? 0 : ST0_ABNORMAL, there ? 0 : ST1_NO_ID, 0);
 }
 
 static void arm(struct fdc *fdc)
@@ -485,19 +115,19 @@ static void arm(struct fdc *fdc)
 /* The heads move to `track`; a drive that is not there never finds its track 0. */
 static void move_heads(struct fdc *fdc, unsigned drive, u8 track, u8 st0)
 {
-    if (fdc->track[drive] != track && has_disk(fdc, drive))
+    if (fdc->track[drive] != track && fdc_has_disk(fdc, drive))
         fdc->changed[drive] = false; /* a step pulse, with a disk in */
     fdc->track[drive] = track;
     fdc->sense_st0[drive] = (u8)(st0 | drive);
     fdc->seeking |= (u8)BIT(drive);
-    want_command(fdc);
+    fdc_want_command(fdc);
     arm(fdc);
 }
 
 static void recalibrate(struct fdc *fdc)
 {
     unsigned drive = fdc->fifo[1] & 3;
-    bool there = has_drive(fdc, drive);
+    bool there = fdc_has_drive(fdc, drive);
     move_heads(fdc, drive, 0, ST0_SEEK_END | (there ? 0 : ST0_ABNORMAL | ST0_CHECK));
 }
 
@@ -521,7 +151,7 @@ static void sense_interrupt(struct fdc *fdc)
             continue;
         fdc->sense[i] = false;
         fdc->irq_pending = false;
-        update_irq(fdc);
+        fdc_update_irq(fdc);
         fdc->fifo[0] = fdc->sense_st0[i];
         fdc->fifo[1] = fdc->track[i];
         give_result(fdc, 2);
@@ -533,30 +163,30 @@ static void sense_interrupt(struct fdc *fdc)
 static void sense_drive(struct fdc *fdc)
 {
     unsigned drive = fdc->fifo[1] & 3;
-    bool there = has_drive(fdc, drive);
+    bool there = fdc_has_drive(fdc, drive);
     fdc->fifo[0] =
         (u8)((fdc->fifo[1] & 7) | ST3_READY | ST3_TWO |
              (there && !fdc->track[drive] ? ST3_TRACK0 : 0) |
-             (has_disk(fdc, drive) && fdc->disk[drive]->read_only ? ST3_PROTECT : 0));
+             (fdc_has_disk(fdc, drive) && fdc->disk[drive]->read_only ? ST3_PROTECT : 0));
     give_result(fdc, 1);
 }
 
 static void specify(struct fdc *fdc)
 {
     memcpy(fdc->specify, fdc->fifo + 1, sizeof(fdc->specify));
-    want_command(fdc);
+    fdc_want_command(fdc);
 }
 
 static void configure(struct fdc *fdc)
 {
     memcpy(fdc->config, fdc->fifo + 1, sizeof(fdc->config));
-    want_command(fdc);
+    fdc_want_command(fdc);
 }
 
 static void set_perpendicular(struct fdc *fdc)
 {
     fdc->perpendicular = fdc->fifo[1] & 0x3f;
-    want_command(fdc);
+    fdc_want_command(fdc);
 }
 
 static void lock(struct fdc *fdc)
@@ -594,13 +224,13 @@ static const struct command {
     u8 len;        /* of all */
     void (*run)(struct fdc *fdc);
 } commands[] = {
-    {0x1f, 0x06, 9, read_data}, /* READ DATA, WRITE DATA, and those of deleted data */
-    {0x1f, 0x0c, 9, read_data},
-    {0x1f, 0x05, 9, write_data},
-    {0x1f, 0x09, 9, write_data},
-    {0x1f, 0x02, 9, read_track},
-    {0x1f, 0x16, 9, verify},
-    {0xbf, 0x0d, 6, format},
+    {0x1f, 0x06, 9, fdc_read_data}, /* READ DATA, WRITE DATA, and those of deleted data */
+    {0x1f, 0x0c, 9, fdc_read_data},
+    {0x1f, 0x05, 9, fdc_write_data},
+    {0x1f, 0x09, 9, fdc_write_data},
+    {0x1f, 0x02, 9, fdc_read_track},
+    {0x1f, 0x16, 9, fdc_verify},
+    {0xbf, 0x0d, 6, fdc_format},
     {0xbf, 0x0a, 2, read_id},
     {0xff, 0x07, 2, recalibrate},
     {0xff, 0x0f, 3, seek},
@@ -640,10 +270,10 @@ static void fifo_write(struct fdc *fdc, u8 byte)
 {
     if (fdc->phase == PHASE_COMMAND) {
         command_byte(fdc, byte);
-    } else if (wants_data(fdc) && fdc->what != READ) {
+    } else if (fdc_wants_data(fdc) && fdc->what != READ) {
         irq_set(&fdc->irq, false); /* for this byte */
         fdc->sector[fdc->pos++] = byte;
-        run(fdc);
+        fdc_run(fdc);
     }
 }
 
@@ -652,14 +282,14 @@ static u8 fifo_read(struct fdc *fdc)
     u8 byte = 0;
     if (fdc->phase == PHASE_RESULT) {
         fdc->irq_pending = false;
-        update_irq(fdc);
+        fdc_update_irq(fdc);
         byte = fdc->fifo[fdc->fifo_pos++];
         if (fdc->fifo_pos == fdc->fifo_len)
-            want_command(fdc);
-    } else if (wants_data(fdc) && fdc->what == READ) {
+            fdc_want_command(fdc);
+    } else if (fdc_wants_data(fdc) && fdc->what == READ) {
         irq_set(&fdc->irq, false);
         byte = fdc->sector[fdc->pos++];
-        run(fdc);
+        fdc_run(fdc);
     }
     return byte;
 }
@@ -675,8 +305,8 @@ static u8 main_status(const struct fdc *fdc)
     case PHASE_RESULT:
         return status | MSR_RQM | MSR_DIO | MSR_BUSY;
     default:
-        status |= MSR_BUSY | (uses_dma(fdc) ? 0 : MSR_NONDMA);
-        if (wants_data(fdc))
+        status |= MSR_BUSY | (fdc_uses_dma(fdc) ? 0 : MSR_NONDMA);
+        if (fdc_wants_data(fdc))
             status |= MSR_RQM | (fdc->what == READ ? MSR_DIO : 0);
         return status;
     }
@@ -688,7 +318,7 @@ static u8 main_status(const struct fdc *fdc)
 static void soft_reset(struct fdc *fdc)
 {
     fdc->irq_pending = false;
-    update_irq(fdc);
+    fdc_update_irq(fdc);
     memset(fdc->sense, 0, sizeof(fdc->sense));
     fdc->seeking = 0;
     fdc->due = UINT64_MAX;
@@ -699,7 +329,7 @@ static void soft_reset(struct fdc *fdc)
     fdc->perpendicular = 0;
     fdc->reset_wanted = fdc->in_flight;
     if (!fdc->in_flight)
-        want_command(fdc);
+        fdc_want_command(fdc);
 }
 
 static void leave_reset(struct fdc *fdc)
@@ -730,7 +360,7 @@ static void write_dor(struct fdc *fdc, u8 value)
         soft_reset(fdc);
     if (!(old & DOR_NORESET) && (value & DOR_NORESET))
         leave_reset(fdc);
-    update_irq(fdc);
+    fdc_update_irq(fdc);
 }
 
 /* -- Ports --------------------------------------------------------------------------------- */
@@ -787,7 +417,7 @@ static u64 dir_read(void *opaque, u64 offset, unsigned size)
     const struct fdc *fdc = opaque;
     unsigned drive = fdc->dor & 3;
     bool motor = fdc->dor & BIT(4 + drive);
-    bool changed = !has_disk(fdc, drive) || fdc->changed[drive];
+    bool changed = !fdc_has_disk(fdc, drive) || fdc->changed[drive];
     return motor && changed ? 0x80 : 0;
 }
 
@@ -822,7 +452,7 @@ static void door_exchanged(void *opaque)
     look_at_disk(fdc, drive);
     fdc->changed[drive] = true;
     if (fdc->phase == PHASE_EXECUTE && fdc->drive == drive)
-        finish_data(fdc, ST0_ABNORMAL, ST1_NO_ID, 0);
+        fdc_finish_data(fdc, ST0_ABNORMAL, ST1_NO_ID, 0);
 }
 
 static void door_move(void *opaque, bool open)
@@ -903,7 +533,7 @@ static bool fdc_post_load(void *device)
         timer_cancel(&fdc->board->clock, &fdc->timer);
     else
         timer_arm(&fdc->board->clock, &fdc->timer, fdc->due);
-    update_irq(fdc);
+    fdc_update_irq(fdc);
     return true;
 }
 
