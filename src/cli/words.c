@@ -104,3 +104,8 @@ bool words_new_id(const char *option, const char *id, const char *ids, size_t n,
             return error_set(err, "%s: there is an id=%.60s already", option, id);
     return true;
 }
+
+bool words_ask_help(const char *text)
+{
+    return !strcmp(text, "help") || !strcmp(text, "?");
+}

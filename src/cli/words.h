@@ -38,3 +38,6 @@ bool words_new_id(const char *option, const char *id, const char *ids, size_t n,
 
 /* Copies `text` into `to`; false: it is too long, and *err names `option`. */
 bool words_copy(const char *option, const char *text, char *to, size_t size, struct error *err);
+
+/* Whether an argument asks what there is, instead of giving something. */
+bool words_ask_help(const char *text);
