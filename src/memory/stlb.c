@@ -2,7 +2,7 @@
 #include "memory/stlb.h"
 
 #define PAGE_BITS  36
-#define MAX_SPACES (1u << 28)
+#define MAX_SPACES (1u << 27)
 
 #define DATA_USER          BIT(0)
 #define DATA_WRITE         BIT(1)
@@ -14,42 +14,104 @@
 
 static const u8 shifts[] = {12, 21, 22, 30};
 
-static u64 tag_of(u64 la, u32 space)
+/* -- Large pages --------------------------------------------------------------------------- */
+
+static unsigned region_shift(const struct x86_cpu *c)
 {
-    return bits(la, PAGE_SHIFT + PAGE_BITS - 1, PAGE_SHIFT) | (u64)space << PAGE_BITS;
+    return c->cr4 & CR4_PAE ? 21 : 22;
 }
 
-/* Programs lie at the same addresses in many spaces; the upper half is the kernel's in all. */
-static unsigned set_of(u64 la, u32 space)
+/* Where `regions` has the bit of the region of `la`. */
+static unsigned region_of(const struct x86_cpu *c, struct gva la)
 {
-    u64 page = la >> PAGE_SHIFT;
-    u64 mix = la >> 63 ? 0 : space * 0x9e3779b1u >> 8;
-    return (unsigned)((page ^ page >> 10 ^ mix) % STLB_SETS);
+    u64 region = la.v >> region_shift(c);
+    return (region ^ region >> 14) % STLB_REGIONS;
+}
+
+static bool may_be_large(const struct x86_cpu *c, struct gva la)
+{
+    unsigned region = region_of(c, la);
+    return c->stlb.regions[region / 64] & BIT(region % 64);
+}
+
+unsigned stlb_page_shift(const struct x86_cpu *c, struct gva la)
+{
+    unsigned half = la.v >> 63;
+    if (la.v >= c->stlb.huge[half].first && la.v <= c->stlb.huge[half].last)
+        return 64;
+    return may_be_large(c, la) ? region_shift(c) : PAGE_SHIFT;
+}
+
+static void note_large(struct x86_cpu *c, struct gva la, unsigned shift)
+{
+    unsigned region = region_of(c, la), half = la.v >> 63;
+    c->stlb.regions[region / 64] |= BIT(region % 64);
+    if (shift == region_shift(c))
+        return;
+    u64 first = align_down(la.v, BIT(shift)), last = first | bits_low(shift);
+    if (first < c->stlb.huge[half].first)
+        c->stlb.huge[half].first = first;
+    if (last > c->stlb.huge[half].last)
+        c->stlb.huge[half].last = last;
+}
+
+void stlb_forget_large(struct x86_cpu *c)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(c->stlb.regions); i++)
+        c->stlb.regions[i] = 0;
+    for (unsigned half = 0; half < 2; half++) {
+        c->stlb.huge[half].first = UINT64_MAX;
+        c->stlb.huge[half].last = 0;
+    }
 }
 
 /* -- Entries ------------------------------------------------------------------------------- */
 
-static bool find_in(const struct x86_stlb *s, u64 la, u32 space, u64 *data)
+/* Where the translation of the 2^shift bytes around `la` may be: PAGE_SHIFT, or a region's. */
+struct place {
+    unsigned set;
+    u64 tag;
+};
+
+/* Programs lie at the same addresses in many spaces; the upper half is the kernel's in all. */
+static struct place place_of(u64 la, unsigned shift, u32 space)
 {
-    unsigned set = set_of(la, space);
-    u64 tag = tag_of(la, space);
+    u64 number = bits(la, PAGE_SHIFT + PAGE_BITS - 1, shift);
+    u64 mix = la >> 63 ? 0 : space * 0x9e3779b1u >> 8;
+    u64 kind = (u64)(shift != PAGE_SHIFT) << PAGE_BITS;
+    return (struct place){
+        .set = (unsigned)((number ^ number >> 10 ^ mix) % STLB_SETS),
+        .tag = number | kind | (u64)space << (PAGE_BITS + 1),
+    };
+}
+
+static bool find_in(const struct x86_stlb *s, u64 la, unsigned shift, u32 space, u64 *data)
+{
+    struct place at = place_of(la, shift, space);
     for (unsigned way = 0; way < STLB_WAYS; way++) {
-        if (s->set[set].tag[way] == tag) {
-            *data = s->set[set].data[way];
+        if (s->set[at.set].tag[way] == at.tag) {
+            *data = s->set[at.set].data[way];
             return true;
         }
     }
     return false;
 }
 
+static bool find(const struct x86_stlb *s, u64 la, unsigned shift, u64 *data)
+{
+    return find_in(s, la, shift, s->space, data) ||
+           find_in(s, la, shift, s->global_space, data);
+}
+
 bool stlb_find(const struct x86_cpu *c, struct gva la, struct walk_result *out)
 {
-    const struct x86_stlb *s = &c->stlb;
     u64 data;
-    if (!find_in(s, la.v, s->space, &data) && !find_in(s, la.v, s->global_space, &data))
+    bool large = may_be_large(c, la) && find(&c->stlb, la.v, region_shift(c), &data);
+    if (!large && !find(&c->stlb, la.v, PAGE_SHIFT, &data))
         return false;
+    unsigned shift = large ? region_shift(c) : PAGE_SHIFT;
     *out = (struct walk_result){
-        .gpa = gpa((data & PAGE_MASK) | (la.v & ~PAGE_MASK)),
+        .gpa = gpa((data & PAGE_MASK) | (la.v & bits_low(shift))),
         .page_shift = shifts[DATA_SIZE_OF(data)],
         .user = data & DATA_USER,
         .writable = data & DATA_WRITE,
@@ -60,40 +122,53 @@ bool stlb_find(const struct x86_cpu *c, struct gva la, struct walk_result *out)
     return true;
 }
 
-static u64 data_of(const struct walk_result *page)
+static u64 data_of(const struct walk_result *page, unsigned shift)
 {
     unsigned size = 0;
     while (shifts[size] != page->page_shift)
         size++;
-    return (page->gpa.v & PAGE_MASK) | DATA_SIZE(size) | (page->user ? DATA_USER : 0) |
-           (page->writable ? DATA_WRITE : 0) | (page->executable ? DATA_EXEC : 0) |
-           (page->global ? DATA_GLOBAL : 0) | (page->dirty ? DATA_DIRTY : 0);
+    return align_down(page->gpa.v, BIT(shift)) | DATA_SIZE(size) |
+           (page->user ? DATA_USER : 0) | (page->writable ? DATA_WRITE : 0) |
+           (page->executable ? DATA_EXEC : 0) | (page->global ? DATA_GLOBAL : 0) |
+           (page->dirty ? DATA_DIRTY : 0);
 }
 
-static void clear(struct x86_stlb *s, u64 la, u32 space)
+static void clear_in(struct x86_stlb *s, u64 la, unsigned shift, u32 space)
 {
-    unsigned set = set_of(la, space);
-    u64 tag = tag_of(la, space);
+    struct place at = place_of(la, shift, space);
     for (unsigned way = 0; way < STLB_WAYS; way++) {
-        if (s->set[set].tag[way] == tag)
-            s->set[set].tag[way] = 0;
+        if (s->set[at.set].tag[way] == at.tag)
+            s->set[at.set].tag[way] = 0;
     }
+}
+
+/* Both kinds: what was a large page may be small ones now, or the other way round. */
+static void clear(struct x86_cpu *c, struct gva la, u32 space)
+{
+    clear_in(&c->stlb, la.v, PAGE_SHIFT, space);
+    if (may_be_large(c, la))
+        clear_in(&c->stlb, la.v, region_shift(c), space);
 }
 
 void stlb_enter(struct x86_cpu *c, struct gva la, const struct walk_result *page)
 {
     struct x86_stlb *s = &c->stlb;
-    /* One translation at most: an old one of the other kind would be found first, or later. */
-    clear(s, la.v, s->space);
-    clear(s, la.v, s->global_space);
-    u32 space = page->global ? s->global_space : s->space;
-    unsigned set = set_of(la.v, space), way = 0;
-    while (way < STLB_WAYS && s->set[set].tag[way])
+    unsigned shift = PAGE_SHIFT;
+    if (page->page_shift > PAGE_SHIFT) {
+        shift = region_shift(c);
+        note_large(c, la, page->page_shift);
+    }
+    /* One translation at most: an old one of another kind would be found first, or later. */
+    clear(c, la, s->space);
+    clear(c, la, s->global_space);
+    struct place at = place_of(la.v, shift, page->global ? s->global_space : s->space);
+    unsigned way = 0;
+    while (way < STLB_WAYS && s->set[at.set].tag[way])
         way++;
     if (way == STLB_WAYS)
         way = s->next_way++ % STLB_WAYS;
-    s->set[set].tag[way] = tag_of(la.v, space);
-    s->set[set].data[way] = data_of(page);
+    s->set[at.set].tag[way] = at.tag;
+    s->set[at.set].data[way] = data_of(page, shift);
 }
 
 /* -- Spaces -------------------------------------------------------------------------------- */
@@ -127,11 +202,10 @@ void stlb_choose(struct x86_cpu *c)
 
 void stlb_forget_page(struct x86_cpu *c, struct gva la, u16 pcid, bool global)
 {
-    struct x86_stlb *s = &c->stlb;
-    if (s->space_of[pcid] >= s->oldest_space)
-        clear(s, la.v, s->space_of[pcid]);
+    if (c->stlb.space_of[pcid] >= c->stlb.oldest_space)
+        clear(c, la, c->stlb.space_of[pcid]);
     if (global)
-        clear(s, la.v, s->global_space);
+        clear(c, la, c->stlb.global_space);
 }
 
 void stlb_forget_pcid(struct x86_cpu *c, u16 pcid)

@@ -10,51 +10,6 @@ struct walk_access tlb_access(const struct x86_cpu *c, enum x86_tlb_index set,
         .access = access, .user = set == TLB_USER, .smap_off = set == TLB_KERNEL_AC};
 }
 
-/* -- Large pages --------------------------------------------------------------------------- */
-
-#define REGION_SHIFT 21
-
-static u64 *region_bit(struct x86_tlb_use *use, u64 la, u64 *bit)
-{
-    u64 region = la >> REGION_SHIFT;
-    region = (region ^ region >> 14) % TLB_REGIONS;
-    *bit = BIT(region % 64);
-    return &use->regions[region / 64];
-}
-
-static void note_region(struct x86_cpu *c, struct gva la)
-{
-    u64 bit;
-    u64 *word = region_bit(&c->tlb_use, la.v, &bit);
-    if (*word & bit)
-        return;
-    *word |= bit;
-}
-
-static void note_large(struct x86_cpu *c, struct gva la, unsigned shift)
-{
-    if (shift == REGION_SHIFT) {
-        note_region(c, la);
-        return;
-    }
-    u64 first = align_down(la.v, BIT(shift)), last = first | bits_low(shift);
-    unsigned half = la.v >> 63;
-    if (first < c->tlb_use.large[half].first)
-        c->tlb_use.large[half].first = first;
-    if (last > c->tlb_use.large[half].last)
-        c->tlb_use.large[half].last = last;
-}
-
-unsigned tlb_page_shift(const struct x86_cpu *c, struct gva la)
-{
-    u64 bit;
-    unsigned half = la.v >> 63;
-    if (la.v >= c->tlb_use.large[half].first && la.v <= c->tlb_use.large[half].last)
-        return 64;
-    const u64 *word = region_bit((struct x86_tlb_use *)&c->tlb_use, la.v, &bit);
-    return *word & bit ? REGION_SHIFT : PAGE_SHIFT;
-}
-
 /* -- Filling ------------------------------------------------------------------------------- */
 
 bool tlb_walk(struct x86_cpu *c, struct pmap *pmap, struct gva la, struct walk_access access,
@@ -66,11 +21,8 @@ bool tlb_walk(struct x86_cpu *c, struct pmap *pmap, struct gva la, struct walk_a
         return true;
     if (!walk(c, pmap, la, access, out, error))
         return false;
-    if (!paged)
-        return true;
-    if (out->page_shift > PAGE_SHIFT)
-        note_large(c, la, out->page_shift);
-    stlb_enter(c, la, out);
+    if (paged)
+        stlb_enter(c, la, out);
     return true;
 }
 
@@ -85,8 +37,6 @@ static bool allowed(const struct x86_cpu *c, enum x86_tlb_index set, struct gva 
 void tlb_fill(struct x86_cpu *c, enum x86_tlb_index set, struct gva la,
               const struct walk_result *page, void *hva, u64 flags)
 {
-    if (page->page_shift > PAGE_SHIFT)
-        note_large(c, la, page->page_shift);
     unsigned slot = tlb_slot(la.v);
     u64 tag = la.v & PAGE_MASK;
     bool writable = page->dirty && !(flags & (PMAP_ROM | PMAP_CODE)) && (flags & PMAP_DIRTY);
@@ -125,24 +75,41 @@ static void drop_slot(struct x86_cpu *c, u64 la)
         invalidate(&c->tlb[set], tlb_slot(la));
 }
 
-/* The pages of 2^shift bytes around `la`, of one PCID; `global`: and global ones. */
-static void drop_pages(struct x86_cpu *c, u64 la, unsigned shift, u16 pcid, bool global)
+/* A word of `local` or `global`: its slots. */
+static void drop_word(struct x86_cpu *c, unsigned set, u64 used[TLB_SIZE / 64], unsigned word)
 {
-    u64 page = align_down(la, BIT(shift));
-    for (u64 end = page + BIT(shift); page != end; page += PAGE_SIZE) {
-        if (global || pcid == stlb_pcid(c))
-            drop_slot(c, page);
-        stlb_forget_page(c, gva(page), pcid, global);
+    for (u64 left = used[word]; left; left &= left - 1)
+        invalidate(&c->tlb[set], word * 64 + (unsigned)__builtin_ctzll(left));
+    used[word] = 0;
+}
+
+/* The slots of a region: what is filled of them. */
+static void drop_region(struct x86_cpu *c, u64 la, unsigned shift)
+{
+    unsigned first = tlb_slot(align_down(la, BIT(shift))) / 64;
+    for (unsigned set = 0; set < TLB_SETS; set++) {
+        for (unsigned word = first; word < first + (BIT(shift - PAGE_SHIFT) / 64); word++) {
+            drop_word(c, set, c->tlb_use.local[set], word);
+            drop_word(c, set, c->tlb_use.global[set], word);
+        }
     }
 }
 
+/* Under one PCID; `global`: and global ones. */
 static void flush_page(struct x86_cpu *c, struct gva la, u16 pcid, bool global)
 {
-    unsigned shift = tlb_page_shift(c, la);
-    if (shift == 64)
+    unsigned shift = stlb_page_shift(c, la);
+    if (shift == 64) {
         tlb_flush_all(c);
+        return;
+    }
+    stlb_forget_page(c, la, pcid, global);
+    if (!global && pcid != stlb_pcid(c))
+        return;
+    if (shift == PAGE_SHIFT)
+        drop_slot(c, la.v);
     else
-        drop_pages(c, la.v, shift, pcid, global);
+        drop_region(c, la.v, shift);
 }
 
 void tlb_flush_page(struct x86_cpu *c, struct gva la)
@@ -158,11 +125,8 @@ void tlb_flush_page_of(struct x86_cpu *c, u16 pcid, struct gva la)
 static void flush_used(struct x86_cpu *c, u64 used[TLB_SETS][TLB_SIZE / 64])
 {
     for (unsigned set = 0; set < TLB_SETS; set++) {
-        for (unsigned word = 0; word < TLB_SIZE / 64; word++) {
-            for (u64 left = used[set][word]; left; left &= left - 1)
-                invalidate(&c->tlb[set], word * 64 + (unsigned)__builtin_ctzll(left));
-            used[set][word] = 0;
-        }
+        for (unsigned word = 0; word < TLB_SIZE / 64; word++)
+            drop_word(c, set, used[set], word);
     }
 }
 
@@ -206,12 +170,7 @@ void tlb_drop(struct x86_cpu *c)
 void tlb_flush_all(struct x86_cpu *c)
 {
     empty(c);
-    for (unsigned i = 0; i < ARRAY_LEN(c->tlb_use.regions); i++)
-        c->tlb_use.regions[i] = 0;
-    for (unsigned half = 0; half < 2; half++) {
-        c->tlb_use.large[half].first = UINT64_MAX;
-        c->tlb_use.large[half].last = 0;
-    }
+    stlb_forget_large(c);
 }
 
 void tlb_debug_changed(struct x86_cpu *c)

@@ -16,8 +16,8 @@ void tlb_init(struct x86_cpu *c);
 struct walk_access tlb_access(const struct x86_cpu *c, enum x86_tlb_index set,
                               enum x86_access access);
 
-/* Enters the page of `la`, which is RAM at `hva` (its first byte) with pmap flags `flags`. Only
- * tags that hold the invariants are set. */
+/* Enters the page of `la` as tlb_walk found it, which is RAM at `hva` (its first byte) with
+ * pmap flags `flags`. Only tags that hold the invariants are set. */
 void tlb_fill(struct x86_cpu *c, enum x86_tlb_index set, struct gva la,
               const struct walk_result *page, void *hva, u64 flags);
 
@@ -25,9 +25,6 @@ void tlb_fill(struct x86_cpu *c, enum x86_tlb_index set, struct gva la,
  * processor forget it, where it allows the access and D needs not be set. */
 bool tlb_walk(struct x86_cpu *c, struct pmap *pmap, struct gva la, struct walk_access access,
               struct walk_result *out, u32 *error);
-
-/* How much INVLPG of `la` drops, as a shift: 12, 21, or 64 for everything. */
-unsigned tlb_page_shift(const struct x86_cpu *c, struct gva la);
 
 /* INVLPG: the page of `la` under the current PCID or global, large or not. */
 void tlb_flush_page(struct x86_cpu *c, struct gva la);

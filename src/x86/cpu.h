@@ -88,8 +88,7 @@ enum x86_tlb_index {
     TLB_KERNEL_AC, /* CPL 0..2 with EFLAGS.AC (or no CR4.SMAP): user pages allowed */
     TLB_SETS,
 };
-#define TLB_SIZE    4096
-#define TLB_REGIONS 16384
+#define TLB_SIZE 4096
 
 struct x86_tlb {
     u64 read[TLB_SIZE];
@@ -102,29 +101,35 @@ struct x86_tlb {
 struct x86_tlb_use {
     u64 local[TLB_SETS][TLB_SIZE / 64];  /* entries that go with CR3 */
     u64 global[TLB_SETS][TLB_SIZE / 64]; /* entries that stay */
-    /* INVLPG must drop every fragment of a large page. Regions of 2 MiB that may have fragments
-     * of such pages, hashed; and for larger pages the addresses covered, in the lower and the
-     * upper half of the address space (empty: first > last). */
-    u64 regions[TLB_REGIONS / 64];
-    struct {
-        u64 first, last;
-    } large[2];
     u64 drops; /* how often the pmap changed: for translations that engines keep elsewhere */
 };
 
 /*
  * The second level, behind all three sets: what walks found, by linear page and space, so that
- * neither a conflict in the first level nor a change of CR3 costs a walk. A space is a number
- * that stands for the non-global translations of one PCID since they were flushed last; a flush
- * gives the PCID a new one. Kept by memory/stlb.c.
+ * neither a conflict in the first level nor a change of CR3 costs a walk. A large page has one
+ * entry (of 1 GiB: one for each region), so that INVLPG need not look for many. A space is a
+ * number that stands for the non-global translations of one PCID since they were flushed last;
+ * a flush gives the PCID a new one. Kept by memory/stlb.c.
+ *
+ * A region is what the smaller kind of large page covers: 4 MiB in 32-bit paging without PAE, 2
+ * MiB in all else.
  */
-#define STLB_SETS 1024
-#define STLB_WAYS 4
+#define STLB_SETS    1024
+#define STLB_WAYS    4
+#define STLB_REGIONS 16384
 struct x86_stlb {
     struct {
-        u64 tag[STLB_WAYS];  /* linear page 35:0, space 63:36; 0: empty */
-        u64 data[STLB_WAYS]; /* gpa of the page, rights in the low bits */
+        u64 tag[STLB_WAYS];  /* linear page or region 35:0, 36: region, space 63:37; 0: empty */
+        u64 data[STLB_WAYS]; /* gpa of the page or region, rights in the low bits */
     } set[STLB_SETS];
+    /* Regions that may be covered by large pages, hashed: only there are entries of regions,
+     * and only there must INVLPG drop more of the first level than one page. And the addresses
+     * that pages of 1 GiB cover, in the lower and the upper half of the address space (empty:
+     * first > last). */
+    u64 regions[STLB_REGIONS / 64];
+    struct {
+        u64 first, last;
+    } huge[2];
     u32 space;        /* of the current PCID */
     u32 global_space; /* of global translations */
     u32 last_space;   /* given out */

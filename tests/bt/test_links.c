@@ -98,16 +98,16 @@ __asm__(".pushsection .rodata\n"
         "end_remap:\n"
         ".popsection\n");
 
-/* gpa of the entry that maps `la` by 4 KiB. */
-static u64 entry_of(struct guest *g, u64 la)
+/* gpa of the entry of `la` in the table whose entries stand for 2^last bytes each. */
+static u64 entry_of(struct guest *g, u64 la, unsigned last)
 {
     u64 table = g->vcpu->cpu.cr3 & PAGE_MASK;
-    for (unsigned shift = 39; shift > PAGE_SHIFT; shift -= 9) {
+    for (unsigned shift = 39; shift > last; shift -= 9) {
         u64 entry;
         memcpy(&entry, guest_page(g, table) + (la >> shift & 511) * 8, 8);
         table = entry & PAGE_MASK & bits_low(52);
     }
-    return table + (la >> PAGE_SHIFT & 511) * 8;
+    return table + (la >> last & 511) * 8;
 }
 
 static void test_alike_remapped(void **state)
@@ -120,10 +120,10 @@ static void test_alike_remapped(void **state)
     guest_write(g, CODE + 0x40000, add_one, sizeof(add_one));
     guest_write(g, CODE + 0x50000, add_two, sizeof(add_two));
     guest_write(g, CODE + 0x60000, add_seven, sizeof(add_seven));
-    u64 at = entry_of(g, CODE + 0x50000), other;
+    u64 at = entry_of(g, CODE + 0x50000, PAGE_SHIFT), other;
     memcpy(&other,
-           guest_page(g, entry_of(g, CODE + 0x60000) & PAGE_MASK) +
-               (entry_of(g, CODE + 0x60000) & ~PAGE_MASK),
+           guest_page(g, entry_of(g, CODE + 0x60000, PAGE_SHIFT) & PAGE_MASK) +
+               (entry_of(g, CODE + 0x60000, PAGE_SHIFT) & ~PAGE_MASK),
            8);
     g->vcpu->cpu.rip = CODE;
     g->vcpu->cpu.gpr[RBX] = at;
@@ -133,10 +133,42 @@ static void test_alike_remapped(void **state)
     guest_destroy(g);
 }
 
+/* The same within a large page, of which INVLPG names another part. */
+extern const u8 start_large[], end_large[];
+__asm__(".pushsection .rodata\n"
+        "start_large:\n"
+        "mov $0x940000, %edi\n xor %eax, %eax\n mov $100, %ecx\n"
+        "1: call *%rdi\n dec %ecx\n jnz 1b\n"
+        "mov %rdx, (%rbx)\n invlpg 0x801000\n"
+        "call *%rdi\n hlt\n"
+        "end_large:\n"
+        ".popsection\n");
+
+static void test_large_remapped(void **state)
+{
+    (void)state;
+    static const u8 add_one[] = {0x83, 0xc0, 1, 0xc3}, add_seven[] = {0x83, 0xc0, 7, 0xc3};
+    const u64 rights = PTE_P | PTE_W | PTE_A | PTE_D | PTE_PS;
+    struct guest *g = guest_create(&bt_engine, 1);
+    u64 at = entry_of(g, RAM_SIZE, 21);
+    guest_write(g, CODE, start_large, (u64)(end_large - start_large));
+    guest_write(g, CODE + 0x40000, add_one, sizeof(add_one));
+    guest_write(g, 0x740000, add_seven, sizeof(add_seven));
+    guest_write(g, at, &rights, 8); /* of gpa 0 */
+    g->vcpu->cpu.rip = CODE;
+    g->vcpu->cpu.gpr[RBX] = at;
+    g->vcpu->cpu.gpr[RDX] = rights | 0x600000;
+    assert_int_equal(guest_run(g), EXIT_HALTED);
+    assert_int_equal((u32)g->vcpu->cpu.gpr[RAX], 100 + 7);
+    assert_true(guest_counter(g, "callouts.indirect") < 10);
+    guest_destroy(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quiet), cmocka_unit_test(test_interrupt_waits),
-        cmocka_unit_test(test_alike_targets), cmocka_unit_test(test_alike_remapped)};
+        cmocka_unit_test(test_alike_targets), cmocka_unit_test(test_alike_remapped),
+        cmocka_unit_test(test_large_remapped)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,7 +19,7 @@ static int setup(void **state)
 {
     struct x86_cpu *c = calloc(1, sizeof(*c));
     c->model = &model;
-    c->cr4 = CR4_SMAP | CR4_SMEP;
+    c->cr4 = CR4_PAE | CR4_SMAP | CR4_SMEP;
     c->cr0 = CR0_PE | CR0_PG | CR0_WP;
     tlb_init(c);
     *state = c;
@@ -155,18 +155,6 @@ static void test_slot_changes_hands(void **state)
     assert_int_equal(tags_of(c, TLB_USER, other).read, TAG_NONE);
 }
 
-static void test_large_page_goes_whole(void **state)
-{
-    struct x86_cpu *c = *state;
-    struct walk_result large = plain;
-    large.page_shift = 21;
-    fill(c, TLB_USER, 0x200000, large, RAM_FLAGS);
-    fill(c, TLB_USER, 0x201000, large, RAM_FLAGS);
-    tlb_flush_page(c, gva(0x3ff000));
-    assert_int_equal(tags_of(c, TLB_USER, 0x200000).read, TAG_NONE);
-    assert_int_equal(tags_of(c, TLB_USER, 0x201000).read, TAG_NONE);
-}
-
 static void test_watch(void **state)
 {
     struct x86_cpu *c = *state;
@@ -196,15 +184,18 @@ static void test_second_level_keeps_all(void **state)
 {
     struct x86_cpu *c = *state;
     struct walk_result page = plain, out;
-    page.gpa = gpa(0x123456000);
+    page.gpa = gpa(0x140005000);
     page.page_shift = 30;
     page.executable = false;
     stlb_enter(c, gva(0xffff888000005000), &page);
     assert_true(stlb_find(c, gva(0xffff888000005678), &out));
-    assert_int_equal(out.gpa.v, 0x123456678);
+    assert_int_equal(out.gpa.v, 0x140005678);
     assert_int_equal(out.page_shift, 30);
     assert_true(out.user && out.writable && out.dirty && !out.executable && !out.global);
-    assert_false(known(c, 0xffff888000006000));
+    /* Of a page of 1 GiB a region is known. */
+    assert_true(stlb_find(c, gva(0xffff888000006789), &out));
+    assert_int_equal(out.gpa.v, 0x140006789);
+    assert_false(known(c, 0xffff888000200000));
 }
 
 static void test_pcids(void **state)
@@ -281,7 +272,7 @@ static void test_spaces_run_out(void **state)
     struct x86_cpu *c = *state;
     stlb_enter(c, gva(0x5000), &plain);
     stlb_enter(c, gva(0x6000), &global);
-    c->stlb.last_space = (1u << 28) - 3;
+    c->stlb.last_space = (1u << 27) - 3;
     load_cr3(c, 0x1000, false);
     assert_false(known(c, 0x5000));
     stlb_enter(c, gva(0x5000), &plain);
@@ -307,21 +298,244 @@ static void test_global_changes(void **state)
     assert_false(known(c, 0x5000));
 }
 
-static void test_large_page_goes_whole_from_second_level(void **state)
+/* -- Large pages --------------------------------------------------------------------------- */
+
+static struct walk_result large_page(u8 shift, u64 at)
+{
+    struct walk_result page = plain;
+    page.page_shift = shift;
+    page.gpa = gpa(at);
+    return page;
+}
+
+/* As an engine does what a walk found. */
+static void enter(struct x86_cpu *c, enum x86_tlb_index set, u64 la, struct walk_result page)
+{
+    stlb_enter(c, gva(la), &page);
+    fill(c, set, la, page, RAM_FLAGS);
+}
+
+static void assert_gone(struct x86_cpu *c, u64 la)
+{
+    assert_false(known(c, la));
+    for (unsigned set = 0; set < TLB_SETS; set++)
+        assert_int_equal(tags_of(c, set, la).read, TAG_NONE);
+}
+
+static void test_large_page_goes_whole(void **state)
 {
     struct x86_cpu *c = *state;
-    struct walk_result large = plain;
-    large.page_shift = 21;
-    stlb_enter(c, gva(0x200000), &large);
-    stlb_enter(c, gva(0x3fe000), &large);
-    stlb_enter(c, gva(0x400000), &plain);
-    fill(c, TLB_USER, 0x200000, large, RAM_FLAGS);
-    assert_int_equal(tlb_page_shift(c, gva(0x3ff000)), 21);
-    assert_int_equal(tlb_page_shift(c, gva(0x400000)), 12);
-    tlb_flush_page(c, gva(0x3ff000));
-    assert_false(known(c, 0x200000));
-    assert_false(known(c, 0x3fe000));
+    struct walk_result out;
+    enter(c, TLB_USER, 0x200000, large_page(21, 0x40000000));
+    enter(c, TLB_KERNEL_AC, 0x201000, large_page(21, 0x40001000));
+    enter(c, TLB_USER, 0x3ff000, large_page(21, 0x401ff000));
+    enter(c, TLB_USER, 0x1ff000, plain);
+    enter(c, TLB_USER, 0x400000, plain);
+    /* One entry knows it all. */
+    assert_true(stlb_find(c, gva(0x345678), &out));
+    assert_int_equal(out.gpa.v, 0x40145678);
+    assert_int_equal(stlb_page_shift(c, gva(0x3fe000)), 21);
+    assert_int_equal(stlb_page_shift(c, gva(0x400000)), 12);
+    tlb_flush_page(c, gva(0x2fe123));
+    assert_gone(c, 0x200000);
+    assert_gone(c, 0x201000);
+    assert_gone(c, 0x3ff000);
+    assert_true(known(c, 0x1ff000));
     assert_true(known(c, 0x400000));
+    assert_int_equal(tags_of(c, TLB_USER, 0x1ff000).read, 0x1ff000);
+    assert_int_equal(tags_of(c, TLB_USER, 0x400000).read, 0x400000);
+}
+
+/* 32-bit paging has pages of 4 MiB. */
+static void test_page_of_4_mib_goes_whole(void **state)
+{
+    struct x86_cpu *c = *state;
+    struct walk_result out;
+    c->cr4 &= ~(u64)CR4_PAE;
+    enter(c, TLB_USER, 0x400000, large_page(22, 0x40000000));
+    enter(c, TLB_USER, 0x7ff000, large_page(22, 0x403ff000));
+    assert_true(stlb_find(c, gva(0x654321), &out));
+    assert_int_equal(out.gpa.v, 0x40254321);
+    assert_int_equal(stlb_page_shift(c, gva(0x600000)), 22);
+    tlb_flush_page(c, gva(0x500000));
+    assert_gone(c, 0x400000);
+    assert_gone(c, 0x7ff000);
+}
+
+static void test_page_of_1_gib_goes_whole(void **state)
+{
+    struct x86_cpu *c = *state;
+    enter(c, TLB_USER, 0x40000000, large_page(30, 0x80000000));
+    enter(c, TLB_USER, 0x7ffff000, large_page(30, 0xbffff000));
+    assert_int_equal(stlb_page_shift(c, gva(0x50000000)), 64);
+    tlb_flush_page(c, gva(0x50000000));
+    assert_gone(c, 0x40000000);
+    assert_gone(c, 0x7ffff000);
+}
+
+/* A page of the other size takes the place of an old one that nobody flushed. */
+static void test_page_size_changes(void **state)
+{
+    struct x86_cpu *c = *state;
+    struct walk_result page = plain, out;
+    page.gpa = gpa(0x5000);
+    stlb_enter(c, gva(0x201000), &page);
+    page = large_page(21, 0x40001000);
+    page.global = true;
+    stlb_enter(c, gva(0x201000), &page);
+    assert_true(stlb_find(c, gva(0x201000), &out));
+    assert_int_equal(out.gpa.v, 0x40001000);
+    page = plain;
+    page.gpa = gpa(0x6000);
+    stlb_enter(c, gva(0x201000), &page);
+    assert_true(stlb_find(c, gva(0x201000), &out));
+    assert_int_equal(out.gpa.v, 0x6000);
+    assert_int_equal(out.page_shift, 12);
+    tlb_flush_page(c, gva(0x201000));
+    assert_gone(c, 0x201000);
+}
+
+static void test_large_pages_of_pcids(void **state)
+{
+    struct x86_cpu *c = *state;
+    struct walk_result page = large_page(21, 0x40000000);
+    c->cr4 |= CR4_PCIDE;
+    load_cr3(c, 0x1001, false);
+    enter(c, TLB_USER, 0x200000, page);
+    load_cr3(c, 0x2002, false);
+    assert_gone(c, 0x200000);
+    enter(c, TLB_USER, 0x200000, page);
+    tlb_flush_page_of(c, 1, gva(0x3ff000));
+    assert_true(known(c, 0x200000));
+    assert_int_equal(tags_of(c, TLB_USER, 0x200000).read, 0x200000);
+    load_cr3(c, 0x1001, true);
+    assert_gone(c, 0x200000);
+    page.global = true;
+    enter(c, TLB_USER, 0x200000, page);
+    tlb_flush_page_of(c, 1, gva(0x3ff000));
+    assert_true(known(c, 0x200000));
+    load_cr3(c, 0x2002, false);
+    assert_true(known(c, 0x200000));
+    tlb_flush_page(c, gva(0x3ff000));
+    assert_gone(c, 0x200000);
+    load_cr3(c, 0x1001, true);
+    assert_gone(c, 0x200000);
+}
+
+/*
+ * A guest at random that flushes what it must: whatever a level knows is what the page tables
+ * say. The machine page of each page is its number in `frames`.
+ */
+#define GUEST_REGIONS 6
+#define GUEST_BASE    0x7fff40000000 /* regions share slots of the first level beyond 8 only */
+struct guest {
+    struct x86_cpu *c;
+    u64 random;
+    unsigned pcid;
+    struct {
+        bool large, global;
+        u64 frames[512];
+    } region[2][GUEST_REGIONS]; /* by PCID; global pages are the same in both */
+    u64 next_frame, hits[2];
+};
+
+static unsigned any(struct guest *g, unsigned below)
+{
+    g->random = g->random * 6364136223846793005u + 1442695040888963407u;
+    return (unsigned)(g->random >> 33) % below;
+}
+
+static void map(struct guest *g, unsigned pcid, unsigned region, unsigned page, unsigned n)
+{
+    g->next_frame += 1024;
+    for (unsigned i = 0; i < n; i++)
+        g->region[pcid][region].frames[page + i] = align_down(g->next_frame, 512) + page + i;
+    if (g->region[pcid][region].global)
+        g->region[!pcid][region] = g->region[pcid][region];
+}
+
+static u64 address_of(unsigned region, unsigned page)
+{
+    /* Two of them in the same slots. */
+    u64 at = region == 5 ? (u64)TLB_SIZE * PAGE_SIZE : (u64)region << 21;
+    return GUEST_BASE + at + (u64)page * PAGE_SIZE;
+}
+
+static void touch(struct guest *g, unsigned region, unsigned page)
+{
+    static const enum x86_tlb_index sets[] = {TLB_USER, TLB_KERNEL_AC};
+    unsigned set = sets[any(g, ARRAY_LEN(sets))];
+    u64 la = address_of(region, page), frame = g->region[g->pcid][region].frames[page];
+    struct tags tags = tags_of(g->c, set, la);
+    if (tags.read == la) {
+        assert_int_equal(tags.page, frame * PAGE_SIZE);
+        g->hits[0]++;
+        return;
+    }
+    struct walk_result at = plain;
+    if (stlb_find(g->c, gva(la), &at)) {
+        assert_int_equal(at.gpa.v, frame * PAGE_SIZE);
+        g->hits[1]++;
+    } else {
+        at.page_shift = g->region[g->pcid][region].large ? 21 : 12;
+        at.global = g->region[g->pcid][region].global;
+        at.gpa = gpa(frame * PAGE_SIZE);
+        stlb_enter(g->c, gva(la), &at);
+    }
+    tlb_fill(g->c, set, gva(la), &at, (void *)(frame * PAGE_SIZE), RAM_FLAGS);
+}
+
+/* Maps a page anew, or gives the region pages of the other size. */
+static void change(struct guest *g, unsigned region, unsigned page)
+{
+    unsigned other = any(g, 4) == 0, n = 1;
+    unsigned pcid = g->region[g->pcid][region].global ? g->pcid : g->pcid ^ any(g, 2);
+    bool was_large = g->region[pcid][region].large;
+    g->region[pcid][region].large ^= other;
+    if (was_large || other)
+        map(g, pcid, region, 0, 512);
+    else
+        map(g, pcid, region, page, 1);
+    /* Small pages are flushed each; of a large one any address does. */
+    if (!was_large && other) {
+        n = 512;
+        page = 0;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        struct gva la = gva(address_of(region, page + i));
+        if (pcid == g->pcid)
+            tlb_flush_page(g->c, la);
+        else
+            tlb_flush_page_of(g->c, (u16)pcid, la);
+    }
+}
+
+static void test_nothing_is_stale(void **state)
+{
+    struct guest g = {.c = *state, .random = 1};
+    g.c->cr4 |= CR4_PCIDE | CR4_PGE;
+    load_cr3(g.c, 0x1000, false);
+    for (unsigned region = 0; region < GUEST_REGIONS; region++) {
+        for (unsigned pcid = 0; pcid < 2; pcid++) {
+            g.region[pcid][region].large = region % 2;
+            g.region[pcid][region].global = region >= 3;
+            map(&g, pcid, region, 0, 512);
+        }
+    }
+    for (unsigned i = 0; i < 300000; i++) {
+        unsigned region = any(&g, GUEST_REGIONS), page = any(&g, 512), what = any(&g, 1000);
+        if (what >= 20) {
+            touch(&g, region, page);
+        } else if (what >= 2) {
+            change(&g, region, page);
+        } else if (what == 1) {
+            g.pcid ^= 1;
+            load_cr3(g.c, 0x1000 | g.pcid, any(&g, 4));
+        } else if (any(&g, 8) == 0) {
+            tlb_flush_all(g.c);
+        }
+    }
+    assert_true(g.hits[0] > 10000 && g.hits[1] > 10000);
 }
 
 int main(void)
@@ -333,7 +547,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_write_needs_the_slow_path_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flushes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_slot_changes_hands, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_large_page_goes_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(test_watch, setup, teardown),
         cmocka_unit_test_setup_teardown(test_second_level_keeps_all, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pcids, setup, teardown),
@@ -341,8 +554,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_pcids, setup, teardown),
         cmocka_unit_test_setup_teardown(test_spaces_run_out, setup, teardown),
         cmocka_unit_test_setup_teardown(test_global_changes, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_large_page_goes_whole_from_second_level, setup,
-                                        teardown),
+        cmocka_unit_test_setup_teardown(test_large_page_goes_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_page_of_4_mib_goes_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_page_of_1_gib_goes_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_page_size_changes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_large_pages_of_pcids, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nothing_is_stale, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -188,11 +188,18 @@ void links_forget(struct bt *bt, bool global_too)
     }
 }
 
-static bool may_hold(struct live *live, u32 page)
+/* Is anything noted of those 2^order pages? */
+static bool may_hold(struct live *live, u32 page, unsigned order)
 {
     u64 bit;
     const u64 *word = page_bit(live, page, &bit);
-    return *word & bit;
+    if (!order)
+        return *word & bit;
+    u64 found = 0;
+    for (u32 last = page | (u32)bits_low(order), at = last + 1 - (u32)BIT(order); at < last;
+         at += 64)
+        found |= *page_bit(live, at, &bit);
+    return found;
 }
 
 void links_forget_page(struct bt *bt, struct gva la, unsigned shift)
@@ -200,7 +207,7 @@ void links_forget_page(struct bt *bt, struct gva la, unsigned shift)
     u32 page = (u32)(la.v >> PAGE_SHIFT);
     for (unsigned list = 0; list < 2; list++) {
         struct live *live = &bt->live[list];
-        if (shift == PAGE_SHIFT && !may_hold(live, page))
+        if (!may_hold(live, page, shift - PAGE_SHIFT))
             continue;
         for (u32 i = live->n; i--;) {
             u32 place = live->place[i];

@@ -21,7 +21,7 @@ static void save(struct x86_cpu *c)
 
 static void forget_page(struct x86_cpu *c, struct gva la)
 {
-    unsigned shift = tlb_page_shift(c, la);
+    unsigned shift = stlb_page_shift(c, la);
     if (shift == 64)
         links_forget(bt_of_cpu(c), true);
     else
