@@ -262,18 +262,101 @@ static void test_mapper_joins(void **state)
     assert_int_equal(mapper_run(m), 3);
 }
 
+/* Mappings that come with the cell's turn are there when it runs. */
+static void test_maps_with_turn(void **state)
+{
+    struct fixture *f = *state;
+    struct mapper *m = &f->cell.mapper;
+    for (u64 page = 0x900000; page < 0x908000; page += PAGE_SIZE) {
+        mapper_map(m, page, 1, 0, PROT_READ);
+        assert_true(mapper_only_adds(m));
+        fixture_registers(f, 0);
+        f->cpu->gpr[RDI] = page;
+        assert_int_equal(fixture_run(f, CODE_LOAD), CELL_STOPPED);
+        assert_int_equal(f->stop.signal, SIGTRAP);
+        assert_int_equal(m->n, 0);
+        assert_int_equal(m->running, 0);
+    }
+    mapper_unmap(m, 0x900000, 1);
+    assert_false(mapper_only_adds(m));
+    assert_int_equal(mapper_run(m), 1);
+    assert_true(mapper_only_adds(m));
+    mapper_map(m, 0x900000, 1, 0, PROT_READ | PROT_EXEC);
+    assert_false(mapper_only_adds(m));
+}
+
+/* What the host refuses of them is found out by the cell, and noted. */
+static void test_refused_with_turn(void **state)
+{
+    struct fixture *f = *state;
+    struct mapper *m = &f->cell.mapper;
+    mapper_map(m, 0x900000, 1, 0, PROT_READ);
+    mapper_map(m, 0x901001, 1, 0, PROT_READ); /* not aligned */
+    fixture_registers(f, 0);
+    f->cpu->gpr[RDI] = 0x902000;
+    assert_int_equal(fixture_run(f, CODE_LOAD), CELL_STOPPED);
+    assert_int_equal(f->stop.signal, SIGSEGV);
+    assert_int_equal(f->stop.cr2, 0x902000);
+    assert_true(m->refused);
+}
+
+/* A mapper that is gone wakes no cell. */
+static void test_turn_without_mapper(void **state)
+{
+    struct fixture *f = *state;
+    kill(f->cell.mapper.pid, SIGKILL);
+    mapper_map(&f->cell.mapper, 0x900000, 1, 0, PROT_READ);
+    fixture_registers(f, 0);
+    assert_int_equal(fixture_run(f, CODE_LOAD), CELL_DEAD);
+}
+
+static void *go_on_late(void *opaque)
+{
+    struct fixture *f = opaque;
+    cell_kick(&f->cell);
+    nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL);
+    kill(f->cell.mapper.pid, SIGCONT);
+    return NULL;
+}
+
+/* A mapper without a processor keeps the cell from its turn, which is not the cell's fault: a
+ * kick may be answered late. */
+static void test_turn_starved(void **state)
+{
+    struct fixture *f = *state;
+    pthread_t thread;
+    f->cell.deadline = 20000000;
+    kill(f->cell.mapper.pid, SIGSTOP);
+    mapper_map(&f->cell.mapper, 0x900000, 1, 0, PROT_READ);
+    fixture_registers(f, 0);
+    pthread_create(&thread, NULL, go_on_late, f);
+    assert_int_equal(fixture_run(f, CODE_SPIN), CELL_STOPPED);
+    assert_int_equal(f->stop.signal, SIGUSR1);
+    pthread_join(thread, NULL);
+}
+
 int main(void)
 {
     if (!probe_direct())
         return 77;
     const struct CMUnitTest tests[] = {
-        CELL_TEST(test_stops),        CELL_TEST(test_page_faults),
-        CELL_TEST(test_all_state),    CELL_TEST(test_kick),
-        CELL_TEST(test_early_kick),   CELL_TEST(test_starved),
-        CELL_TEST(test_memory),       CELL_TEST(test_vsyscall),
-        CELL_TEST(test_verify),       CELL_TEST(test_verify_starved),
-        CELL_TEST(test_mapper_gone),  CELL_TEST(test_mapper_fails),
+        CELL_TEST(test_stops),
+        CELL_TEST(test_page_faults),
+        CELL_TEST(test_all_state),
+        CELL_TEST(test_kick),
+        CELL_TEST(test_early_kick),
+        CELL_TEST(test_starved),
+        CELL_TEST(test_memory),
+        CELL_TEST(test_vsyscall),
+        CELL_TEST(test_verify),
+        CELL_TEST(test_verify_starved),
+        CELL_TEST(test_mapper_gone),
+        CELL_TEST(test_mapper_fails),
         CELL_TEST(test_mapper_joins),
+        CELL_TEST(test_maps_with_turn),
+        CELL_TEST(test_refused_with_turn),
+        CELL_TEST(test_turn_without_mapper),
+        CELL_TEST(test_turn_starved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -89,7 +89,8 @@ static void fill_setup(struct setup *s, u64 base, bool narrow)
                 control_address(base, CONTROL_MTURN),
                 narrow ? control_address(base, CONTROL_TLS) : 0);
     put_program(&s->cell, s->cell_code, &filter, here + offsetof(struct setup, cell_code));
-    filter_mapper(&filter, base + CELL_ORDERS_PAGE * PAGE_SIZE);
+    filter_mapper(&filter, base + CELL_ORDERS_PAGE * PAGE_SIZE,
+                  control_address(base, CONTROL_TURN));
     put_program(&s->mapper, s->mapper_code, &filter,
                 here + offsetof(struct setup, mapper_code));
 }
@@ -179,6 +180,34 @@ static bool too_late(const struct cell *cell, u64 until, u64 *used)
            (cell_sleeps(cell) || cell_time(cell) > *used + cell->deadline);
 }
 
+static void wake(struct cell *cell)
+{
+    futex(&cell->control->turn, FUTEX_WAKE, 1, NULL);
+}
+
+/* A mapper that was to wake the cell has not if the host refused a mapping: the cell then runs
+ * without, for it finds out, and so do we (cell_run). An answer to a kick is not late before
+ * the cell's turn. */
+static bool see_mapper(struct cell *cell)
+{
+    if (mapper_wait(&cell->mapper) < 0)
+        return false;
+    wake(cell);
+    if (atomic_load(&cell->kicked))
+        atomic_store(&cell->kicked, monotonic_ns());
+    return true;
+}
+
+/* The monitor waits for a while. False: in vain. */
+static bool goes_on(struct cell *cell, u64 until, u64 *used)
+{
+    if (is_dead(cell))
+        return false;
+    if (!cell->mapper.running)
+        return !too_late(cell, until, used);
+    return mapper_is_done(&cell->mapper) ? see_mapper(cell) : !mapper_is_gone(&cell->mapper);
+}
+
 /* Until the cell says that it has stopped. False: it is dead, or late. */
 static bool wait_turn(struct cell *cell, u64 until)
 {
@@ -192,10 +221,21 @@ static bool wait_turn(struct cell *cell, u64 until)
         futex(&control->mturn, FUTEX_WAIT, 0, &period);
         atomic_store(&control->monitor_asleep, 0);
         /* While it is looked at, or this thread has no processor, it may answer, and sleep. */
-        if (!atomic_load(&control->mturn) && (is_dead(cell) || too_late(cell, until, &used)))
+        if (!atomic_load(&control->mturn) && !goes_on(cell, until, &used))
             return atomic_load(&control->mturn);
     }
     return true;
+}
+
+/* From the mapper to the cell: a switch less than by way of the monitor. A cell that is not
+ * asleep yet does not wait for the mappings, and stops for them once more. */
+static void wake_by_mapper(struct cell *cell)
+{
+    const struct order order = {
+        SYS_futex, {control_address(cell->place.base, CONTROL_TURN), FUTEX_WAKE, 1}};
+    ensure(mapper_only_adds(&cell->mapper));
+    mapper_order(&cell->mapper, &order);
+    mapper_start(&cell->mapper);
 }
 
 static void give_turn(struct cell *cell)
@@ -203,8 +243,10 @@ static void give_turn(struct cell *cell)
     struct control *control = cell->control;
     atomic_store(&control->mturn, 0);
     atomic_store(&control->turn, 1);
-    if (atomic_load(&control->cell_asleep))
-        futex(&control->turn, FUTEX_WAKE, 1, NULL);
+    if (cell->mapper.n)
+        wake_by_mapper(cell);
+    else if (atomic_load(&control->cell_asleep))
+        wake(cell);
 }
 
 /* Has the stub set what differs. Counted here: the guest can write where it is told. */
@@ -231,7 +273,8 @@ enum cell_end cell_run(struct cell *cell, struct x86_cpu *c, struct stop *stop)
     put_tls(cell);
     frame_write(&cell->place, c);
     give_turn(cell);
-    bool stopped = wait_turn(cell, UINT64_MAX);
+    bool stopped = wait_turn(cell, UINT64_MAX) &&
+                   (!cell->mapper.running || mapper_wait(&cell->mapper) >= 0);
     atomic_store(&cell->kicked, 0);
     if (stopped && frame_take(&cell->place, c, stop))
         return CELL_STOPPED;
@@ -305,7 +348,7 @@ bool cell_create(struct cell *cell, struct zygote *zygote, u64 base, bool narrow
     bool good = map_block(cell, err);
     if (good) {
         fill(cell);
-        cell->mapper.event = eventfd(0, EFD_CLOEXEC);
+        cell->mapper.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         good = cell->mapper.event >= 0 || error_errno(err, "cannot make an event descriptor");
     }
     if (good) {

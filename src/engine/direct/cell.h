@@ -67,7 +67,8 @@ enum cell_end {
                   the state of the last resume */
 };
 /* Runs guest code at *c, CPL 3 in 64-bit mode, in a narrow cell also in 32-bit compatibility
- * mode, until it stops. */
+ * mode, until it stops. Orders of the mapper go first, if they only add mappings; if the host
+ * refuses one, the cell is usable until then (mapper.refused). */
 enum cell_end cell_run(struct cell *cell, struct x86_cpu *c, struct stop *stop);
 
 /* Makes a running cell stop soon; any thread. */

@@ -136,7 +136,7 @@ static bool need_cell(struct direct *d, struct space *s)
     struct space *oldest;
     struct error err;
     s->narrow |= d->world.cpu->code_size != 8;
-    if (s->has_cell && (s->cell.dead || s->cell.narrow < s->narrow))
+    if (s->has_cell && (s->cell.dead || s->cell.mapper.refused || s->cell.narrow < s->narrow))
         drop_cell(s);
     if (s->has_cell)
         return true;
@@ -235,7 +235,8 @@ static bool prepare(struct direct *d, struct space *s)
             SHADOW_LOST)
             cell_condemn(&s->cell);
     }
-    return !s->cell.mapper.n || mapper_run(&s->cell.mapper) >= 0;
+    return (mapper_only_adds(&s->cell.mapper) || mapper_run(&s->cell.mapper) >= 0) &&
+           !s->cell.mapper.refused;
 }
 
 /* -- Copies -------------------------------------------------------------------------------- */
@@ -292,7 +293,7 @@ static void judge_copies(struct space *s, u64 pieces, u64 us)
 
 static bool has_notes(const struct direct *d, const struct space *s)
 {
-    return d->notes.n_frames || d->notes.all_frames || s->cell.mapper.n;
+    return d->notes.n_frames || d->notes.all_frames || !mapper_only_adds(&s->cell.mapper);
 }
 
 /* The address in the cell of the copy to go on with; 0: with the code itself. */

@@ -133,7 +133,7 @@ static void filter_mmap(struct filter *f)
     answer(f, SECCOMP_RET_ALLOW);
 }
 
-void filter_mapper(struct filter *f, u64 sequence)
+void filter_mapper(struct filter *f, u64 sequence, u64 turn)
 {
     f->n = 0;
     start_calls(f);
@@ -147,8 +147,12 @@ void filter_mapper(struct filter *f, u64 sequence)
     answer(f, SECCOMP_RET_ALLOW);
     end(f, report);
     need(f, SYS_futex);
-    need_value(f, 0, sequence);
     load_low(f, 1);
-    need(f, FUTEX_WAIT);
+    u16 wait = when(f, FUTEX_WAIT);
+    need_value(f, 0, sequence);
+    answer(f, SECCOMP_RET_ALLOW);
+    end(f, wait);
+    need(f, FUTEX_WAKE);
+    need_value(f, 0, turn);
     answer(f, SECCOMP_RET_ALLOW);
 }

@@ -28,6 +28,6 @@ struct filter {
  */
 void filter_cell(struct filter *filter, u64 turn, u64 mturn, u64 tls);
 
-/* The mapper: FUTEX_WAIT on `sequence`, mmap of guest memory with rights that fit the
- * descriptor, munmap, and write to its event descriptor. */
-void filter_mapper(struct filter *filter, u64 sequence);
+/* The mapper: FUTEX_WAIT on `sequence`, FUTEX_WAKE on `turn`, mmap of guest memory with rights
+ * that fit the descriptor, munmap, and write to its event descriptor. */
+void filter_mapper(struct filter *filter, u64 sequence, u64 turn);

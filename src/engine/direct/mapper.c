@@ -9,15 +9,21 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/bits.h"
 #include "base/ensure.h"
 
 /* A mapper makes only short system calls, but waits for a processor as everybody does. */
 #define LOOK_MS 1000 /* how often one looks whether a silent one lives */
 #define LOOKS   60
 
+/* The host has no guest pages below (vm.mmap_min_addr) or from there on. */
+#define FIRST_PLAIN MiB
+#define LAST_PLAIN  (BIT(47) - MiB)
+
 void mapper_order(struct mapper *mapper, const struct order *order)
 {
     ensure(mapper->n < ORDERS_MAX);
+    ensure(!mapper->running);
     mapper->orders->list[mapper->n++] = *order;
 }
 
@@ -28,6 +34,7 @@ void mapper_map(struct mapper *mapper, u64 address, u64 pages, u64 offset, int r
                                 {address, pages * PAGE_SIZE, (u64)rights,
                                  MAP_SHARED | MAP_FIXED | MAP_POPULATE, file, offset}};
     mapper_order(mapper, &order);
+    mapper->waits |= rights & PROT_EXEC || address < FIRST_PLAIN || address >= LAST_PLAIN;
 }
 
 /* A process that gives memory back loses page after page: neighbours go in one order. */
@@ -45,9 +52,10 @@ void mapper_unmap(struct mapper *mapper, u64 address, u64 pages)
     }
     const struct order order = {SYS_munmap, {address, pages * PAGE_SIZE}};
     mapper_order(mapper, &order);
+    mapper->waits = true;
 }
 
-static bool is_gone(const struct mapper *mapper)
+bool mapper_is_gone(const struct mapper *mapper)
 {
     struct pollfd process = {.events = POLLIN};
     process.fd = (int)syscall(SYS_pidfd_open, mapper->pid, 0);
@@ -58,7 +66,18 @@ static bool is_gone(const struct mapper *mapper)
     return gone;
 }
 
-static bool wait_report(struct mapper *mapper, u64 *value)
+static bool take_report(const struct mapper *mapper, u64 *value)
+{
+    return read(mapper->event, value, sizeof(*value)) == sizeof(*value);
+}
+
+bool mapper_is_done(const struct mapper *mapper)
+{
+    struct pollfd report = {.fd = mapper->event, .events = POLLIN};
+    return poll(&report, 1, 0) == 1;
+}
+
+static bool wait_report(const struct mapper *mapper, u64 *value)
 {
     struct pollfd report = {.fd = mapper->event, .events = POLLIN};
     int ready;
@@ -66,24 +85,39 @@ static bool wait_report(struct mapper *mapper, u64 *value)
     do
         ready = poll(&report, 1, LOOK_MS);
     while ((ready < 0 && errno == EINTR) ||
-           (ready == 0 && ++looks < LOOKS && !is_gone(mapper)));
-    return ready == 1 && read(mapper->event, value, sizeof(*value)) == sizeof(*value);
+           (ready == 0 && ++looks < LOOKS && !mapper_is_gone(mapper)));
+    return ready == 1 && take_report(mapper, value);
 }
 
-int mapper_run(struct mapper *mapper)
+void mapper_start(struct mapper *mapper)
 {
     struct orders *orders = mapper->orders;
-    u64 value;
-    if (!mapper->n)
-        return 0;
     __atomic_store_n(&orders->n, mapper->n, __ATOMIC_RELAXED);
     /* The orders before the sequence number that starts them. */
     __atomic_store_n(&orders->sequence, orders->sequence + 1, __ATOMIC_RELEASE);
     syscall(SYS_futex, &orders->sequence, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+    mapper->running = mapper->n;
     mapper->n = 0;
+    mapper->waits = false;
     if (mapper->batches)
         ++*mapper->batches;
-    if (!wait_report(mapper, &value) || value == 0 || value > ORDERS_MAX + 1)
+}
+
+int mapper_wait(struct mapper *mapper)
+{
+    u64 value, done = mapper->running + 1;
+    mapper->running = 0;
+    if ((!take_report(mapper, &value) && !wait_report(mapper, &value)) || value == 0 ||
+        value > done)
         return -1;
+    mapper->refused |= value < done;
     return (int)value - 1;
+}
+
+int mapper_run(struct mapper *mapper)
+{
+    if (!mapper->n)
+        return 0;
+    mapper_start(mapper);
+    return mapper_wait(mapper);
 }

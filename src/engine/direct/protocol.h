@@ -20,7 +20,8 @@
  *
  * Turns: the monitor sets `turn` to let the cell run; the stub clears it as it goes, and sets
  * `mturn` when the cell has stopped. Each side says when it sleeps, so that a partner still
- * awake costs no system call. Every wait of the monitor has a deadline (cell.c).
+ * awake costs no system call. Every wait of the monitor has a deadline (cell.c). A cell whose
+ * turn comes after a batch of mappings is woken by the mapper, as the batch's last order.
  */
 #pragma once
 

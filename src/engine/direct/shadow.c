@@ -483,20 +483,26 @@ static void make_room(struct shadow *shadow, struct shadow_world *w, struct cell
     }
 }
 
-/* Runs what was ordered, after `before` orders of unmapping. The host refused a mapping (its
- * limits, its lowest or last page): what the region holds is then unknown, so all of it goes.
+/* Runs what was ordered, after `before` orders of something else, unless it may go with the
+ * cell's turn. The host refused a mapping (its limits, its lowest or last page): what the
+ * region holds is then unknown, so all of it goes.
  */
 static enum shadow_answer run_orders(struct shadow *shadow, struct cell *cell, struct region *r,
                                      int before)
 {
-    int orders = (int)cell->mapper.n, done = mapper_run(&cell->mapper);
+    struct mapper *m = &cell->mapper;
+    bool refused = m->refused;
+    if (mapper_only_adds(m))
+        return SHADOW_MAPPED;
+    int orders = (int)m->n, done = mapper_run(m);
     if (done == orders)
         return SHADOW_MAPPED;
     if (done < before)
         return SHADOW_LOST;
+    m->refused = refused;
     drop_region(shadow, cell, r);
-    orders = (int)cell->mapper.n;
-    return mapper_run(&cell->mapper) == orders ? SHADOW_STEP : SHADOW_LOST;
+    orders = (int)m->n;
+    return mapper_run(m) == orders ? SHADOW_STEP : SHADOW_LOST;
 }
 
 /* Takes the guards of the oldest pages until `n` are nobody's; first those pages lose their
@@ -570,7 +576,7 @@ static void order_around(struct shadow *shadow, struct shadow_world *w, struct c
     for (unsigned page = first; page < last; page++) {
         struct page other;
         u64 va = address_of(r, page);
-        bool room = cell->mapper.n + 2 < ORDERS_MAX;
+        bool room = cell->mapper.n + 3 < ORDERS_MAX; /* for two, and the cell's turn */
         if (cell_owns(cell, va) || (page != number && !room))
             continue;
         if (page != number && !is_worth(shadow, w, r, table, page, access, &other))
