@@ -124,7 +124,7 @@ def modes(run, directory, timeout):
             term.pump(0.1)
         if (width, height) != size or lit != [(10, 5)]:
             raise Wrong("%d x %d with dots at %r" % (width, height, lit[:5]))
-        term.type(" ")
+        term.send(" ")
     expect(term, "^all modes$", timeout)
     return term
 
@@ -211,7 +211,7 @@ def main():
                 term = test(run, directory, args.timeout, guest)
             else:
                 term = test(run, directory, args.timeout)
-            term.leave()
+            term.send("\x01x")
         except Wrong as why:
             wrong = str(why)
         shown = terms[-1].screen.lines()

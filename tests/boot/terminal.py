@@ -151,16 +151,16 @@ class Terminal:
     def type(self, text):
         """Not faster than a machine takes it, which is when something shows on the screen, or the program ends."""
         for char in text:
-            os.write(self.fd, char.encode())
+            self.send(char)
             start, before = time.monotonic(), self.received
             while self.pump(0.02):
                 waited = time.monotonic() - start
                 if waited > 30 or (waited > 0.06 and self.received != before):
                     break
 
-    def leave(self):
-        """By the keys that are the monitor's own, which show nothing."""
-        os.write(self.fd, b"\x01x")
+    def send(self, text):
+        """Keys that may show nothing, at once."""
+        os.write(self.fd, text.encode())
 
     def end(self, seconds=100):
         """Waits for the program's end, with force if need be; its exit status, None: killed."""
