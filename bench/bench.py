@@ -36,15 +36,12 @@ TIMEOUT = 900
 
 
 def build_workloads(directory):
-    """Compiles the workloads; returns (path, names). SQLite joins when its static library is there."""
-    path = os.path.join(directory, "workloads")
-    base = ["gcc", "-O2", "-static", "-pthread", "-o", path, os.path.join(HERE, "guest/workloads.c")]
-    sqlite = base + ["-DWITH_SQLITE", "-lsqlite3", "-lm"]
-    for command in (sqlite, base + ["-lm"]):
-        if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0:
-            names = subprocess.run([path, "-l"], capture_output=True, text=True, check=True).stdout
-            return path, names.split()
-    sys.exit("bench: gcc cannot build bench/guest/workloads.c statically (libc6-dev?)")
+    """Compiles the workloads; returns (path, names)."""
+    path = guests.build_workloads(directory)
+    if not path:
+        sys.exit("bench: gcc cannot build bench/guest/workloads.c statically (libc6-dev?)")
+    names = subprocess.run([path, "-l"], capture_output=True, text=True, check=True).stdout
+    return path, names.split()
 
 
 def make_initrd(directory_of_guests, directory, workloads):

@@ -10,6 +10,7 @@ import threading
 import time
 
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SKIPPED = 77  # the exit status that Meson takes for a skipped test
 
 
@@ -41,6 +42,17 @@ def kernel_and_initrd(args, guest):
     paths = [os.path.join(args.guests, guest, name) for name in ("vmlinuz", "initrd")]
     need(*paths)
     return paths
+
+
+def build_workloads(directory, compiler="gcc"):
+    """The path of bench/guest/workloads.c as a static program, with SQLite when its library is there; None
+    when none can be built."""
+    path = os.path.join(directory, "workloads")
+    base = [compiler, "-O2", "-static", "-pthread", "-o", path, os.path.join(ROOT, "bench/guest/workloads.c")]
+    for words in (["-DWITH_SQLITE", "-lsqlite3", "-lm"], ["-lm"]):
+        if subprocess.run(base + words, stderr=subprocess.DEVNULL, check=False).returncode == 0:
+            return path
+    return None
 
 
 def cpio_entry(name, data, mode, inode):

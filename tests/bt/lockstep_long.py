@@ -49,17 +49,6 @@ done >/dev/null 2>&1
 """
 
 
-def build_programs(directory, cc):
-    """The bench's workloads, with what static libraries there are."""
-    path = os.path.join(directory, "workloads")
-    base = [cc, "-O2", "-static", "-pthread", "-o", path, os.path.join(ROOT, "bench/guest/workloads.c")]
-    for words in (["-DWITH_SQLITE", "-lsqlite3", "-lm"], ["-lm"]):
-        if subprocess.run(base + words, stderr=subprocess.DEVNULL, check=False).returncode == 0:
-            return path
-    guests.skip("the compiler builds no static programs")
-    return None
-
-
 def main():
     parser = guests.parser(__doc__, "lockstep_boot")
     parser.add_argument("guest")
@@ -69,7 +58,10 @@ def main():
     args = parser.parse_args()
     kernel, base = guests.kernel_and_initrd(args, args.guest)
     with tempfile.TemporaryDirectory(prefix="doppel-lockstep.") as directory:
-        with open(build_programs(directory, args.cc), "rb") as file:
+        workloads = guests.build_workloads(directory, args.cc)
+        if not workloads:
+            guests.skip("the compiler builds no static programs")
+        with open(workloads, "rb") as file:
             files = {"script": (SCRIPT.encode(), True), "workloads": (file.read(), True)}
         initrd = guests.make_initrd(base, os.path.join(directory, "initrd"), files)
         return subprocess.run([args.lockstep_boot, kernel, initrd, args.tus, args.seconds],
