@@ -13,6 +13,15 @@
 #define EHDR_SIZE_64 64
 #define MAX_SEGMENTS 64 /* a kernel has a handful; bounds the work on a hostile one */
 
+struct elf_segment {
+    u32 type;
+    u64 offset, vaddr, paddr, file_size, memory_size;
+    u64 alignment;
+};
+
+#define ELF_LOAD 1
+#define ELF_NOTE 4
+
 bool elf_probe(const struct boot_image *image)
 {
     return image_u32(image, 0) == ELF_MAGIC;
@@ -46,7 +55,8 @@ bool elf_open(struct elf *elf, const struct boot_image *image, struct error *err
     return true;
 }
 
-struct elf_segment elf_segment(const struct elf *elf, unsigned index)
+/* Program header `index`, which is below ph_count. */
+static struct elf_segment elf_segment(const struct elf *elf, unsigned index)
 {
     const struct boot_image *image = elf->image;
     u64 at = elf->ph_offset + (u64)index * elf->ph_size;

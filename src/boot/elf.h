@@ -13,23 +13,11 @@ struct elf {
     unsigned ph_size;
 };
 
-struct elf_segment {
-    u32 type;
-    u64 offset, vaddr, paddr, file_size, memory_size;
-    u64 alignment;
-};
-
-#define ELF_LOAD 1
-#define ELF_NOTE 4
-
 /* Whether the image begins like an ELF file at all. */
 bool elf_probe(const struct boot_image *image);
 
 /* Checks the file header and finds the program headers. */
 bool elf_open(struct elf *elf, const struct boot_image *image, struct error *err);
-
-/* Program header `index`, which is below ph_count. */
-struct elf_segment elf_segment(const struct elf *elf, unsigned index);
 
 /* [start, end): where a kernel lies, with everything between its parts. */
 struct elf_extent {

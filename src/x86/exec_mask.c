@@ -37,7 +37,7 @@ static u64 load_element(struct x86_cpu *c, const struct x86_insn *i, u64 ea, uns
 }
 
 /* VMASKMOV load: destination, mask, memory; i->imm is the element size. */
-void exec_mask_load(struct x86_cpu *c, struct x86_insn *i)
+static void exec_mask_load(struct x86_cpu *c, struct x86_insn *i)
 {
     u8 mask[32], result[32] = {0};
     unsigned size = (unsigned)i->imm;
@@ -77,7 +77,7 @@ static void store_selected(struct x86_cpu *c, struct x86_insn *i, const u8 *mask
 }
 
 /* VMASKMOV store: memory, mask, source. */
-void exec_mask_store(struct x86_cpu *c, struct x86_insn *i)
+static void exec_mask_store(struct x86_cpu *c, struct x86_insn *i)
 {
     u8 mask[32], source[32];
     native_check_avx(c);
@@ -97,7 +97,7 @@ static void check_range(struct x86_cpu *c, struct x86_insn *i)
 }
 
 /* MASKMOVDQU: source, mask; to DS:rDI. */
-void exec_maskmov(struct x86_cpu *c, struct x86_insn *i)
+static void exec_maskmov(struct x86_cpu *c, struct x86_insn *i)
 {
     if (i->flags & INSN_VEX)
         native_check_avx(c);
@@ -107,7 +107,7 @@ void exec_maskmov(struct x86_cpu *c, struct x86_insn *i)
     store_selected(c, i, c->fpu.xmm[i->opd[1].reg], c->fpu.xmm[i->opd[0].reg], 1);
 }
 
-void exec_maskmovq(struct x86_cpu *c, struct x86_insn *i)
+static void exec_maskmovq(struct x86_cpu *c, struct x86_insn *i)
 {
     native_check_mmx(c);
     native_enter_mmx(c); /* stays even when a store faults */
@@ -120,7 +120,7 @@ void exec_maskmovq(struct x86_cpu *c, struct x86_insn *i)
  * and the instruction restarts with the rest (SDM vol. 2, VGATHERDPS). i->imm is the element
  * size, the size of an index in bits 15:8; i->imm2 the index register.
  */
-void exec_gather(struct x86_cpu *c, struct x86_insn *i)
+static void exec_gather(struct x86_cpu *c, struct x86_insn *i)
 {
     unsigned size = i->imm & 0xff, index_size = (i->imm >> 8) & 0xff;
     unsigned length = (i->imm >> 16) & 0xff;

@@ -34,7 +34,7 @@ static inline void copy_datum(void *to, const void *from, unsigned size)
         memcpy(to, from, 4);
 }
 
-void exec_vec_load(struct x86_cpu *c, struct x86_insn *i)
+static void exec_vec_load(struct x86_cpu *c, struct x86_insn *i)
 {
     check(c, i);
     unsigned size = i->mem_size, reg = i->opd[0].reg;
@@ -56,7 +56,7 @@ void exec_vec_load(struct x86_cpu *c, struct x86_insn *i)
     clear_high(c, i, reg);
 }
 
-void exec_vec_store(struct x86_cpu *c, struct x86_insn *i)
+static void exec_vec_store(struct x86_cpu *c, struct x86_insn *i)
 {
     check(c, i);
     unsigned size = i->mem_size, reg = i->opd[1].reg;
@@ -74,7 +74,7 @@ void exec_vec_store(struct x86_cpu *c, struct x86_insn *i)
         c->ops->write(c, la, copy, size, AS_CPL);
 }
 
-void exec_vec_copy(struct x86_cpu *c, struct x86_insn *i)
+static void exec_vec_copy(struct x86_cpu *c, struct x86_insn *i)
 {
     check(c, i);
     unsigned to = i->opd[0].reg, from = i->opd[1].reg;
@@ -92,14 +92,14 @@ void exec_vec_copy(struct x86_cpu *c, struct x86_insn *i)
 }
 
 /* XOR of a register with itself, the idiom for zero. */
-void exec_vec_zero(struct x86_cpu *c, struct x86_insn *i)
+static void exec_vec_zero(struct x86_cpu *c, struct x86_insn *i)
 {
     check(c, i);
     memset(c->fpu.xmm[i->opd[0].reg], 0, 16);
     clear_high(c, i, i->opd[0].reg);
 }
 
-void exec_vec_from_gpr(struct x86_cpu *c, struct x86_insn *i)
+static void exec_vec_from_gpr(struct x86_cpu *c, struct x86_insn *i)
 {
     check(c, i);
     u64 datum[2] = {x86_gpr_read(c, i->opd[1].reg, i->opd[1].size), 0};
@@ -107,7 +107,7 @@ void exec_vec_from_gpr(struct x86_cpu *c, struct x86_insn *i)
     clear_high(c, i, i->opd[0].reg);
 }
 
-void exec_vec_to_gpr(struct x86_cpu *c, struct x86_insn *i)
+static void exec_vec_to_gpr(struct x86_cpu *c, struct x86_insn *i)
 {
     check(c, i);
     u64 datum;
@@ -117,7 +117,7 @@ void exec_vec_to_gpr(struct x86_cpu *c, struct x86_insn *i)
 
 /* MOVQ, MOVD and MOVNTQ from MMX to memory: the change to MMX state comes after the store,
  * which may fault, so MMi is found where TOP has it. */
-void exec_mmx_store(struct x86_cpu *c, struct x86_insn *i)
+static void exec_mmx_store(struct x86_cpu *c, struct x86_insn *i)
 {
     native_check_mmx(c);
     unsigned top = (c->fpu.fsw >> 11) & 7;
@@ -128,7 +128,7 @@ void exec_mmx_store(struct x86_cpu *c, struct x86_insn *i)
 }
 
 /* MOVNTI */
-void exec_gpr_store(struct x86_cpu *c, struct x86_insn *i)
+static void exec_gpr_store(struct x86_cpu *c, struct x86_insn *i)
 {
     x86_store(c, i->seg, x86_ea(c, i), i->mem_size,
               x86_gpr_read(c, i->opd[1].reg, i->mem_size));

@@ -1,5 +1,5 @@
 /* What native.c may choose for an instruction: the handlers that run thunks, by the checks they
- * make first, and those in C that need no thunk. */
+ * make first, and the choice of those in C that need no thunk. */
 #pragma once
 
 #include "x86/native.h"
@@ -8,13 +8,6 @@ x86_handler exec_native_plain; /* general registers only: CRC32 */
 x86_handler exec_native_sse, exec_native_avx;
 x86_handler exec_native_mmx, exec_native_mmx_sse;
 x86_handler exec_native_x87;
-
-/* Plain moves; opd[] as native_lower made it. */
-x86_handler exec_vec_load, exec_vec_store, exec_vec_copy, exec_vec_zero;
-x86_handler exec_vec_from_gpr, exec_vec_to_gpr;
-x86_handler exec_mmx_store, exec_gpr_store;
-
-x86_handler exec_mask_load, exec_mask_store, exec_maskmov, exec_maskmovq, exec_gather;
 
 /* The handler in C for a move, or one that touches memory by elements, or NULL: a thunk is due.
  * May adjust *i. */

@@ -24,14 +24,3 @@ void x86_load_bytes(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, void *b
     else
         c->ops->read(c, la, buf, size, AS_CPL);
 }
-
-void x86_store_bytes(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, const void *buf,
-                     unsigned size)
-{
-    struct gva la = x86_linear(c, seg, offset, size, ACCESS_WRITE);
-    void *p = x86_tlb_write(c, la, size);
-    if (likely(p))
-        memcpy(p, buf, size);
-    else
-        c->ops->write(c, la, buf, size, AS_CPL);
-}

@@ -193,8 +193,6 @@ static inline void x86_store(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset
 /* Any size up to 64 bytes, for vectors, descriptors and state images. */
 void x86_load_bytes(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, void *buf,
                     unsigned size);
-void x86_store_bytes(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, const void *buf,
-                     unsigned size);
 
 /* Implicit supervisor accesses of the processor to its tables, by linear address. */
 u64 x86_load_system(struct x86_cpu *c, struct gva la, unsigned size);
