@@ -1,13 +1,13 @@
 /* Disks, CDs and floppies on the command line, see drives.h. */
 #include "cli/drives.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cli/plugs.h"
 #include "device/virtio/virtio.h"
-#include "host/file.h"
 
 #define MAX_INDEX 255 /* what there is room for is seen when all drives are known */
 
@@ -304,11 +304,11 @@ static bool add_raw(struct run_options *o, const char *option, const char *path,
         return false;
     if (!*path && !drive.cdrom && drive.interface != DRIVE_FLOPPY)
         return error_set(err, "%s: no file; only -cdrom and floppies may be without", option);
-    struct error ignored; /* who starts the machine opens it again, and says why not */
-    struct file file;
-    bool qcow2 = file_open(&file, option, path, &ignored) && pread(file.fd, magic, 4, 0) == 4 &&
-                 !memcmp(magic, "QFI\xfb", 4);
-    file_close(&file);
+    /* Who starts the machine opens it again, and says why not; a FIFO must not wait here. */
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    bool qcow2 = fd >= 0 && pread(fd, magic, 4, 0) == 4 && !memcmp(magic, "QFI\xfb", 4);
+    if (fd >= 0)
+        close(fd);
     if (qcow2)
         return error_set(err,
                          "%s: '%.200s' is a qcow2 image; use -drive file=FILE,format=qcow2,"

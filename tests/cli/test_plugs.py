@@ -183,6 +183,8 @@ class Plugs(unittest.TestCase):
         with open(self.disk, "wb") as image:
             image.write(b"QFI\xfb")
         self.refused(2, "is a qcow2 image; use -drive file=FILE,format=qcow2,if=ide", "-hdb", self.disk)
+        os.truncate(self.disk, 5 << 30)
+        self.refused(2, "is a qcow2 image", "-hdb", self.disk)
 
     def test_shares(self):
         for text, words in (
