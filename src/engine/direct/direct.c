@@ -109,14 +109,18 @@ static void pin(struct direct *d)
     d->pin.on = !sched_setaffinity(0, sizeof(one), &one);
 }
 
-/* The new cell's tasks stay with this thread. */
+/* The new cell's tasks stay with this thread, and do not push away who wakes them, for he is
+ * about to sleep: three switches a page fault instead of four. */
 static void pin_cell(const struct cell *cell)
 {
+    const pid_t tasks[] = {cell->pid, cell->mapper.pid};
     cpu_set_t one;
     if (sched_getaffinity(0, sizeof(one), &one))
         return;
-    sched_setaffinity(cell->pid, sizeof(one), &one);
-    sched_setaffinity(cell->mapper.pid, sizeof(one), &one);
+    for (unsigned i = 0; i < ARRAY_LEN(tasks); i++) {
+        sched_setaffinity(tasks[i], sizeof(one), &one);
+        sched_setscheduler(tasks[i], SCHED_BATCH, &(struct sched_param){0});
+    }
 }
 
 static bool try_cell(struct zygote *zygote, bool narrow, struct error *why);
