@@ -61,7 +61,11 @@ static void test_mapper_under_fire(void **state)
     fixture_registers(f, CODE + 0x400);
     f->cpu->gpr[RSI] = first;
     f->cpu->gpr[RBX] = BASE + CELL_TABLE_PAGE * PAGE_SIZE - first;
+    f->cell.control->started = 0;
     pthread_create(&thread, NULL, run_thread, f);
+    /* The stub's word, then the guest's: the cell has had its turn, and the mapper is free. */
+    while (!*(volatile u64 *)&f->cell.control->started)
+        usleep(1000);
     for (unsigned i = 0; i < 2000; i++) {
         mapper_map(m, VICTIM, 1, FIXED_PAGE * PAGE_SIZE, PROT_READ);
         if (i % 2)

@@ -185,12 +185,20 @@ static void wake(struct cell *cell)
     futex(&cell->control->turn, FUTEX_WAKE, 1, NULL);
 }
 
+/* False: the mapper is lost. */
+static bool take_report(struct cell *cell)
+{
+    bool due = cell->mapping;
+    cell->mapping = false;
+    return !due || mapper_wait(&cell->mapper) >= 0;
+}
+
 /* A mapper that was to wake the cell has not if the host refused a mapping: the cell then runs
  * without, for it finds out, and so do we (cell_run). An answer to a kick is not late before
  * the cell's turn. */
 static bool see_mapper(struct cell *cell)
 {
-    if (mapper_wait(&cell->mapper) < 0)
+    if (!take_report(cell))
         return false;
     wake(cell);
     if (atomic_load(&cell->kicked))
@@ -203,7 +211,7 @@ static bool goes_on(struct cell *cell, u64 until, u64 *used)
 {
     if (is_dead(cell))
         return false;
-    if (!cell->mapper.running)
+    if (!cell->mapping)
         return !too_late(cell, until, used);
     return mapper_is_done(&cell->mapper) ? see_mapper(cell) : !mapper_is_gone(&cell->mapper);
 }
@@ -236,6 +244,7 @@ static void wake_by_mapper(struct cell *cell)
     ensure(mapper_only_adds(&cell->mapper));
     mapper_order(&cell->mapper, &order);
     mapper_start(&cell->mapper);
+    cell->mapping = true;
 }
 
 static void give_turn(struct cell *cell)
@@ -273,8 +282,7 @@ enum cell_end cell_run(struct cell *cell, struct x86_cpu *c, struct stop *stop)
     put_tls(cell);
     frame_write(&cell->place, c);
     give_turn(cell);
-    bool stopped = wait_turn(cell, UINT64_MAX) &&
-                   (!cell->mapper.running || mapper_wait(&cell->mapper) >= 0);
+    bool stopped = wait_turn(cell, UINT64_MAX) && take_report(cell);
     atomic_store(&cell->kicked, 0);
     if (stopped && frame_take(&cell->place, c, stop))
         return CELL_STOPPED;
