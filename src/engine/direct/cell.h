@@ -40,8 +40,9 @@ struct cell {
     pid_t pid;
     int status;  /* the task's `syscall` file in /proc */
     int process; /* its descriptor: readable once it is dead */
-    bool parked;  /* verified since it ran last */
-    bool mapping; /* its turn goes with a batch of the mapper's, whose report is still to come */
+    bool parked; /* verified since it ran last */
+    bool
+        mapping; /* its turn goes with a batch of the mapper's, whose report is still to come */
     bool dead;
     char waiting[64];   /* how `status` begins while it is parked */
     _Atomic u64 kicked; /* when a kick was sent that is not answered yet, ns; 0: none */
