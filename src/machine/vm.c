@@ -8,6 +8,7 @@
 #include "device/acpi_pm.h"
 #include "engine/access.h"
 #include "host/file.h"
+#include "host/leaks.h"
 #include "host/run_delay.h"
 #include "host/tsc.h"
 #include "machine/firmware.h"
@@ -193,8 +194,11 @@ static bool make_model(struct vm *vm, enum vm_failure *failure, struct error *er
     const struct vm_config *config = &vm->config;
     *failure = VM_BAD_OPTION;
     vm->board.tsc_hz = host_tsc_hz();
-    return choose_engine(vm, err) &&
-           x86_model_init(&vm->model, config->cpu_model, config->cpus, vm->board.tsc_hz, err);
+    if (!choose_engine(vm, err) ||
+        !x86_model_init(&vm->model, config->cpu_model, config->cpus, vm->board.tsc_hz, err))
+        return false;
+    vm->model.leaks_not = host_leaks_not();
+    return true;
 }
 
 /* What the devices have outside: lines, disks, networks, the VGA's ROM. */

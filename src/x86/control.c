@@ -344,6 +344,8 @@ static u64 efer_known(const struct x86_model *m)
         known |= EFER_NXE;
     if (x86_has(m, FEAT_FFXSR))
         known |= EFER_FFXSR;
+    if (x86_has(m, FEAT_AUTOIBRS))
+        known |= EFER_AIBRSE;
     return known;
 }
 

@@ -160,6 +160,7 @@ static void reset_msrs(struct x86_cpu *c)
     c->sysenter_cs = c->sysenter_esp = c->sysenter_eip = 0;
     c->pat = 0x0007040600070406;
     c->tsc_aux = c->tsc_adjust = c->xss = c->misc_features = c->debugctl = 0;
+    c->spec_ctrl = 0;
     c->misc_enable = BIT(0); /* fast strings */
     c->syscfg = c->mcg_status = c->mcg_ctl = 0;
     c->hwcr = BIT(24); /* the TSC counts at P0 frequency, as Linux insists on */

@@ -204,6 +204,7 @@ struct x86_cpu {
     u64 efer, star, lstar, cstar, sfmask, kernel_gs_base;
     u64 sysenter_cs, sysenter_esp, sysenter_eip;
     u64 pat, tsc_aux, tsc_offset, tsc_adjust, xss, misc_enable, misc_features, debugctl;
+    u64 spec_ctrl;
     u64 hwcr, syscfg, mcg_status, mcg_ctl, mc_ctl[8], mc_addr[8], mc_misc[8];
     u64 mtrr_def_type, mtrr_fixed[11], mtrr_var[16];
 

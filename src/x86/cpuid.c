@@ -139,8 +139,9 @@ static void add_features(struct x86_model *m)
     /* EBX 6 and 13: how the host's x87 keeps FDP, FCS and FDS, which guests run on. */
     u32 host[4];
     x86_host_cpuid(7, 0, host);
-    set(add_sub(m, 7, 0), 0, m->features[CPUID_7_EBX] | (host[1] & (1 << 6 | 1 << 13)),
+    set(add_sub(m, 7, 0), 2, m->features[CPUID_7_EBX] | (host[1] & (1 << 6 | 1 << 13)),
         m->features[CPUID_7_ECX], m->features[CPUID_7_EDX]);
+    set(add_sub(m, 7, 2), 0, 0, 0, m->features[CPUID_7_2_EDX]);
 }
 
 /* EBX of the first two depends on XCR0. */

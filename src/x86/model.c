@@ -100,9 +100,15 @@ static const struct feature_row {
     {"3dnowprefetch", FEAT_PREFETCHW, V1, false, FEAT_ALWAYS},
     {"invtsc constant_tsc nonstop_tsc", FEAT_INVARIANT_TSC, SYSTEM, true, FEAT_TSC},
     {"wbnoinvd", FEAT_WBNOINVD, RECENT, true, FEAT_ALWAYS},
-    /* The guest's kernel executes no RET of the host's, whose prediction could be poisoned: its
-     * returns are interpreted, or translated to jumps. Without the bit Linux sends each return
-     * of its own through two more calls (AMD, "Technical update regarding SRSO"). */
+    /* A guest's kernel executes no indirect jump, call or RET of its own on the processor: they
+     * are interpreted, or translated to jumps behind a look-up. Its mitigations are translated
+     * the same way and would protect nothing (SECURITY.md). With these bits Linux leaves out
+     * retpolines, aligned thunks, a detour for each return and, on Intel, what
+     * MSR_ARCH_CAPABILITIES says. */
+    {"spec_ctrl", FEAT_SPEC_CTRL, RECENT, true, FEAT_ALWAYS},
+    {"arch_capabilities", FEAT_ARCH_CAPABILITIES, RECENT, true, FEAT_SPEC_CTRL},
+    {"bhi_ctrl", FEAT_BHI_CTRL, RECENT, true, FEAT_SPEC_CTRL},
+    {"autoibrs auto_ibrs", FEAT_AUTOIBRS, RECENT, true, FEAT_ALWAYS},
     {"srso_no", FEAT_SRSO_NO, SYSTEM, true, FEAT_ALWAYS},
     {"tsa_sq_no", FEAT_TSA_SQ_NO, SYSTEM, false, FEAT_ALWAYS},
     {"tsa_l1_no", FEAT_TSA_L1_NO, SYSTEM, false, FEAT_ALWAYS},
@@ -177,6 +183,7 @@ static void host_features(u32 words[FEATURE_WORDS])
         [CPUID_7_EBX] = {7, 0, 1},
         [CPUID_7_ECX] = {7, 0, 2},
         [CPUID_7_EDX] = {7, 0, 3},
+        [CPUID_7_2_EDX] = {7, 2, 3},
         [CPUID_D1_EAX] = {0xd, 1, 0},
         [CPUID_80000001_EDX] = {0x80000001, 0, 3},
         [CPUID_80000001_ECX] = {0x80000001, 0, 2},
@@ -310,8 +317,8 @@ static const char unoffered[] =
     "vmx vmx-* svm npt nrip-save svm-* vgif vnmi hv-* monitor pku pks ospke la57 rdpru "
     "clzero perfctr-core perfmon-v2 pmu pdcm hle rtm mpx sgx* avx512* avx-* amx-* cet-* "
     "shstk ibt lam lass fred waitpkg movdiri movdir64b cldemote enqcmd serialize "
-    "tsx-ldtrk xfd xop fma4 tbm 3dnow 3dnowext ibs spec-ctrl stibp ssbd amd-ssbd ibpb "
-    "md-clear flush-l1d arch-capabilities core-capability split-lock-detect "
+    "tsx-ldtrk xfd xop fma4 tbm 3dnow 3dnowext ibs stibp ssbd amd-ssbd ibpb "
+    "md-clear flush-l1d core-capability split-lock-detect "
     "bus-lock-detect arch-lbr intel-pt ss ht vmware-* kvm-asyncpf* kvm-mmu "
     "kvm-poll-control kvm-pv-sched-yield kvm-hint-dedicated kvm-msi-ext-dest-id xtpr "
     "dtes64 ds ds-cpl acpi tm tm2 est pbe smx cid dca pn ia64 cmp-legacy extapic "
@@ -460,6 +467,17 @@ static void hide_dependents(struct x86_model *m)
     }
 }
 
+/* Features that mean something in one vendor's leaves only. */
+static void hide_foreign(struct x86_model *m)
+{
+    static const u16 intel[] = {FEAT_SPEC_CTRL, FEAT_ARCH_CAPABILITIES, FEAT_BHI_CTRL},
+                     amd[] = {FEAT_AUTOIBRS};
+    const u16 *foreign = m->amd ? intel : amd;
+    unsigned count = m->amd ? ARRAY_LEN(intel) : ARRAY_LEN(amd);
+    for (unsigned n = 0; n < count; n++)
+        set_feature(m, foreign[n], false);
+}
+
 static unsigned phys_bits(void)
 {
     u32 out[4];
@@ -484,8 +502,9 @@ bool x86_model_init(struct x86_model *model, const char *words, unsigned vcpus, 
         if (!apply_word(model, words, len, &told, err))
             return false;
     }
-    hide_dependents(model);
     model->amd = told.amd < 0 ? x86_host_is_amd() : told.amd;
+    hide_foreign(model);
+    hide_dependents(model);
     model->phys_bits = told.phys_bits;
     model->tsc_hz = tsc_hz;
     model->xcr0_mask = XCR0_X87 | XCR0_SSE | (x86_has(model, FEAT_AVX) ? XCR0_AVX : 0);

@@ -17,6 +17,7 @@ enum x86_feature_word {
     CPUID_7_EBX,
     CPUID_7_ECX,
     CPUID_7_EDX,
+    CPUID_7_2_EDX,
     CPUID_D1_EAX,
     CPUID_80000001_EDX,
     CPUID_80000001_ECX,
@@ -96,6 +97,9 @@ enum x86_feature {
     FEAT_VPCLMULQDQ = FEATURE(CPUID_7_ECX, 10),
     FEAT_RDPID = FEATURE(CPUID_7_ECX, 22),
     FEAT_FSRM = FEATURE(CPUID_7_EDX, 4),
+    FEAT_SPEC_CTRL = FEATURE(CPUID_7_EDX, 26), /* IBRS and IBPB */
+    FEAT_ARCH_CAPABILITIES = FEATURE(CPUID_7_EDX, 29),
+    FEAT_BHI_CTRL = FEATURE(CPUID_7_2_EDX, 4),
     FEAT_XSAVEOPT = FEATURE(CPUID_D1_EAX, 0),
     FEAT_XSAVEC = FEATURE(CPUID_D1_EAX, 1),
     FEAT_XGETBV1 = FEATURE(CPUID_D1_EAX, 2),
@@ -115,6 +119,7 @@ enum x86_feature {
     FEAT_INVARIANT_TSC = FEATURE(CPUID_80000007_EDX, 8),
     FEAT_CLZERO = FEATURE(CPUID_80000008_EBX, 0),
     FEAT_WBNOINVD = FEATURE(CPUID_80000008_EBX, 9),
+    FEAT_AUTOIBRS = FEATURE(CPUID_80000021_EAX, 8),
     FEAT_SRSO_NO = FEATURE(CPUID_80000021_EAX, 29),
     FEAT_TSA_SQ_NO = FEATURE(CPUID_80000021_ECX, 1),
     FEAT_TSA_L1_NO = FEATURE(CPUID_80000021_ECX, 2),
@@ -145,6 +150,8 @@ struct x86_model {
     u64 xcr0_mask;      /* components the guest may enable */
     unsigned phys_bits; /* MAXPHYADDR */
     bool amd;           /* vendor: AMD or Hygon; else Intel */
+    u64 leaks_not; /* more bits of MSR_ARCH_CAPABILITIES: what the host is free of, by machine/
+                    */
     u64 tsc_hz;
     unsigned n_leaves;
     struct x86_cpuid_leaf leaves[X86_MAX_LEAVES];

@@ -113,6 +113,12 @@ static bool cpuid_faulting(const struct x86_cpu *c, u32 index, u64 value)
     return !(value & ~MISC_FEATURES_CPUID_FAULTING);
 }
 
+static bool spec_ctrl(const struct x86_cpu *c, u32 index, u64 value)
+{
+    u64 known = SPEC_CTRL_IBRS | (x86_has(c->model, FEAT_BHI_CTRL) ? SPEC_CTRL_BHI_DIS_S : 0);
+    return !(value & ~known);
+}
+
 /* -- Fields -------------------------------------------------------------------------------- */
 
 enum msr_vendor { BOTH, INTEL, AMD };
@@ -135,6 +141,7 @@ static const struct msr_field msr_fields[] = {
     {MSR_MCG_STATUS, 1, BOTH, FEAT_MCA, FIELD(mcg_status), mcg_status},
     {MSR_MCG_CTL, 1, BOTH, FEAT_MCA, FIELD(mcg_ctl), all_or_nothing},
     {MSR_MISC_ENABLE, 1, BOTH, FEAT_ALWAYS, FIELD(misc_enable), anything}, /* KVM: AMD, too */
+    {MSR_SPEC_CTRL, 1, BOTH, FEAT_SPEC_CTRL, FIELD(spec_ctrl), spec_ctrl},
     {MSR_MISC_FEATURES, 1, INTEL, FEAT_ALWAYS, FIELD(misc_features), cpuid_faulting},
     {MSR_DEBUGCTL, 1, BOTH, FEAT_ALWAYS, FIELD(debugctl), debugctl},
     {MSR_MTRR_PHYSBASE0, 2 * MTRR_VARIABLE, BOTH, FEAT_MTRR, FIELD(mtrr_var), mtrr_variable},
@@ -269,6 +276,15 @@ static bool write_bank(struct x86_cpu *c, u32 index, u64 value)
     return true;
 }
 
+/*
+ * What a guest is safe from whatever the processor, as no engine runs its kernel on it: user
+ * code never runs while pages of the kernel are mapped for it (RDCL), and branches are not
+ * where the guest's own code could train them (see "spec_ctrl" in model.c).
+ */
+#define ARCH_CAPABILITIES                                                                      \
+    (ARCH_CAP_RDCL_NO | ARCH_CAP_IBRS_ALL | ARCH_CAP_SKIP_L1DFL_VMENTRY | ARCH_CAP_BHI_NO |    \
+     ARCH_CAP_PBRSB_NO | ARCH_CAP_ITS_NO)
+
 static bool read_special(struct x86_cpu *c, u32 index, u64 *value)
 {
     switch (index) {
@@ -281,6 +297,11 @@ static bool read_special(struct x86_cpu *c, u32 index, u64 *value)
     case MSR_EFER:
         *value = c->efer;
         return true;
+    case MSR_ARCH_CAPABILITIES:
+        *value = ARCH_CAPABILITIES | c->model->leaks_not;
+        return x86_has(c->model, FEAT_ARCH_CAPABILITIES);
+    case MSR_PRED_CMD:
+        return false; /* write only */
     case MSR_FS_BASE:
         *value = c->seg[SEG_FS].base;
         return true;
@@ -296,7 +317,8 @@ static bool read_special(struct x86_cpu *c, u32 index, u64 *value)
 static bool is_special(u32 index)
 {
     return index == MSR_TSC || index == MSR_TSC_ADJUST || index == MSR_EFER ||
-           index == MSR_FS_BASE || index == MSR_GS_BASE || is_bank(index);
+           index == MSR_FS_BASE || index == MSR_GS_BASE || index == MSR_ARCH_CAPABILITIES ||
+           index == MSR_PRED_CMD || is_bank(index);
 }
 
 static bool write_special(struct x86_cpu *c, u32 index, u64 value)
@@ -312,6 +334,10 @@ static bool write_special(struct x86_cpu *c, u32 index, u64 value)
         return true;
     case MSR_EFER:
         return x86_write_efer(c, value);
+    case MSR_ARCH_CAPABILITIES:
+        return false;
+    case MSR_PRED_CMD: /* nothing to do: no prediction is the guest's own */
+        return x86_has(c->model, FEAT_SPEC_CTRL) && !(value & ~PRED_CMD_IBPB);
     case MSR_FS_BASE:
         return set_base(c, SEG_FS, value);
     case MSR_GS_BASE:

@@ -162,9 +162,12 @@ enum x86_vector {
 #define MSR_APIC_BASE         0x1b
 #define MSR_FEATURE_CONTROL   0x3a
 #define MSR_TSC_ADJUST        0x3b
+#define MSR_SPEC_CTRL         0x48
+#define MSR_PRED_CMD          0x49
 #define MSR_UCODE_REV         0x8b
 #define MSR_PLATFORM_INFO     0xce
 #define MSR_MTRRCAP           0xfe
+#define MSR_ARCH_CAPABILITIES 0x10a
 #define MSR_MISC_FEATURES     0x140
 #define MSR_SYSENTER_CS       0x174
 #define MSR_SYSENTER_ESP      0x175
@@ -206,8 +209,28 @@ enum x86_vector {
 #define PLATFORM_CPUID_FAULTING      BIT(31)
 #define MISC_FEATURES_CPUID_FAULTING BIT(0)
 
-#define EFER_SCE   BIT(0)
-#define EFER_LME   BIT(8)
-#define EFER_LMA   BIT(10)
-#define EFER_NXE   BIT(11)
-#define EFER_FFXSR BIT(14)
+#define SPEC_CTRL_IBRS      BIT(0)
+#define SPEC_CTRL_BHI_DIS_S BIT(10)
+#define PRED_CMD_IBPB       BIT(0)
+
+#define ARCH_CAP_RDCL_NO            BIT(0) /* Meltdown and L1TF */
+#define ARCH_CAP_IBRS_ALL           BIT(1) /* IBRS needs no write at each kernel entry */
+#define ARCH_CAP_SKIP_L1DFL_VMENTRY BIT(3)
+#define ARCH_CAP_SSB_NO             BIT(4)
+#define ARCH_CAP_MDS_NO             BIT(5)
+#define ARCH_CAP_TAA_NO             BIT(8)
+#define ARCH_CAP_SBDR_SSDP_NO       BIT(13)
+#define ARCH_CAP_FBSDP_NO           BIT(14)
+#define ARCH_CAP_PSDP_NO            BIT(15)
+#define ARCH_CAP_BHI_NO             BIT(20)
+#define ARCH_CAP_PBRSB_NO           BIT(24)
+#define ARCH_CAP_GDS_NO             BIT(26)
+#define ARCH_CAP_RFDS_NO            BIT(27)
+#define ARCH_CAP_ITS_NO             BIT(62)
+
+#define EFER_SCE    BIT(0)
+#define EFER_LME    BIT(8)
+#define EFER_LMA    BIT(10)
+#define EFER_NXE    BIT(11)
+#define EFER_FFXSR  BIT(14)
+#define EFER_AIBRSE BIT(21)

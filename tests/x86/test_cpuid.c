@@ -84,12 +84,22 @@ static void test_speculation(void **state)
 {
     u32 host[4];
     x86_host_cpuid(0x80000021, 0, host);
-    model("host", 1);
-    if (!m.model.amd)
-        return;
+    model("host,vendor=GenuineIntel", 1);
+    assert_int_equal(leaf(7, 0, 0), 2);           /* the last subleaf */
+    assert_int_equal(leaf(7, 0, 3) >> 26 & 9, 9); /* SPEC_CTRL, ARCH_CAPABILITIES */
+    assert_int_equal(leaf(7, 2, 3), 1 << 4);      /* BHI_CTRL */
+    assert_false(x86_has(&m.model, FEAT_AUTOIBRS));
+    model("host,vendor=GenuineIntel,-spec_ctrl", 1);
+    assert_int_equal(leaf(7, 0, 3) >> 26 & 9, 0);
+    assert_int_equal(leaf(7, 2, 3), 0);
+    model("host,vendor=AuthenticAMD", 1);
+    assert_int_equal(leaf(7, 0, 3) >> 26 & 9, 0);
+    assert_int_equal(leaf(7, 2, 3), 0);
+    assert_int_equal(leaf(0x80000021, 0, 0) >> 8 & 1, 1); /* AutomaticIBRS */
     assert_int_equal(leaf(0x80000021, 0, 0) >> 29 & 1, 1);
     assert_int_equal(leaf(0x80000021, 0, 2), host[2] & 6); /* TSA: the host's own */
-    model("host,-srso_no,-tsa_l1_no", 1);
+    model("host,vendor=AuthenticAMD,-srso_no,-tsa_l1_no,-autoibrs", 1);
+    assert_int_equal(leaf(0x80000021, 0, 0) >> 8 & 1, 0);
     assert_int_equal(leaf(0x80000021, 0, 0) >> 29 & 1, 0);
     assert_int_equal(leaf(0x80000021, 0, 2), host[2] & 2);
 }

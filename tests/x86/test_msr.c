@@ -137,6 +137,43 @@ static void test_cpuid_faulting(void **state)
     fake_free(f);
 }
 
+static void offer(struct fake *f, u16 feature, bool on)
+{
+    u32 bit = 1u << (feature & 31);
+    f->model.features[feature >> 5] &= ~bit;
+    f->model.features[feature >> 5] |= on ? bit : 0;
+}
+
+/* What tells Linux that it needs none of its detours (SDM vol. 4, 2.1; AMD APM vol. 2, 3.1.7).
+ */
+static void test_speculation(void **state)
+{
+    struct fake *f = tables_new(8);
+    static const u16 features[] = {FEAT_SPEC_CTRL, FEAT_ARCH_CAPABILITIES, FEAT_BHI_CTRL,
+                                   FEAT_AUTOIBRS};
+    for (unsigned n = 0; n < ARRAY_LEN(features); n++)
+        offer(f, features[n], false);
+    assert_int_equal(rdmsr(f, MSR_SPEC_CTRL), VEC_GP);
+    assert_int_equal(wrmsr(f, MSR_PRED_CMD, 0), VEC_GP);
+    assert_int_equal(rdmsr(f, MSR_ARCH_CAPABILITIES), VEC_GP);
+    assert_int_equal(wrmsr(f, MSR_EFER, f->cpu.efer | EFER_AIBRSE), VEC_GP);
+    for (unsigned n = 0; n < ARRAY_LEN(features); n++)
+        offer(f, features[n], true);
+    f->model.leaks_not = ARCH_CAP_MDS_NO;
+    u64 caps = value_of(f, MSR_ARCH_CAPABILITIES);
+    assert_true(caps & ARCH_CAP_RDCL_NO && caps & ARCH_CAP_MDS_NO && caps & ARCH_CAP_ITS_NO);
+    assert_false(caps & ARCH_CAP_GDS_NO);
+    assert_int_equal(wrmsr(f, MSR_ARCH_CAPABILITIES, caps), VEC_GP);
+    assert_int_equal(wrmsr(f, MSR_SPEC_CTRL, SPEC_CTRL_IBRS | SPEC_CTRL_BHI_DIS_S), -1);
+    assert_int_equal(value_of(f, MSR_SPEC_CTRL), SPEC_CTRL_IBRS | SPEC_CTRL_BHI_DIS_S);
+    assert_int_equal(wrmsr(f, MSR_SPEC_CTRL, BIT(1)), VEC_GP);
+    assert_int_equal(wrmsr(f, MSR_PRED_CMD, PRED_CMD_IBPB), -1);
+    assert_int_equal(wrmsr(f, MSR_PRED_CMD, BIT(1)), VEC_GP);
+    assert_int_equal(rdmsr(f, MSR_PRED_CMD), VEC_GP);
+    assert_int_equal(wrmsr(f, MSR_EFER, f->cpu.efer | EFER_AIBRSE), -1);
+    fake_free(f);
+}
+
 /* CTL takes all or nothing, STATUS only zero, ADDR and MISC anything (SDM vol. 3, 15.3.2). */
 static void test_banks(void **state)
 {
@@ -397,6 +434,7 @@ int main(void)
         cmocka_unit_test(test_reset),
         cmocka_unit_test(test_absent),
         cmocka_unit_test(test_cpuid_faulting),
+        cmocka_unit_test(test_speculation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
