@@ -1,7 +1,7 @@
 /*
  * A guest program that has a disk read code into the page that it runs: plain functions, and
- * ones with XGETBV, in turn. Prints a line for each that gave something else than it should, and
- * at the end how many there were.
+ * ones with XGETBV, in turn. Prints a line for each that gave something else than it should,
+ * and at the end how many there were.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
