@@ -164,11 +164,32 @@ static void test_large_remapped(void **state)
     guest_destroy(g);
 }
 
+/* The last large page there is: looking through its small ones ends. */
+static void test_large_last(void **state)
+{
+    (void)state;
+    static const u8 code[] = {0x8a, 0x06, 0x0f,
+                              0x01, 0x3e, 0xf4}; /* al := [rsi]; invlpg; hlt */
+    const u64 last = ~bits_low(21), rights = PTE_P | PTE_W | PTE_A | PTE_D | PTE_PS;
+    struct guest *g = guest_create(&bt_engine, 1);
+    for (unsigned shift = 39; shift > 21; shift -= 9) {
+        u64 first = entry_of(g, 0, shift), to = entry_of(g, last, shift), entry;
+        memcpy(&entry, guest_page(g, first & PAGE_MASK) + (first & ~PAGE_MASK), 8);
+        guest_write(g, to, &entry, 8);
+    }
+    guest_write(g, entry_of(g, last, 21), &rights, 8);
+    guest_write(g, CODE, code, sizeof(code));
+    g->vcpu->cpu.rip = CODE;
+    g->vcpu->cpu.gpr[RSI] = last;
+    assert_int_equal(guest_run(g), EXIT_HALTED);
+    guest_destroy(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_quiet), cmocka_unit_test(test_interrupt_waits),
-        cmocka_unit_test(test_alike_targets), cmocka_unit_test(test_alike_remapped),
-        cmocka_unit_test(test_large_remapped)};
+        cmocka_unit_test(test_quiet),          cmocka_unit_test(test_interrupt_waits),
+        cmocka_unit_test(test_alike_targets),  cmocka_unit_test(test_alike_remapped),
+        cmocka_unit_test(test_large_remapped), cmocka_unit_test(test_large_last)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

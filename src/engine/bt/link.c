@@ -196,9 +196,9 @@ static bool may_hold(struct live *live, u32 page, unsigned order)
     if (!order)
         return *word & bit;
     u64 found = 0;
-    for (u32 last = page | (u32)bits_low(order), at = last + 1 - (u32)BIT(order); at < last;
-         at += 64)
-        found |= *page_bit(live, at, &bit);
+    u32 first = page & ~(u32)bits_low(order);
+    for (u32 n = 0; n < BIT(order); n += 64)
+        found |= *page_bit(live, first + n, &bit);
     return found;
 }
 
