@@ -117,21 +117,23 @@ const void *quick_iretq(struct bt *bt, u64 number)
 {
     struct x86_cpu *c = bt_cpu(bt);
     const struct site *site = &bt->sites[number];
-    u64 cs, ss;
+    u64 cs, ss = 0;
     const struct frame *at = x86_tlb_read(c, gva(c->gpr[RSP]), sizeof(*at));
     if (!at || bt_attention(bt) || (c->rflags & FLAG_NT))
         return NULL;
     struct frame f = *at;
     unsigned cpl = selector_rpl((u16)f.cs);
+    bool null = !cpl && selector_is_null((u16)f.ss); /* Linux's, until it was in user code */
     if (cpl != selector_rpl((u16)f.ss) || !bt_canonical(f.rip) || is_rare(bt, &f) ||
-        !quick_descriptor(bt, (u16)f.cs, &cs) || !quick_descriptor(bt, (u16)f.ss, &ss))
+        !quick_descriptor(bt, (u16)f.cs, &cs) ||
+        (!null && !quick_descriptor(bt, (u16)f.ss, &ss)))
         return NULL;
     bool compat = cpl && plain_code32(cs, cpl);
     if (compat ? !plain_stack32(ss, cpl) || f.rip >> 32
-               : !plain_code(cs, cpl) || !plain_stack(ss, cpl))
+               : !plain_code(cs, cpl) || !(null || plain_stack(ss, cpl)))
         return NULL;
     commit_frame(bt, &f, cs);
-    c->seg[SEG_SS] = x86_seg_from((u16)f.ss, ss);
+    c->seg[SEG_SS] = null ? x86_seg_null((u16)f.ss, 0) : x86_seg_from((u16)f.ss, ss);
     if (compat) {
         x86_derive(c);
         c->gpr[RSP] = (u32)f.rsp;
