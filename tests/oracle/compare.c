@@ -10,16 +10,20 @@
 
 #define MAX_LINES 40 /* of a report */
 
-struct difference {
-    bool print;
-    unsigned count;
-};
+/* Counts one, and notes what it is in: each word once. */
+static void note(struct difference *d, const char *what)
+{
+    size_t used = strlen(d->in);
+    d->count++;
+    if (!strstr(d->in, what))
+        snprintf(d->in + used, sizeof(d->in) - used, " %s", what);
+}
 
 static void differ(struct difference *d, const char *what, unsigned index, u64 a, u64 b)
 {
     if (a == b)
         return;
-    d->count++;
+    note(d, what);
     if (d->print)
         printf("  %s%u: cpu %016llx, %016llx\n", what, index, (unsigned long long)a,
                (unsigned long long)b);
@@ -31,7 +35,8 @@ static void differ_bytes(struct difference *d, const char *what, unsigned index,
     const u8 *x = a, *y = b;
     if (memcmp(a, b, n) == 0)
         return;
-    if (d->count++ > MAX_LINES || !d->print)
+    note(d, what);
+    if (d->count > MAX_LINES || !d->print)
         return;
     printf("  %s%u: cpu ", what, index);
     for (unsigned k = n; k-- > 0;)
@@ -252,9 +257,9 @@ static void differ_memory(struct difference *d, const struct sequence *q, const 
 }
 
 bool states_agree(const struct sequence *q, const struct state *a, const struct state *b,
-                  bool translated, bool print)
+                  bool translated, struct difference *d)
 {
-    struct difference d = {.print = print};
+    d->count = 0;
     if (a->outcome == OUTCOME_LOST || b->outcome == OUTCOME_LOST)
         return true;
     if (is_partial(q, a) && a->rip == b->rip && a->vector == b->vector)
@@ -263,19 +268,19 @@ bool states_agree(const struct sequence *q, const struct state *a, const struct 
      * and its operand were. */
     if (translated && stores_image(q, a))
         return true;
-    differ_outcome(&d, q, a, b);
+    differ_outcome(d, q, a, b);
     for (unsigned k = 0; k < (q->code_size == 8 ? 16 : 8); k++)
-        differ(&d, "gpr", k, a->gpr[k], b->gpr[k]);
-    differ(&d, "rip", 0, a->rip, b->rip);
+        differ(d, "gpr", k, a->gpr[k], b->gpr[k]);
+    differ(d, "rip", 0, a->rip, b->rip);
     u32 compared = FLAGS_COMPARED;
     if (translated && b->flags_unknown && a->outcome == OUTCOME_FAULT)
         compared &= ~dead_flags_ever(q, a);
-    differ(&d, "rflags", 0, a->rflags & compared, b->rflags & compared);
-    differ_fpu(&d, &a->fpu, &b->fpu);
-    differ_memory(&d, q, a, a->memory, b->memory);
+    differ(d, "rflags", 0, a->rflags & compared, b->rflags & compared);
+    differ_fpu(d, &a->fpu, &b->fpu);
+    differ_memory(d, q, a, a->memory, b->memory);
     for (unsigned at = 0; at < CODE_SIZE && memcmp(a->code, b->code, CODE_SIZE); at += 16)
-        differ_bytes(&d, "code+", at, a->code + at, b->code + at, 16);
-    return d.count == 0;
+        differ_bytes(d, "code+", at, a->code + at, b->code + at, 16);
+    return d->count == 0;
 }
 
 void sequence_place(const struct sequence *q, u8 code[CODE_SIZE])
@@ -304,5 +309,20 @@ void sequence_print(const struct sequence *q)
         for (unsigned b = 0; b < q->length[k]; b++)
             printf(" %02x", q->code[at + b]);
         printf("%*s %s\n", 46 - 3 * q->length[k], "", text);
+    }
+}
+
+void sequence_mnemonics(const struct sequence *q, char *out, size_t size)
+{
+    size_t used = 0;
+    out[0] = 0;
+    for (unsigned k = 0, at = 0; k < q->n && used < size; at += q->length[k++]) {
+        ZydisDecodedInstruction z;
+        ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
+        u8 bytes[15] = {0};
+        memcpy(bytes, q->code + at, q->length[k]);
+        if (bytes[0] != 0x90 && decode_one(q->code_size, bytes, 15, &z, operands))
+            used += (size_t)snprintf(out + used, size - used, "%s%s", used ? " " : "",
+                                     ZydisMnemonicGetString(z.mnemonic));
     }
 }

@@ -1,7 +1,8 @@
 /*
- * oracle --seed S --count N [--only MNEMONIC,...] [--verbose]: runs N random sequences on the
- * bare processor, on x86/ and on the translator, and reports every disagreement, minimised.
- * Status 0: all agree.
+ * oracle --seed S --count N [--only MNEMONIC,...] [--verbose] [--summary]: runs N random
+ * sequences on the bare processor, on x86/ and on the translator, and reports disagreements,
+ * minimised: the first few in full, or with --summary how many there are of each kind, by
+ * mnemonics and what differs. Status 0: all agree.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -17,11 +18,21 @@
 struct options {
     u64 seed, count;
     const char *only;
-    bool verbose;
+    bool verbose, summary;
+};
+
+/* Disagreements of one kind. */
+#define MAX_KINDS 512u
+struct kind {
+    char name[224];
+    unsigned count;
+    u64 number; /* of the first sequence */
 };
 
 struct totals {
     u64 sequences, faults, lost, settled, mismatches;
+    struct kind kinds[MAX_KINDS]; /* summary */
+    unsigned n_kinds;
 };
 
 struct arena {
@@ -43,10 +54,12 @@ static bool agree(const struct arena *a, const struct job *job, bool print)
 {
     bool all = true;
     for (unsigned k = SIM; k < a->n; k++) {
-        bool one = states_agree(&job->sequence, &job->out[BARE], &job->out[k], k == BT, false);
+        struct difference d = {0};
+        bool one = states_agree(&job->sequence, &job->out[BARE], &job->out[k], k == BT, &d);
         if (print && !one) {
             printf(" %s:\n", a->runners[k]->name);
-            states_agree(&job->sequence, &job->out[BARE], &job->out[k], k == BT, true);
+            d.print = true;
+            states_agree(&job->sequence, &job->out[BARE], &job->out[k], k == BT, &d);
         }
         all &= one;
     }
@@ -100,6 +113,48 @@ static void report(struct arena *a, struct job *job, u64 number)
     agree(a, job, true);
 }
 
+/* "adc: bt gpr rflags" */
+static void name_kind(const struct arena *a, const struct job *job, char *name, size_t size)
+{
+    sequence_mnemonics(&job->sequence, name, size / 2);
+    strcat(name, ":");
+    for (unsigned k = SIM; k < a->n; k++) {
+        struct difference d = {0};
+        size_t used = strlen(name);
+        if (!states_agree(&job->sequence, &job->out[BARE], &job->out[k], k == BT, &d))
+            snprintf(name + used, size - used, " %s%s", a->runners[k]->name, d.in);
+    }
+}
+
+static void summarise(struct arena *a, struct job *job, struct totals *t)
+{
+    struct kind kind = {.number = t->sequences};
+    unsigned k = 0;
+    minimise(a, job);
+    name_kind(a, job, kind.name, sizeof(kind.name));
+    while (k < t->n_kinds && strcmp(t->kinds[k].name, kind.name) != 0)
+        k++;
+    if (k == MAX_KINDS)
+        return;
+    if (k == t->n_kinds)
+        t->kinds[t->n_kinds++] = kind;
+    t->kinds[k].count++;
+}
+
+static int more_frequent(const void *a, const void *b)
+{
+    const struct kind *x = a, *y = b;
+    return (x->count < y->count) - (x->count > y->count);
+}
+
+static void print_summary(struct totals *t)
+{
+    qsort(t->kinds, t->n_kinds, sizeof(t->kinds[0]), more_frequent);
+    for (unsigned k = 0; k < t->n_kinds; k++)
+        printf("%6u %s (sequence %llu)\n", t->kinds[k].count, t->kinds[k].name,
+               (unsigned long long)t->kinds[k].number);
+}
+
 /*
  * An interrupt in the middle may change what the processor answers: AMD's forget the pointers
  * to the last x87 instruction at a switch of tasks. What agrees when repeated was that.
@@ -147,7 +202,10 @@ static void account(struct arena *a, const struct options *o, struct forms *form
         t->settled++;
         return;
     }
-    if (t->mismatches++ < MAX_MISMATCHES)
+    t->mismatches++;
+    if (o->summary)
+        summarise(a, job, t);
+    else if (t->mismatches <= MAX_MISMATCHES)
         report(a, job, t->sequences);
 }
 
@@ -234,6 +292,7 @@ static int run(const struct options *o, struct forms *forms)
            (unsigned long long)t.sequences, (unsigned long long)t.faults,
            (unsigned long long)t.lost, (unsigned long long)t.settled,
            (unsigned long long)t.mismatches);
+    print_summary(&t);
     print_coverage(forms);
     for (unsigned k = 0; k < a.n; k++)
         a.runners[k]->free(a.runners[k]);
@@ -255,11 +314,10 @@ int main(int argc, char **argv)
     fputs("oracle: skipped: AddressSanitizer maps memory below 4 GiB\n", stderr);
     return 77;
 #endif
-    static const struct option words[] = {{"seed", required_argument, NULL, 's'},
-                                          {"count", required_argument, NULL, 'c'},
-                                          {"only", required_argument, NULL, 'o'},
-                                          {"verbose", no_argument, NULL, 'v'},
-                                          {0}};
+    static const struct option words[] = {
+        {"seed", required_argument, NULL, 's'}, {"count", required_argument, NULL, 'c'},
+        {"only", required_argument, NULL, 'o'}, {"verbose", no_argument, NULL, 'v'},
+        {"summary", no_argument, NULL, 'S'},    {0}};
     struct options o = {.seed = (u64)time(NULL), .count = 200000};
     for (int c; (c = getopt_long(argc, argv, "", words, NULL)) != -1;) {
         switch (c) {
@@ -274,6 +332,9 @@ int main(int argc, char **argv)
             break;
         case 'v':
             o.verbose = true;
+            break;
+        case 'S':
+            o.summary = true;
             break;
         default:
             return 2;

@@ -159,10 +159,18 @@ void generate_state(struct random *r, struct state *s, unsigned code_size);
 
 /* -- Comparing ----------------------------------------------------------------------------- */
 
-/* False: they differ; prints how when `print`. `translated`: *b is of the translator. */
+struct difference {
+    bool print; /* asked for: each as a line */
+    unsigned count;
+    char in[96]; /* what they are in: words, each behind a blank; kept from call to call */
+};
+
+/* False: they differ, in *d. `translated`: *b is of the translator. */
 bool states_agree(const struct sequence *q, const struct state *a, const struct state *b,
-                  bool translated, bool print);
+                  bool translated, struct difference *d);
 void sequence_print(const struct sequence *q);
+/* The mnemonics in it but NOP. */
+void sequence_mnemonics(const struct sequence *q, char *out, size_t size);
 /* Puts the sequence into code pages at `code`, among INT3. */
 void sequence_place(const struct sequence *q, u8 code[CODE_SIZE]);
 
