@@ -159,14 +159,13 @@ static void init_x87(struct x86_cpu *c)
     c->fcs = c->fds = 0;
 }
 
-/* The alignment is looked at before FXSAVE minds that a segment is read-only, as processors
- * do. */
+/*
+ * CR0.EM is #NM (APM vol. 4; SDM vol. 2 for FXRSTOR, while its page on FXSAVE says #UD). The
+ * alignment is looked at before FXSAVE minds that a segment is read-only, as processors do.
+ */
 static void check_fxsr(struct x86_cpu *c, struct x86_insn *i)
 {
-    if (c->cr0 & CR0_EM)
-        x86_raise(c, c->model->amd ? VEC_NM : VEC_UD);
-    if (c->cr0 & CR0_TS)
-        x86_raise(c, VEC_NM);
+    native_check_x87(c);
     x86_linear(c, i->seg, x86_ea(c, i), 4, ACCESS_READ);
     check_alignment(c, i, 16);
 }
