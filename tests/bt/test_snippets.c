@@ -41,14 +41,16 @@ struct snippet {
     "; push $8; lea 1f(%rip), %rax; push %rax; iretq; nop; 1: pushfq; mov %ss, %edx;"          \
     "dec %ebx; jnz 2b; hlt"
 
-/* A good image at 204000h, and what makes XRSTORS and XRSTOR, or XSAVES, refuse it. */
+/* A good image at 204000h, and what makes XRSTORS and XRSTOR, or XSAVES, refuse it. All
+ * components are in use: whether those in their initial state are is the host's to say. */
 #define CLEAR_HEADER(at) "mov $" #at "+512, %edi; xor %eax, %eax; mov $8, %ecx; rep stosq;"
 #define XSAVE_FAULT(X, name, insn, damage)                                                     \
     X(name,                                                                                    \
-      CLEAR_HEADER(0x204000) "vmovups (%rbx), %ymm1; fninit; mov $7, %eax; xor %edx, %edx; "   \
-                             "mov $0x204000, "                                                 \
-                             "%edi; xsaves64 (%rdi); vxorps %ymm1, %ymm1, %ymm1; stc; " damage \
-                             "; " insn " (%rdi); hlt")
+      CLEAR_HEADER(                                                                            \
+          0x204000) "vmovups (%rbx), %ymm1; fninit; fld1; mov $7, %eax; xor %edx, %edx; "      \
+                    "mov $0x204000, "                                                          \
+                    "%edi; xsaves64 (%rdi); vxorps %ymm1, %ymm1, %ymm1; stc; " damage          \
+                    "; " insn " (%rdi); hlt")
 #define XSAVE_FAULTS(X)                                                                        \
     XSAVE_FAULT(X, xsave_misaligned, "xsave64", "lea 8(%rdi), %rdi")                           \
     XSAVE_FAULT(X, xrstor_misaligned, "xrstor64", "lea 8(%rdi), %rdi")                         \

@@ -417,6 +417,12 @@ static inline u32 bt_offset(const struct bt *bt, const void *exec)
     return (u32)((const u8 *)exec - bt->memory.exec);
 }
 
+/* Is it an executable address in the code cache? */
+static inline bool bt_is_code(const struct bt *bt, u64 address)
+{
+    return address - (u64)bt->memory.exec < CACHE_SIZE;
+}
+
 static inline bool bt_canonical(u64 rip)
 {
     return (u64)((s64)(rip << 16) >> 16) == rip;
@@ -657,4 +663,7 @@ bool flags_reproducible(const struct guest_insn *g);
 unsigned bt_counters(struct vcpu *vcpu, struct engine_counter *counters, unsigned max);
 
 /* -- fault.c */
+/* FIP is in the code cache: the guest's pointers to its last x87 instruction instead, as far as
+ * they are known. Of its operand and opcode they are not. */
+void fault_x87_pointers(struct bt *bt, struct x86_fpu *fpu);
 bool fault_handle(struct trap *trap, int signal, siginfo_t *info, ucontext_t *context);

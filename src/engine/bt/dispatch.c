@@ -34,6 +34,8 @@ void vectors_save(struct bt *bt)
                        : fpu->xstate_bv & XCR0_SSE ? VECTORS_SAVED_SSE
                                                    : VECTORS_SAVED_ZERO;
     fpu->xstate_bv = XCR0_X87 | XCR0_SSE | XCR0_AVX;
+    if (bt_is_code(bt, fpu->fip))
+        fault_x87_pointers(bt, fpu);
 }
 
 void vectors_home(struct bt *bt)

@@ -23,6 +23,16 @@ static struct site *fault_site(struct bt *bt, u32 host)
     return low < end && bt->sites[low].host == host ? &bt->sites[low] : NULL;
 }
 
+void fault_x87_pointers(struct bt *bt, struct x86_fpu *fpu)
+{
+    u64 host = fpu->fip - (u64)bt->memory.exec;
+    bool translation = host >= bt->stubs_end && host < GENERATIONS * (u64)bt->generation_size;
+    const struct site *site = translation ? fault_site(bt, (u32)host) : NULL;
+    fpu->fip = site ? place_rip(bt->tus[site->tu].mode, site->rip) : 0;
+    fpu->fdp = 0;
+    fpu->fop = 0;
+}
+
 bool fault_handle(struct trap *trap, int signal, siginfo_t *info, ucontext_t *context)
 {
     struct bt *bt = container_of(trap, struct bt, trap);

@@ -98,6 +98,18 @@ static void run(struct translation *t, const struct form *form)
     }
 }
 
+/* The last x87 instruction was a translation: the simulator does it all again, with the guest's
+ * address of it. */
+static void check_pointers(struct translation *t, const struct site *site)
+{
+    struct emit *e = &t->e;
+    emit_load(e, R11, mem_at(R10, offsetof(struct x86_fpu, fip)));
+    emit_const(e, R10, (u64)t->bt->memory.exec);
+    emit_rr(e, 8, 0x29, R10, R11); /* sub */
+    emit_compare_imm(e, R11, CACHE_SIZE);
+    system_leave_if(t, CC_B, site);
+}
+
 void translate_xstate(struct translation *t)
 {
     const struct guest_insn *g = translation_insn(t);
@@ -120,4 +132,6 @@ void translate_xstate(struct translation *t)
     if (!form->legacy && !form->write)
         check_header(t, form, site);
     run(t, form);
+    if (form->write)
+        check_pointers(t, site);
 }
