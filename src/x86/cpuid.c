@@ -31,6 +31,15 @@ bool x86_host_is_amd(void)
     return out[2] == 0x444d4163 || out[2] == 0x656e6975; /* "cAMD", Hygon's "uine" */
 }
 
+u32 x86_host_quirks(void)
+{
+    u32 out[4];
+    x86_host_cpuid(7, 0, out);
+    return (x86_host_is_amd() ? QUIRKS_AMD : QUIRKS_INTEL) |
+           (out[1] & BIT(6) ? QUIRK_X87_FDP_UNMASKED : 0) |
+           (out[1] & BIT(13) ? QUIRK_X87_NO_SELECTORS : 0);
+}
+
 /* -- Building the leaves ------------------------------------------------------------------- */
 
 static struct x86_cpuid_leaf *add(struct x86_model *m, u32 leaf)

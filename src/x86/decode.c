@@ -35,7 +35,7 @@ void x86_decoder_init(ZydisDecoder *d, const struct x86_model *model, unsigned c
         ZydisDecoderMode mode;
         bool on;
     } settings[] = {
-        {ZYDIS_DECODER_MODE_AMD_BRANCHES, model->amd},
+        {ZYDIS_DECODER_MODE_AMD_BRANCHES, x86_quirk(model, QUIRK_BRANCH_16)},
         /* Hints to processors without these: NOP, or the instruction without its prefix. */
         {ZYDIS_DECODER_MODE_MPX, false},
         {ZYDIS_DECODER_MODE_CET, false},
@@ -172,11 +172,9 @@ static void lower_operands(struct x86_insn *i, const ZydisDecodedInstruction *z,
     }
 }
 
-/*
- * 66 on near branches of 64-bit code: Intel ignores it, AMD obeys it (unless REX.W is there
- * too) and cuts RIP to 16 bits. Zydis knows only those with a 32-bit displacement.
- */
-static void lower_amd_branch(struct x86_insn *i, const ZydisDecodedInstruction *z)
+/* QUIRK_BRANCH_16, unless REX.W is there too. Zydis knows only those with a 32-bit
+ * displacement. */
+static void lower_branch_16(struct x86_insn *i, const ZydisDecodedInstruction *z)
 {
     bool near = z->meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT ||
                 z->meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR;
@@ -256,8 +254,8 @@ static x86_handler *variant_handler(const struct x86_insn *i, const ZydisDecoded
     }
 }
 
-static void choose_handler(struct x86_insn *i, const ZydisDecodedInstruction *z,
-                           const struct x86_opcode *row, unsigned code_size)
+static void choose_handler(const struct x86_model *model, const ZydisDecodedInstruction *z,
+                           const struct x86_opcode *row, unsigned code_size, struct x86_insn *i)
 {
     x86_handler *variant = variant_handler(i, z);
     i->flags |= row->flags;
@@ -266,7 +264,7 @@ static void choose_handler(struct x86_insn *i, const ZydisDecodedInstruction *z,
         i->flags |= INSN_ENDS;
     } else if (i->exec == exec_alu || i->exec == exec_compare || i->exec == exec_scan ||
                i->exec == exec_vex || i->exec == exec_bit_test || i->exec == exec_imul) {
-        specialize_alu(i);
+        specialize_alu(i, model);
     } else if (i->exec == exec_jcc || i->exec == exec_cmov || i->exec == exec_set) {
         i->imm2 = z->opcode & 15;
         specialize_branch(i, code_size);
@@ -289,10 +287,10 @@ static const struct x86_opcode *find_row(const ZydisDecodedInstruction *z, bool 
     return x86_opcode(z->mnemonic);
 }
 
-/* F3 90 with REX.B is no PAUSE: 90 names R8 then, so it exchanges. */
-static bool is_xchg_r8(const ZydisDecodedInstruction *z)
+bool x86_decoder_xchg_r8(const struct x86_model *model, const ZydisDecodedInstruction *z)
 {
-    return z->mnemonic == ZYDIS_MNEMONIC_PAUSE && z->raw.rex.B;
+    return x86_quirk(model, QUIRK_PAUSE_R8) && z->mnemonic == ZYDIS_MNEMONIC_PAUSE &&
+           z->raw.rex.B;
 }
 
 static void lower_xchg_r8(struct x86_insn *i)
@@ -305,8 +303,8 @@ static void lower_xchg_r8(struct x86_insn *i)
 
 bool x86_decoder_bad_prefetch(const struct x86_model *model, const ZydisDecodedInstruction *z)
 {
-    return model->amd && z->opcode_map == ZYDIS_OPCODE_MAP_0F && z->opcode == 0x0d &&
-           z->raw.modrm.mod == 3;
+    return x86_quirk(model, QUIRK_PREFETCH_MEMORY) && z->opcode_map == ZYDIS_OPCODE_MAP_0F &&
+           z->opcode == 0x0d && z->raw.modrm.mod == 3;
 }
 
 static enum x86_decode_result decode_fault(struct x86_insn *i, x86_handler *exec)
@@ -339,18 +337,21 @@ static enum x86_decode_result lower(struct x86_cpu *c, const ZydisDecodedInstruc
         lower_string(i, z, ops);
     else if (z->mnemonic == ZYDIS_MNEMONIC_XLAT)
         lower_xlat(i, z, ops);
-    else if (c->model->amd && code_size == 8)
-        lower_amd_branch(i, z);
+    else if (x86_quirk(c->model, QUIRK_BRANCH_16) && code_size == 8)
+        lower_branch_16(i, z);
+    if (z->mnemonic == ZYDIS_MNEMONIC_MOVSXD && i->opsize == 2 &&
+        x86_quirk(c->model, QUIRK_MOVSXD_16))
+        i->opd[1].size = 2;
     const struct x86_opcode *row = find_row(z, string);
     if (!row->exec)
         return native_lower(c, z, ops, bytes, i);
-    if (is_xchg_r8(z)) {
+    if (x86_decoder_xchg_r8(c->model, z)) {
         lower_xchg_r8(i);
         return DECODE_OK;
     }
     if (!x86_has(c->model, row->feature) || x86_decoder_bad_prefetch(c->model, z))
         return decode_fault(i, exec_ud);
-    choose_handler(i, z, row, code_size);
+    choose_handler(c->model, z, row, code_size, i);
     return DECODE_OK;
 }
 

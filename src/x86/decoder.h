@@ -14,5 +14,8 @@ ZyanStatus x86_decoder_decode(const ZydisDecoder *d, const u8 *bytes, unsigned s
                               ZydisDecodedInstruction *z,
                               ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT]);
 
-/* AMD's 0F 0D with a register is no hint but #UD (APM vol. 3, PREFETCHlevel). */
+/* A PAUSE to Zydis that exchanges RAX and R8, as wide as the operand (QUIRK_PAUSE_R8). */
+bool x86_decoder_xchg_r8(const struct x86_model *model, const ZydisDecodedInstruction *z);
+
+/* A prefetch to Zydis that is #UD (QUIRK_PREFETCH_MEMORY). */
 bool x86_decoder_bad_prefetch(const struct x86_model *model, const ZydisDecodedInstruction *z);

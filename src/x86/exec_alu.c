@@ -429,10 +429,34 @@ static void take(struct x86_insn *i, const struct hot_row *rows, size_t n_rows, 
             i->exec = rows[k].exec[log2_size[i->opd[0].size]][shape];
 }
 
-void specialize_alu(struct x86_insn *i)
+/* QUIRK_ROTATE_OF, by an immediate: the host is given the count in CL. */
+#define ROTATE_KEEPING_OF(name)                                                                \
+    static u64 name##_keeping_of(u64 a, u64 count, unsigned n, u64 *flags)                     \
+    {                                                                                          \
+        u64 before = *flags, value = alu_##name(a, count, n, flags);                           \
+        if ((count & (n == 8 ? 63 : 31)) > 1)                                                  \
+            *flags = (*flags & ~FLAG_OF) | (before & FLAG_OF);                                 \
+        return value;                                                                          \
+    }
+ROTATE_KEEPING_OF(rol)
+ROTATE_KEEPING_OF(ror)
+
+static alu_function *alu_choose(const struct x86_insn *i, const struct x86_model *model)
 {
-    if (i->mnemonic < ARRAY_LEN(alu_functions) && alu_functions[i->mnemonic])
-        i->native = (void *)alu_functions[i->mnemonic];
+    bool rotates = x86_quirk(model, QUIRK_ROTATE_OF) && i->opd[0].kind != OPD_MEM &&
+                   i->opd[1].kind == OPD_IMM;
+    if (rotates && i->mnemonic == ZYDIS_MNEMONIC_ROL)
+        return rol_keeping_of;
+    if (rotates && i->mnemonic == ZYDIS_MNEMONIC_ROR)
+        return ror_keeping_of;
+    return i->mnemonic < ARRAY_LEN(alu_functions) ? alu_functions[i->mnemonic] : NULL;
+}
+
+void specialize_alu(struct x86_insn *i, const struct x86_model *model)
+{
+    alu_function *operation = alu_choose(i, model);
+    if (operation)
+        i->native = (void *)operation;
     if (i->flags & INSN_LOCK)
         return;
     bool memory = i->opd[0].kind == OPD_MEM;

@@ -1,6 +1,6 @@
 /*
- * Near control flow: JMP, CALL, RET, Jcc, LOOP, JrCXZ. Targets are checked before anything is
- * stored, so that a fault leaves the stack alone.
+ * Near control flow: JMP, CALL, RET, Jcc, LOOP, JrCXZ. Targets are checked before registers
+ * change.
  */
 #include "x86/model.h"
 #include "x86/operand.h"
@@ -34,8 +34,14 @@ void exec_call(struct x86_cpu *c, struct x86_insn *i)
 {
     u64 target =
         i->opd[0].kind == OPD_IMM ? c->rip + i->imm : operand_get(c, i, &i->opd[0], i->opsize);
-    /* AMD's processors touch the stack before they look at the target. */
-    if (c->model->amd)
+    if (x86_quirk(c->model, QUIRK_CALL_STORES)) {
+        u64 sp = (x86_sp(c) - i->opsize) & bits_low(8 * c->stack_size);
+        x86_store(c, SEG_SS, sp, i->opsize, c->rip);
+        c->rip = x86_jump_target(c, target, i->opsize);
+        x86_set_sp(c, sp);
+        return;
+    }
+    if (x86_quirk(c->model, QUIRK_CALL_PROBES))
         stack_probe(c, i->opsize);
     target = x86_jump_target(c, target, i->opsize);
     x86_push(c, i->opsize, c->rip);

@@ -86,13 +86,14 @@ static void exec_mask_store(struct x86_cpu *c, struct x86_insn *i)
     store_selected(c, i, mask, source, (unsigned)i->imm);
 }
 
-/* What a mask of zeroes may fault on is left to implementations: AMD's touch the whole
- * range. */
+/* What a mask of zeroes may fault on is left to implementations (SDM vol. 2, MASKMOVDQU):
+ * both makers' touch the whole range. */
 static void check_range(struct x86_cpu *c, struct x86_insn *i)
 {
-    if (!c->model->amd)
-        return;
-    x86_linear(c, i->seg, x86_ea(c, i), 8, ACCESS_WRITE);
+    u64 ea = x86_ea(c, i);
+    if (x86_quirk(c->model, QUIRK_MASKMOV_DOWN) && i->mem_size == 16)
+        x86_linear(c, i->seg, element_ea(i, ea, 8), 8, ACCESS_WRITE);
+    x86_linear(c, i->seg, ea, 8, ACCESS_WRITE);
     native_image_probe(c, i, i->mem_size, ACCESS_WRITE);
 }
 
@@ -132,6 +133,13 @@ static void exec_gather(struct x86_cpu *c, struct x86_insn *i)
     vector_get(c, i->imm2, index);
     vector_get(c, by, mask);
     vector_get(c, to, result);
+    bool whole = x86_quirk(c->model, QUIRK_GATHER_WHOLE);
+    if (whole) {
+        for (unsigned k = 0; k < length / size; k++)
+            memset(mask + k * size, selected(mask, k, size) ? 0xff : 0, size);
+        memset(mask + length, 0, sizeof(mask) - length);
+        vector_put(c, by, mask);
+    }
     u64 base = x86_ea(c, i);
     for (unsigned k = 0; k < n; k++) {
         if (selected(mask, k, size)) {
@@ -140,6 +148,8 @@ static void exec_gather(struct x86_cpu *c, struct x86_insn *i)
             offset = sign_extend(offset, index_size) << i->scale;
             u64 value = load_element(c, i, element_ea(i, base, offset), size);
             memcpy(result + k * size, &value, size);
+            if (whole)
+                memset(result + length, 0, sizeof(result) - length);
         }
         memset(mask + k * size, 0, size);
         vector_put(c, to, result);

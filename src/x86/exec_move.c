@@ -116,13 +116,15 @@ static void exec_vec_to_gpr(struct x86_cpu *c, struct x86_insn *i)
 }
 
 /* MOVQ, MOVD and MOVNTQ from MMX to memory: the change to MMX state comes after the store,
- * which may fault, so MMi is found where TOP has it. */
+ * which may fault, but for QUIRK_MMX_TOP; so MMi is found where TOP has it. */
 static void exec_mmx_store(struct x86_cpu *c, struct x86_insn *i)
 {
     native_check_mmx(c);
     unsigned top = (c->fpu.fsw >> 11) & 7;
     u64 datum;
     memcpy(&datum, c->fpu.st[(i->opd[1].reg - top) & 7], 8);
+    if (x86_quirk(c->model, QUIRK_MMX_TOP))
+        native_set_top(c, 0);
     x86_store(c, i->seg, x86_ea(c, i), i->mem_size, datum);
     native_enter_mmx(c);
 }

@@ -1,6 +1,7 @@
 /*
  * Multiplication, division, decimal adjustment, CRC32.
  */
+#include "x86/model.h"
 #include "x86/operand.h"
 
 #include <Zydis/Zydis.h>
@@ -146,14 +147,21 @@ void exec_div(struct x86_cpu *c, struct x86_insn *i)
 /*
  * -- Decimal adjustment (SDM vol. 2, AAA to DAS); 64-bit hosts cannot execute these.
  *
- * The flags that the manuals leave undefined are those of the addition inside, as Zen has them:
- * found by trying all operands.
+ * The flags that the manuals leave undefined are those of the addition inside, or with
+ * QUIRK_DECIMAL_RESULT those of AL: found by trying all operands.
  */
 
 static void set_carries(u64 *flags, bool carry, bool adjust)
 {
     *flags &= ~(FLAG_CF | FLAG_AF);
     *flags |= (carry ? FLAG_CF : 0) | (adjust ? FLAG_AF : 0);
+}
+
+static void adjusted_flags(struct x86_cpu *c, u8 al, bool carry, bool adjust)
+{
+    if (x86_quirk(c->model, QUIRK_DECIMAL_RESULT))
+        alu_test_1(al, al, &c->rflags);
+    set_carries(&c->rflags, carry, adjust);
 }
 
 /* AAA, AAS */
@@ -166,7 +174,7 @@ void exec_ascii_adjust(struct x86_cpu *c, struct x86_insn *i)
         ax = alu_add_2(ax, by, &c->rflags);
     else
         ax = alu_sub_2(ax, by, &c->rflags);
-    set_carries(&c->rflags, adjust, adjust);
+    adjusted_flags(c, ax & 15, adjust, adjust);
     x86_gpr_write(c, RAX, 2, ax & 0xff0f);
 }
 
@@ -180,7 +188,7 @@ void exec_decimal_adjust(struct x86_cpu *c, struct x86_insn *i)
     u8 by = (adjust ? 6 : 0) + (high ? 0x60 : 0);
     bool carry_out = high || (adjust && (add ? old > 0xf9 : old < 6));
     u8 al = add ? alu_add_1(old, by, &c->rflags) : alu_sub_1(old, by, &c->rflags);
-    set_carries(&c->rflags, carry_out, adjust);
+    adjusted_flags(c, al, carry_out, adjust);
     x86_gpr_write(c, RAX, 1, al);
 }
 

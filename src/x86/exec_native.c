@@ -78,6 +78,8 @@ struct gva native_address(struct x86_cpu *c, struct x86_insn *i, unsigned size,
     /* Before the other checks: an operand beyond #SS is #GP when it is also misaligned. */
     if (i->flags & INSN_ALIGN && unlikely((x86_seg_base(c, i->seg) + ea) & (size - 1)))
         check_misaligned(c, i);
+    if (i->native_flags & NATIVE_HALF)
+        return native_linear_any(c, i, ea, size, access);
     return x86_linear(c, i->seg, ea, size, access);
 }
 
@@ -155,6 +157,12 @@ static inline void run_operand(struct x86_cpu *c, struct x86_insn *i)
         run(c, i, NULL);
         return;
     }
+    if (i->native_flags & NATIVE_HALF && i->native_flags & NATIVE_STORE) {
+        run(c, i, o.copy);
+        o.la = native_address(c, i, i->mem_size, ACCESS_WRITE);
+        c->ops->write(c, o.la, o.copy, i->mem_size, AS_CPL);
+        return;
+    }
     operand_open(&o, c, i);
     run(c, i, o.p);
     operand_close(&o, c, i);
@@ -208,35 +216,68 @@ static bool x87_stored(const struct x86_cpu *c)
     return !(c->fpu.fsw & ~c->fpu.fcw & suppress);
 }
 
+/* QUIRK_X87_STORES_LAST: memory sees nothing before the result is known, and the unit is as it
+ * was if the store faults. */
+static void store_x87_last(struct x86_cpu *c, struct x86_insn *i)
+{
+    struct x86_fpu before = c->fpu, after;
+    struct operand o;
+    run_x87(c, i, o.copy);
+    if (!x87_stored(c))
+        return;
+    after = c->fpu;
+    c->fpu = before;
+    unsigned first = i->mem_size == 10 ? 8 : i->mem_size;
+    o.la = native_address(c, i, i->mem_size, ACCESS_WRITE);
+    c->ops->write(c, o.la, o.copy, first, AS_CPL);
+    if (first < i->mem_size)
+        c->ops->write(c, gva(o.la.v + first), o.copy + first, i->mem_size - first, AS_CPL);
+    c->fpu = after;
+}
+
 /*
- * The pointers to the last instruction are the guest's, not the thunk's (SDM vol. 1, 8.1.8).
+ * The pointers to the last instruction are the guest's, not the thunk's (SDM vol. 1, 8.1.8);
+ * `ea` is its operand's address.
  */
+static void keep_pointers(struct x86_cpu *c, const struct x86_insn *i, u64 ea)
+{
+    bool linear = !x86_protected(c) || x86_v86(c), raised = c->fpu.fsw & FSW_ES;
+    bool selectors = !x86_quirk(c->model, QUIRK_X87_NO_SELECTORS);
+    c->fpu.fip = c->insn_rip + (linear ? c->seg[SEG_CS].base : 0);
+    if (selectors)
+        c->fcs = c->seg[SEG_CS].sel;
+    if (i->mem_size && (raised || !x86_quirk(c->model, QUIRK_X87_FDP_UNMASKED))) {
+        c->fpu.fdp = ea + (linear ? c->seg[i->seg].base : 0);
+        if (selectors)
+            c->fds = c->seg[i->seg].sel;
+    }
+    if (raised || !x86_quirk(c->model, QUIRK_X87_FOP_UNMASKED))
+        c->fpu.fop = i->imm2;
+}
+
 void exec_native_x87(struct x86_cpu *c, struct x86_insn *i)
 {
     native_check_x87(c);
     native_check_mf(c);
+    u64 fdp = c->fpu.fdp, ea = 0;
+    u16 fop = c->fpu.fop;
     struct operand o;
-    u64 fdp = c->fpu.fdp;
     if (i->mem_size) {
-        fdp = x86_ea(c, i);
-        if (!x86_protected(c) || x86_v86(c))
-            fdp += c->seg[i->seg].base;
-        operand_open(&o, c, i);
-        run_x87(c, i, o.p);
-        if (x87_stored(c))
-            operand_close(&o, c, i);
+        ea = x86_ea(c, i);
+        if (i->native_flags & NATIVE_STORE && x86_quirk(c->model, QUIRK_X87_STORES_LAST)) {
+            store_x87_last(c, i);
+        } else {
+            operand_open(&o, c, i);
+            run_x87(c, i, o.p);
+            if (x87_stored(c))
+                operand_close(&o, c, i);
+        }
     } else {
         run_x87(c, i, NULL);
     }
-    bool linear = !x86_protected(c) || x86_v86(c);
-    c->fpu.fip = c->insn_rip + (linear ? c->seg[SEG_CS].base : 0);
+    c->fpu.fop = fop;
     c->fpu.fdp = fdp;
-    if (!x86_has(c->model, FEAT_NO_FCS_FDS)) {
-        c->fcs = c->seg[SEG_CS].sel;
-        if (i->mem_size)
-            c->fds = c->seg[i->seg].sel;
-    }
-    c->fpu.fop = i->imm2;
+    keep_pointers(c, i, ea);
     c->fpu.mxcsr_mask = native_mxcsr_mask(c);
 }
 

@@ -42,7 +42,14 @@ void exec_mov_from_seg(struct x86_cpu *c, struct x86_insn *i)
 
 void exec_push_seg(struct x86_cpu *c, struct x86_insn *i)
 {
-    x86_push(c, i->opsize, c->seg[i->opd[0].reg].sel);
+    u16 sel = c->seg[i->opd[0].reg].sel;
+    if (i->opsize != 4 || !x86_quirk(c->model, QUIRK_PUSH_SEG_16)) {
+        x86_push(c, i->opsize, sel);
+        return;
+    }
+    u64 sp = (x86_sp(c) - 4) & bits_low(8 * c->stack_size);
+    x86_store(c, SEG_SS, sp, 2, sel);
+    x86_set_sp(c, sp);
 }
 
 void exec_pop_seg(struct x86_cpu *c, struct x86_insn *i)

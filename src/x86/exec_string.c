@@ -179,15 +179,12 @@ static inline struct string_result string_some(struct x86_cpu *c, const struct x
     return result;
 }
 
-/*
- * A count of zero does nothing at all, except that Intel's processors extend the registers of
- * 32-bit addressing in 64-bit mode even then.
- */
-static void string_zero_count(struct x86_cpu *c, const struct x86_insn *i, enum string_op op)
+/* A count of zero does nothing else. */
+static void string_extend(struct x86_cpu *c, const struct x86_insn *i, enum string_op op)
 {
-    if (c->model->amd || c->code_size != 8 || i->adsize != 4)
+    if (!x86_quirk(c->model, QUIRK_REP_EXTENDS) || c->code_size != 8 || i->adsize != 4)
         return;
-    c->gpr[RCX] = 0;
+    c->gpr[RCX] = (u32)c->gpr[RCX];
     if (op == STRING_MOVS)
         c->gpr[RSI] = (u32)c->gpr[RSI];
     if (op == STRING_MOVS || op == STRING_STOS)
@@ -201,10 +198,9 @@ static inline void string_execute(struct x86_cpu *c, struct x86_insn *i, enum st
         return;
     }
     u64 count = x86_gpr_read(c, RCX, i->adsize);
-    if (count == 0) {
-        string_zero_count(c, i, op);
+    string_extend(c, i, op);
+    if (count == 0)
         return;
-    }
     /* TF traps after each iteration. */
     u64 budget = c->rflags & FLAG_TF ? 1 : STRING_BUDGET / i->opsize;
     struct string_result r;
@@ -213,8 +209,7 @@ static inline void string_execute(struct x86_cpu *c, struct x86_insn *i, enum st
         count -= r.done;
         budget -= r.done;
         x86_gpr_write(c, RCX, i->adsize, count);
-        /* At a fault later on Intel's processors drop these flags (SDM vol. 2, REP). */
-        if (c->model->amd)
+        if (x86_quirk(c->model, QUIRK_REP_FLAGS))
             c->rflags = r.flags;
     } while (count && !r.ended && budget && !c->pending_db &&
              !atomic_load_explicit(&c->attention, memory_order_relaxed));

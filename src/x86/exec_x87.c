@@ -124,7 +124,7 @@ static void env_pack(const struct x86_cpu *c, const struct x86_insn *i, u8 *buf)
 
 static void keep_selectors(struct x86_cpu *c, u16 fcs, u16 fds)
 {
-    bool none = x86_has(c->model, FEAT_NO_FCS_FDS);
+    bool none = x86_quirk(c->model, QUIRK_X87_NO_SELECTORS);
     c->fcs = none ? 0 : fcs;
     c->fds = none ? 0 : fds;
 }

@@ -100,13 +100,9 @@ static void check_alignment(struct x86_cpu *c, struct x86_insn *i, unsigned alig
         x86_raise_error(c, VEC_GP, 0);
 }
 
-/*
- * AMD's processors save the pointers to the last instruction only while an exception is
- * pending, and zeroes otherwise (APM vol. 2, 11.4.4).
- */
-static bool drops_pointers(const struct x86_cpu *c, u16 fsw)
+static bool hides_pointers(const struct x86_cpu *c)
 {
-    return c->model->amd && !(fsw & FSW_ES);
+    return x86_quirk(c->model, QUIRK_X87_HIDES_POINTERS) && !(c->fpu.fsw & FSW_ES);
 }
 
 /* With REX.W the pointers are 64 bits; else 32 bits and a selector, which reads as zero. */
@@ -118,7 +114,7 @@ static void pack_x87(const struct x86_cpu *c, const struct x86_insn *i, struct x
         to->fip = (u32)to->fip | (u64)c->fcs << 32;
         to->fdp = (u32)to->fdp | (u64)c->fds << 32;
     }
-    if (drops_pointers(c, c->fpu.fsw))
+    if (hides_pointers(c))
         to->fop = to->fip = to->fdp = 0;
     memcpy(to->st, c->fpu.st, sizeof(to->st));
     for (unsigned r = 0; r < 8; r++)
@@ -143,7 +139,7 @@ static void unpack_x87(struct x86_cpu *c, const struct x86_insn *i, const struct
     f->fop = from->fop & 0x7ff;
     f->fip = wide ? canonical(from->fip) : (u32)from->fip;
     f->fdp = wide ? canonical(from->fdp) : (u32)from->fdp;
-    bool none = wide || x86_has(c->model, FEAT_NO_FCS_FDS);
+    bool none = wide || x86_quirk(c->model, QUIRK_X87_NO_SELECTORS);
     c->fcs = none ? 0 : (u16)(from->fip >> 32);
     c->fds = none ? 0 : (u16)(from->fdp >> 32);
     memcpy(f->st, from->st, sizeof(f->st));
@@ -329,26 +325,28 @@ static void restore(struct x86_cpu *c, struct x86_insn *i, u64 allowed, bool sup
         native_image_load(c, i, AVX_OFFSET, area.ymm_hi, n);
 
     bool mxcsr = compact ? load & XCR0_SSE : rfbm & (XCR0_SSE | XCR0_AVX);
-    if (mxcsr)
+    bool late = compact && x86_quirk(c->model, QUIRK_XRSTOR_MXCSR);
+    if (mxcsr && !late)
         check_mxcsr(c, area.mxcsr);
     if (load & XCR0_X87)
         unpack_x87(c, i, &area);
     else if (rfbm & XCR0_X87)
         init_x87(c);
-    if (mxcsr)
-        c->fpu.mxcsr = area.mxcsr;
-    else if (compact && rfbm & XCR0_SSE)
-        c->fpu.mxcsr = MXCSR_DEFAULT;
     if (rfbm & XCR0_SSE) {
         if (!(load & XCR0_SSE))
             memset(area.xmm, 0, n);
         memcpy(c->fpu.xmm, area.xmm, n);
     }
-    if (rfbm & XCR0_AVX) {
-        if (!(load & XCR0_AVX))
-            memset(area.ymm_hi, 0, n);
+    if (rfbm & ~load & XCR0_AVX)
+        memset(c->fpu.ymm_hi, 0, n);
+    if (mxcsr && late)
+        check_mxcsr(c, area.mxcsr);
+    if (mxcsr)
+        c->fpu.mxcsr = area.mxcsr;
+    else if (compact && rfbm & XCR0_SSE)
+        c->fpu.mxcsr = MXCSR_DEFAULT;
+    if (load & XCR0_AVX)
         memcpy(c->fpu.ymm_hi, area.ymm_hi, n);
-    }
 }
 
 void exec_xrstor(struct x86_cpu *c, struct x86_insn *i)

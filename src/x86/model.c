@@ -503,6 +503,7 @@ bool x86_model_init(struct x86_model *model, const char *words, unsigned vcpus, 
             return false;
     }
     model->amd = told.amd < 0 ? x86_host_is_amd() : told.amd;
+    model->quirks = x86_host_quirks();
     hide_foreign(model);
     hide_dependents(model);
     model->phys_bits = told.phys_bits;

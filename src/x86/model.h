@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/types.h"
+#include "x86/quirks.h"
 
 struct x86_cpu;
 
@@ -82,7 +83,6 @@ enum x86_feature {
     FEAT_AVX2 = FEATURE(CPUID_7_EBX, 5),
     FEAT_SMEP = FEATURE(CPUID_7_EBX, 7),
     FEAT_BMI2 = FEATURE(CPUID_7_EBX, 8),
-    FEAT_NO_FCS_FDS = FEATURE(CPUID_7_EBX, 13), /* "deprecates FPU CS and FPU DS" */
     FEAT_ERMS = FEATURE(CPUID_7_EBX, 9),
     FEAT_INVPCID = FEATURE(CPUID_7_EBX, 10),
     FEAT_RDSEED = FEATURE(CPUID_7_EBX, 18),
@@ -150,6 +150,7 @@ struct x86_model {
     u64 xcr0_mask;      /* components the guest may enable */
     unsigned phys_bits; /* MAXPHYADDR */
     bool amd;           /* vendor: AMD or Hygon; else Intel */
+    u32 quirks;         /* enum x86_quirk: the host's, whatever the vendor */
     u64 leaks_not; /* more bits of MSR_ARCH_CAPABILITIES: what the host is free of, by machine/
                     */
     u64 tsc_hz;
@@ -162,6 +163,11 @@ static inline bool x86_has(const struct x86_model *model, enum x86_feature featu
     if (feature >= FEAT_NEVER)
         return feature == FEAT_ALWAYS;
     return model->features[feature >> 5] >> (feature & 31) & 1;
+}
+
+static inline bool x86_quirk(const struct x86_model *model, enum x86_quirk quirk)
+{
+    return model->quirks & quirk;
 }
 
 /*

@@ -572,8 +572,8 @@ static bool must_align(const struct x86_cpu *c, const ZydisDecodedInstruction *z
         return true;
     if (s->vex || s->x87 || size != 16)
         return false;
-    if (z->meta.isa_set == ZYDIS_ISA_SET_SHA) /* Zen does not ask for it, whatever APM says */
-        return !c->model->amd;
+    if (z->meta.isa_set == ZYDIS_ISA_SET_SHA)
+        return !x86_quirk(c->model, QUIRK_SHA_UNALIGNED);
     switch (z->mnemonic) {
     case ZYDIS_MNEMONIC_MOVUPS:
     case ZYDIS_MNEMONIC_MOVUPD:
@@ -601,6 +601,9 @@ static void lower_memory(const struct x86_cpu *c, const ZydisDecodedInstruction 
         i->native_flags |= NATIVE_STORE;
     if (must_align(c, z, s, i->mem_size))
         i->flags |= INSN_ALIGN;
+    if (z->meta.exception_class == ZYDIS_EXCEPTION_CLASS_AVX11 &&
+        x86_quirk(c->model, QUIRK_HALF))
+        i->native_flags |= NATIVE_HALF;
 }
 
 /* opd[] for the handlers in C, whatever x86_decode made of it. */

@@ -44,6 +44,8 @@ static inline const struct native_head *native_head(const void *code)
 #define NATIVE_ZERO  BIT(4) /* plain moves: bits above the datum, up to 127, become zero */
 #define NATIVE_ALIGN BIT(5) /* INSN_ALIGN even with MXCSR.MM: the aligned moves */
 
+#define NATIVE_HALF BIT(6) /* QUIRK_HALF applies */
+
 #define MXCSR_DEFAULT 0x1f80u
 /* AMD's misaligned mode: no alignment rule for operands of arithmetic (APM vol. 2, 11.2). */
 #define MXCSR_MM BIT(17)

@@ -67,13 +67,13 @@ void x86_derive_segment(struct x86_cpu *c, enum x86_seg_reg seg)
 }
 
 /* What #AC demands of an access of `size` bytes (SDM vol. 3, table 6-7). */
-static unsigned natural_alignment(unsigned size)
+static unsigned natural_alignment(const struct x86_cpu *c, unsigned size)
 {
     if (size == 10)
         return 8;
-    if (size == 32) /* found on Zen */
-        return 16;
-    return size <= 16 && !(size & (size - 1)) ? size : 1;
+    if (size == 16 || size == 32)
+        return x86_quirk(c->model, QUIRK_AC_VECTORS) ? 16 : 1;
+    return size <= 8 && !(size & (size - 1)) ? size : 1;
 }
 
 struct gva x86_linear_slow(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, unsigned size,
@@ -94,7 +94,7 @@ struct gva x86_linear_slow(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, 
         la = (u32)(s->base + offset);
     }
     if (c->cpl == 3 && (c->rflags & FLAG_AC) && (c->cr0 & CR0_AM) &&
-        (la & (natural_alignment(size) - 1)))
+        (la & (natural_alignment(c, size) - 1)))
         x86_raise_error(c, VEC_AC, 0);
     x86_data_breakpoints(c, gva(la), size, access);
     return gva(la);

@@ -5,9 +5,10 @@
 #pragma once
 
 #include "x86/insn.h"
+#include "x86/model.h"
 
 /* ADD..TEST, INC, DEC, shifts: exec and native (the operation). */
-void specialize_alu(struct x86_insn *i);
+void specialize_alu(struct x86_insn *i, const struct x86_model *model);
 /* MOV, MOVZX, LEA, PUSH, POP. */
 void specialize_move(struct x86_insn *i);
 /* Jcc, JMP, CALL, RET of 64-bit code. */

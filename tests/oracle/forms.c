@@ -141,6 +141,8 @@ static bool host_differs(const ZydisDecodedInstruction *z)
     case ZYDIS_ISA_SET_XSAVEC:
     case ZYDIS_ISA_SET_XSAVEOPT: /* images with components that guests are not offered */
         return host_xcr0() & ~(u64)XCR0_COMPARED;
+    case ZYDIS_ISA_SET_SSE4A: /* Intel's fault before their immediates are fetched */
+        return !host_is_amd();
     default:
         break;
     }
@@ -148,13 +150,6 @@ static bool host_differs(const ZydisDecodedInstruction *z)
     case ZYDIS_MNEMONIC_UD0: /* AMD's fault before their operand is fetched from a next page */
     case ZYDIS_MNEMONIC_UD1:
         return host_is_amd();
-    case ZYDIS_MNEMONIC_AAA:
-    case ZYDIS_MNEMONIC_AAS:
-    case ZYDIS_MNEMONIC_AAD:
-    case ZYDIS_MNEMONIC_AAM:
-    case ZYDIS_MNEMONIC_DAA:
-    case ZYDIS_MNEMONIC_DAS: /* undefined flags */
-        return !host_is_amd();
     default:
         return false;
     }

@@ -177,6 +177,7 @@ static void init_model(struct x86_model *m)
     __cpuid(0x80000008, a, b, c, d);
     m->features[CPUID_80000008_EBX] = b;
     m->amd = host_is_amd();
+    m->quirks = x86_host_quirks();
     m->xcr0_mask = host_xcr0() & XCR0_COMPARED;
     m->phys_bits = 48;
 }

@@ -223,6 +223,7 @@ struct fake *fake_new(unsigned code_size, bool use_tlb)
     struct error err;
     ensure(x86_model_init(&f->model, "max", 1, 1000000000, &err));
     f->model.amd = false;
+    f->model.quirks = QUIRKS_INTEL;
     f->native = mmap(NULL, FAKE_NATIVE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     ensure(f->native != MAP_FAILED);

@@ -650,8 +650,7 @@ static bool decode_anew(struct guest_decoder *d, const struct memo_key *key, u64
     find_flags(&z, operands, g);
     bool plain = find_operands(&z, operands, g);
     refine(&z, operands, g);
-    /* F3 90 with REX.B is no PAUSE: 90 names R8 then, so it exchanges. */
-    if (z.mnemonic == ZYDIS_MNEMONIC_PAUSE && z.raw.rex.B)
+    if (x86_decoder_xchg_r8(d->model, &z))
         g->regs_read = g->regs_written = BIT(RAX) | BIT(R8);
     /* A source of zero leaves the destination, all 64 bits of it. */
     if (z.mnemonic == ZYDIS_MNEMONIC_BSF || z.mnemonic == ZYDIS_MNEMONIC_BSR)

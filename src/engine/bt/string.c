@@ -5,6 +5,7 @@
  */
 #include "engine/bt/bt.h"
 #include "x86/mem.h"
+#include "x86/model.h"
 
 static void move(void *to, const void *from, u64 n, unsigned size)
 {
@@ -147,7 +148,7 @@ static u64 do_elements(struct bt *bt, const struct site *site, void *to, const v
 bool string_run(struct bt *bt, const struct site *site)
 {
     struct x86_cpu *c = bt_cpu(bt);
-    u64 left = x86_gpr_read(c, RCX, site->adsize);
+    u64 left = x86_gpr_read(c, RCX, site->adsize), before = bt->hot->flags;
     bool ended = false;
     while (left && !ended) {
         void *to, *from = NULL;
@@ -157,8 +158,11 @@ bool string_run(struct bt *bt, const struct site *site)
             n = room < n ? room : n;
         }
         n = left < n ? left : n;
-        if (!n)
+        if (!n) { /* it may fault */
+            if (!x86_quirk(c->model, QUIRK_REP_FLAGS))
+                bt->hot->flags = before;
             return false;
+        }
         n = do_elements(bt, site, to, from, n, &ended);
         advance(c, site, RDI, n);
         if (reads_source(site))

@@ -600,7 +600,8 @@ void translate_push(struct translation *t)
     if (g->memory || segment || freed_reg(reg)) {
         at = free_r11(t, at);
         load_pushed(t, g, reg);
-        emit_store_sized(e, size, at, R11);
+        bool half = segment && size == 4 && x86_quirk(bt_cpu(t->bt)->model, QUIRK_PUSH_SEG_16);
+        emit_store_sized(e, half ? 2 : size, at, R11);
     } else if (reg == NO_REG) {
         emit_store_imm(e, size, at, (s32)g->imm);
     } else {
