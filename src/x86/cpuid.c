@@ -35,7 +35,9 @@ u32 x86_host_quirks(void)
 {
     u32 out[4];
     x86_host_cpuid(7, 0, out);
-    return (x86_host_is_amd() ? QUIRKS_AMD : QUIRKS_INTEL) |
+    bool amd = x86_host_is_amd();
+    return (amd ? QUIRKS_AMD : QUIRKS_INTEL) |
+           (!amd && out[2] & BIT(16) ? QUIRK_X87_FIP_57 : 0) |
            (out[1] & BIT(6) ? QUIRK_X87_FDP_UNMASKED : 0) |
            (out[1] & BIT(13) ? QUIRK_X87_NO_SELECTORS : 0);
 }

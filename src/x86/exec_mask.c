@@ -90,10 +90,7 @@ static void exec_mask_store(struct x86_cpu *c, struct x86_insn *i)
  * both makers' touch the whole range. */
 static void check_range(struct x86_cpu *c, struct x86_insn *i)
 {
-    u64 ea = x86_ea(c, i);
-    if (x86_quirk(c->model, QUIRK_MASKMOV_DOWN) && i->mem_size == 16)
-        x86_linear(c, i->seg, element_ea(i, ea, 8), 8, ACCESS_WRITE);
-    x86_linear(c, i->seg, ea, 8, ACCESS_WRITE);
+    x86_linear(c, i->seg, x86_ea(c, i), 8, ACCESS_WRITE);
     native_image_probe(c, i, i->mem_size, ACCESS_WRITE);
 }
 

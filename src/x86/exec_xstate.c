@@ -121,10 +121,16 @@ static void pack_x87(const struct x86_cpu *c, const struct x86_insn *i, struct x
         memset(to->st[r] + 10, 0, 6);
 }
 
-/* Pointers have 48 bits in the processor. */
-static u64 canonical(u64 la)
+/* Pointers to the last instruction and its operand as wide as the processor keeps them. */
+static u64 kept_fip(const struct x86_cpu *c, u64 fip)
 {
-    return (u64)((s64)(la << 16) >> 16);
+    unsigned above = x86_quirk(c->model, QUIRK_X87_FIP_57) ? 7 : 16;
+    return (u64)((s64)(fip << above) >> above);
+}
+
+static u64 kept_fdp(const struct x86_cpu *c, u64 fdp)
+{
+    return x86_quirk(c->model, QUIRK_X87_FDP_64) ? fdp : (u64)((s64)(fdp << 16) >> 16);
 }
 
 static void unpack_x87(struct x86_cpu *c, const struct x86_insn *i, const struct x86_fpu *from)
@@ -137,8 +143,8 @@ static void unpack_x87(struct x86_cpu *c, const struct x86_insn *i, const struct
         f->fsw |= FSW_ES | FSW_B;
     f->ftw = from->ftw;
     f->fop = from->fop & 0x7ff;
-    f->fip = wide ? canonical(from->fip) : (u32)from->fip;
-    f->fdp = wide ? canonical(from->fdp) : (u32)from->fdp;
+    f->fip = wide ? kept_fip(c, from->fip) : (u32)from->fip;
+    f->fdp = wide ? kept_fdp(c, from->fdp) : (u32)from->fdp;
     bool none = wide || x86_quirk(c->model, QUIRK_X87_NO_SELECTORS);
     c->fcs = none ? 0 : (u16)(from->fip >> 32);
     c->fds = none ? 0 : (u16)(from->fdp >> 32);

@@ -44,33 +44,34 @@ enum x86_quirk {
     QUIRK_MOVSXD_16 = BIT(11),
     /* SHA's operands need no alignment, whatever APM vol. 4 says. */
     QUIRK_SHA_UNALIGNED = BIT(12),
-    /* MASKMOVQ and MASKMOVDQU touch the whole range, whatever the mask: the upper half
-     * first. */
-    QUIRK_MASKMOV_DOWN = BIT(13),
     /* Gathers extend the signs of the mask and clear what lies behind before anything can
      * fault (SDM vol. 2, VGATHERDPS), not element by element; the first element that is loaded
      * clears what lies behind the others. */
-    QUIRK_GATHER_WHOLE = BIT(14),
+    QUIRK_GATHER_WHOLE = BIT(13),
     /* Conversions from and to half precision need no alignment (SDM vol. 2, table 2-27), and
      * VCVTPS2PH sets its flags in MXCSR before it looks at its operand. */
-    QUIRK_HALF = BIT(15),
+    QUIRK_HALF = BIT(14),
     /* An MMX store that faults has set the x87 TOP to 0. */
-    QUIRK_MMX_TOP = BIT(16),
+    QUIRK_MMX_TOP = BIT(15),
     /* An x87 store that an unmasked exception suppresses does not touch memory, and one of ten
      * bytes may fault between eight and two. */
-    QUIRK_X87_STORES_LAST = BIT(17),
+    QUIRK_X87_STORES_LAST = BIT(16),
     /* The pointers to the last x87 instruction are saved only while an exception is pending,
      * else as zeroes (APM vol. 2, 11.4.4). */
-    QUIRK_X87_HIDES_POINTERS = BIT(18),
+    QUIRK_X87_HIDES_POINTERS = BIT(17),
     /* FOP changes at unmasked exceptions only (SDM vol. 1, 8.1.9). */
-    QUIRK_X87_FOP_UNMASKED = BIT(19),
+    QUIRK_X87_FOP_UNMASKED = BIT(18),
     /* So does FDP, and FCS and FDS are zero: the processor tells of both (SDM vol. 2, CPUID,
      * leaf 7, EBX 6 and 13). */
-    QUIRK_X87_FDP_UNMASKED = BIT(20),
-    QUIRK_X87_NO_SELECTORS = BIT(21),
+    QUIRK_X87_FDP_UNMASKED = BIT(19),
+    QUIRK_X87_NO_SELECTORS = BIT(20),
+    /* Of the pointers that FXRSTOR and XRSTOR load FIP keeps 57 bits (with LA57), FDP 64; else
+     * both 48. */
+    QUIRK_X87_FIP_57 = BIT(21),
+    QUIRK_X87_FDP_64 = BIT(22),
     /* XRSTOR from the compact format has done all but load AVX registers when it finds MXCSR
      * bad. */
-    QUIRK_XRSTOR_MXCSR = BIT(22),
+    QUIRK_XRSTOR_MXCSR = BIT(23),
 };
 
 #define QUIRKS_AMD                                                                             \
@@ -78,9 +79,8 @@ enum x86_quirk {
      QUIRK_PREFETCH_MEMORY | QUIRK_REP_FLAGS | QUIRK_SHA_UNALIGNED | QUIRK_X87_HIDES_POINTERS)
 #define QUIRKS_INTEL                                                                           \
     (QUIRK_CALL_STORES | QUIRK_DECIMAL_RESULT | QUIRK_MOVSXD_16 | QUIRK_PUSH_SEG_16 |          \
-     QUIRK_REP_EXTENDS | QUIRK_ROTATE_OF | QUIRK_MASKMOV_DOWN | QUIRK_GATHER_WHOLE |           \
-     QUIRK_HALF | QUIRK_MMX_TOP | QUIRK_X87_STORES_LAST | QUIRK_X87_FOP_UNMASKED |             \
-     QUIRK_XRSTOR_MXCSR)
+     QUIRK_REP_EXTENDS | QUIRK_ROTATE_OF | QUIRK_GATHER_WHOLE | QUIRK_HALF | QUIRK_MMX_TOP |   \
+     QUIRK_X87_STORES_LAST | QUIRK_X87_FOP_UNMASKED | QUIRK_X87_FDP_64 | QUIRK_XRSTOR_MXCSR)
 
 /* Those of the host's processor. */
 u32 x86_host_quirks(void);

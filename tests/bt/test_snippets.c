@@ -344,6 +344,10 @@ struct snippet {
               "%xmm12; fninit; fldpi; fxsave64 0x100(%rbx); pxor %xmm12, %xmm12; fld1; "       \
               "fxrstor64 0x100(%rbx); movups %xmm12, 32(%rbx); fstpl 8(%rbx); stc; fxrstor64 " \
               "8(%rbx); hlt")                                                                  \
+    X(x87_pointer, /* with an error pending, for AMD's; opcode and operand are not known */    \
+      "movl $0x37b, (%rbx); fninit; fldcw (%rbx); fld1; fldz; fdivr %st(1), %st;"              \
+      "fxsave64 0x100(%rbx); movw $0, 0x106(%rbx); movq $0, 0x110(%rbx); fnstenv "             \
+      "0x300(%rbx); movq $0, 0x310(%rbx); movl $0, 0x318(%rbx); fnclex; hlt")                  \
     X(fxrstor_mxcsr, "fxsave64 0x100(%rbx); orl $0x10000, 0x118(%rbx); stc; fxrstor64 "        \
                      "0x100(%rbx); hlt")                                                       \
     X(fxsave_fast,                                                                             \

@@ -77,6 +77,7 @@ static const struct rule {
     {&ldmxcsr, CR0_TS, 0, 0, VEC_NM},
     {&ldmxcsr, 0, CR4_OSFXSR, 0, VEC_UD},
     {&fxsave, CR0_TS, 0, 0, VEC_NM},
+    {&fxsave, CR0_EM, 0, 0, VEC_NM},
     {&fxsave, 0, CR4_OSFXSR, 0, NONE},
     {&xsave, CR0_TS, 0, 0, VEC_NM},
     {&xsave, 0, CR4_OSXSAVE, 0, VEC_UD},
