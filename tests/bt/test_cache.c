@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -68,6 +69,7 @@ CODE_OF(beside);
 CODE_OF(leaves);
 CODE_OF(ahead);
 CODE_OF(undefined);
+CODE_OF(aliases);
 __asm__(
     ".pushsection .rodata\n"
     "start_calls: xor %eax, %eax; mov $3, %r13d\n"
@@ -113,6 +115,9 @@ __asm__(
     ".p2align 7; inc %r13d; cmp $100, %r13d; ja 4f; movb $0xc8, 1(%rdi); iretq; 4: hlt\n"
     ".p2align 6; 3: inc %ecx; .skip 61, 0x90; 1: .byte 0x0f, 0x04; ret\n"
     "end_undefined:\n"
+    "start_aliases: mov $1, %ebx; shl $39, %rbx; mov $60000, %r12d\n"
+    "1: call *%rbx; add $4096, %rbx; dec %r12d; jnz 1b; hlt\n"
+    "end_aliases:\n"
     ".popsection\n");
 _Static_assert(N == 60000 && SPACING == 48 && ROUNDS == 3 && FUNCTIONS == 0x500000,
                "the numbers in start_calls");
@@ -160,6 +165,45 @@ static void test_becomes_an_instruction(void **state)
     run_both(start_undefined, end_undefined, set_handler);
 }
 
+/* One page at all the addresses from 512 GiB on, as libraries are at one in each process. */
+static void put_aliases(struct guest *g)
+{
+    const u64 rights = PTE_P | PTE_W | PTE_U | PTE_A | PTE_D;
+    const u64 page = FUNCTIONS, table = page + PAGE_SIZE, directory = table + PAGE_SIZE,
+              pointers = directory + PAGE_SIZE;
+    const u8 ret = 0xc3;
+    const u64 to_page = page | rights, to_table = table | rights,
+              to_directory = directory | rights, to_pointers = pointers | rights;
+    guest_write(g, page, &ret, 1);
+    for (u64 i = 0; i < 512; i++) {
+        guest_write(g, table + i * 8, &to_page, 8);
+        guest_write(g, directory + i * 8, &to_table, 8);
+    }
+    guest_write(g, pointers, &to_directory, 8);
+    guest_write(g, (g->vcpu->cpu.cr3 & PAGE_MASK) + 8, &to_pointers, 8);
+}
+
+static double seconds_of_aliases(u32 mebibytes)
+{
+    struct guest *g = guest_create_with(&bt_engine, 1, ENGINE_CACHE(mebibytes));
+    guest_write(g, CODE, start_aliases, (size_t)(end_aliases - start_aliases));
+    put_aliases(g);
+    clock_t start = clock();
+    assert_int_equal(guest_run(g), EXIT_HALTED);
+    double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
+    assert_true(guest_counter(g, "translation_units_64bit") >= 60000);
+    assert_int_equal(guest_counter(g, "cache_evictions") > 0, mebibytes < 64);
+    guest_destroy(g);
+    return seconds;
+}
+
+/* However many translations a page has. */
+static void test_evicts_quickly(void **state)
+{
+    double without = seconds_of_aliases(64);
+    assert_true(seconds_of_aliases(4) < 4 * without);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -169,6 +213,7 @@ int main(void)
         cmocka_unit_test(test_code_becomes_data),
         cmocka_unit_test(test_code_ahead_is_written),
         cmocka_unit_test(test_becomes_an_instruction),
+        cmocka_unit_test(test_evicts_quickly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -101,11 +101,13 @@ struct tu {
     u16 guest_size;     /* bytes */
     u16 insns;
     u16 flags_in; /* arithmetic flags it needs */
-    u64 lines;    /* of its page, that it depends on (pmap_lines) */
     bool dead;
-    u8 cut;              /* number + 1 of the one where it begins, or 0 (breakpoints.c) */
-    u32 next, page_next; /* chains of the two hash tables */
-    u32 incoming;        /* links that jump here */
+    u8 cut;    /* number + 1 of the one where it begins, or 0 (breakpoints.c) */
+    u64 lines; /* of its page, that it depends on (pmap_lines) */
+    u32 next;  /* in its chain of the hash table */
+    /* In its page's, which is long where many processes have the page: 0 is the end. */
+    u32 page_next, page_before;
+    u32 incoming; /* links that jump here */
 };
 
 /* A direct exit to the same page, patched to jump to its TU. */

@@ -149,6 +149,8 @@ void cache_add(struct bt *bt, struct tu *tu)
     *slot = number;
     u32 *chain = &bt->page_chain[page_slot(tu->code)];
     tu->page_next = *chain;
+    tu->page_before = 0;
+    bt->tus[*chain].page_before = number;
     *chain = number;
 }
 
@@ -165,11 +167,10 @@ static void remove_from_hash(struct bt *bt, struct tu *tu)
 
 static void remove_from_page(struct bt *bt, struct tu *tu)
 {
-    u32 number = (u32)(tu - bt->tus);
-    u32 *link = &bt->page_chain[page_slot(tu->code)];
-    while (*link != number)
-        link = &bt->tus[*link].page_next;
+    u32 *link = tu->page_before ? &bt->tus[tu->page_before].page_next
+                                : &bt->page_chain[page_slot(tu->code)];
     *link = tu->page_next;
+    bt->tus[tu->page_next].page_before = tu->page_before;
 }
 
 void cache_drop(struct bt *bt, struct tu *tu)
