@@ -9,8 +9,10 @@
 #include "x86/cpu.h"
 #include "x86/model.h"
 
-#define LEAF_KVM     0x40000000u
-#define LEAF_KVM_MAX 0x40000010u
+#define LEAF_INTEL_CACHES 4
+#define LEAF_KVM          0x40000000u
+#define LEAF_KVM_MAX      0x40000010u
+#define LEAF_AMD_CACHES   0x8000001du
 
 #define XSAVE_HEADER_END 576
 #define XSAVE_AVX_SIZE   256
@@ -96,9 +98,11 @@ static void add_vendor(const struct x86_model *m, struct x86_cpuid_leaf *l)
         set(l, 0, 0x756e6547, 0x6c65746e, 0x49656e69); /* "Genu" "ntel" "ineI" */
 }
 
-/* Family 6, model 6, stepping 3, which is QEMU's for a processor of no certain kind: the
- * host's numbers mean something else under another vendor. */
-#define OTHER_SIGNATURE 0x663
+/* What stands for a processor of no certain kind where the host's numbers mean something else,
+ * under another vendor: QEMU's family 6, model 6, stepping 3, and of AMD's its family 15, model
+ * 107, stepping 1, for an AMD of family 6 warns 32-bit Linux of several processors. */
+#define OTHER_INTEL 0x663
+#define OTHER_AMD   0x60fb1
 
 static void add_identity(struct x86_model *m, unsigned vcpus)
 {
@@ -108,7 +112,7 @@ static void add_identity(struct x86_model *m, unsigned vcpus)
     l = add(m, 1);
     from_host(l);
     if (m->amd != x86_host_is_amd())
-        l->eax = OTHER_SIGNATURE;
+        l->eax = m->amd ? OTHER_AMD : OTHER_INTEL;
     l->ebx = (l->ebx & 0xff00) | (vcpus > 1 ? (1u << core_bits(vcpus)) << 16 : 0);
     l->ecx = m->features[CPUID_1_ECX];
     l->edx = m->features[CPUID_1_EDX] | (vcpus > 1 ? 1u << 28 : 0);
@@ -116,13 +120,15 @@ static void add_identity(struct x86_model *m, unsigned vcpus)
         from_host(add(m, 2));
 }
 
-/* Deterministic cache parameters: what the host says of each level, shared as here: private to
- * a core but for the third. */
+/* Deterministic cache parameters: what the host says of each level, in its vendor's leaf, for
+ * both have the same format; shared as here: private to a core but for the third. */
 static void add_caches(struct x86_model *m, u32 leaf, unsigned vcpus)
 {
     for (unsigned sub = 0; sub < 8; sub++) {
         struct x86_cpuid_leaf *l = add_sub(m, leaf, sub);
-        from_host(l);
+        u32 host[4];
+        x86_host_cpuid(x86_host_is_amd() ? LEAF_AMD_CACHES : LEAF_INTEL_CACHES, sub, host);
+        set(l, host[0], host[1], host[2], host[3]);
         if (!(l->eax & 0x1f)) {
             set(l, 0, 0, 0, 0);
             return;
@@ -219,7 +225,7 @@ static void add_amd(struct x86_model *m, unsigned vcpus)
 {
     from_host(add(m, 0x80000019));
     from_host(add(m, 0x8000001a));
-    add_caches(m, 0x8000001d, vcpus);
+    add_caches(m, LEAF_AMD_CACHES, vcpus);
     add(m, 0x8000001e); /* the APIC id, by x86_cpuid */
     /* LFENCE serializes; a null selector clears base and limit. */
     set(add(m, 0x80000021), m->features[CPUID_80000021_EAX] | 1 << 2 | 1 << 6, 0,
@@ -230,7 +236,7 @@ void x86_model_leaves(struct x86_model *m, unsigned vcpus)
 {
     add_identity(m, vcpus);
     if (!m->amd)
-        add_caches(m, 4, vcpus);
+        add_caches(m, LEAF_INTEL_CACHES, vcpus);
     add_features(m);
     add_topology(m, 0xb, vcpus);
     add_xsave(m);

@@ -153,6 +153,9 @@ static void test_vendor(void **state)
         x86_cpuid(&m.cpu, 0x80000000, 0, out);
         if (amd)
             assert_memory_equal(&out[1], vendors[amd], 12);
+        assert_int_not_equal(leaf(amd ? 0x8000001d : 4, 0, 0) & 0x1f, 0); /* a cache */
+        if (amd)                                                          /* 15 or later */
+            assert_int_equal(leaf(1, 0, 0) >> 8 & 15, 15);
     }
     expect_error("max,vendor=Zilog", "vendor=Zilog");
 }
