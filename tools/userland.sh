@@ -14,7 +14,7 @@ set -eu
 [ "$1/userland.tar" -nt "$0" ] && exit 0
 packages=base-files,bash,coreutils,dash,gzip,libc-bin,python3,gdb-minimal,luajit,openssl,gcc,libc6-dev
 mkdir -p "$1"
-mmdebstrap --quiet --variant=extract --include=$packages \
+mmdebstrap --quiet --format=tar --variant=extract --include=$packages \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     bookworm "$1/userland.part"
 mv "$1/userland.part" "$1/userland.tar"
