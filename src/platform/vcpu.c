@@ -8,17 +8,50 @@
 
 #define VCPU_SIZE (COLOR_ROOM_AT + VCPU_ENGINE_ROOM)
 
-/* Memory of the colours that guest memory leaves alone (color.h). */
-static void *vcpu_map(void)
+static void *map(void *at, u64 size, int rights, int flags)
 {
-    u8 *room = mmap(NULL, COLOR_SPAN + VCPU_SIZE, PROT_NONE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    ensure(room != MAP_FAILED);
+    void *found =
+        mmap(at, size, rights, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
+    return found == MAP_FAILED ? NULL : found;
+}
+
+/* Where a displacement reaches it without a segment; NULL: the first 2 GiB are full. */
+static void *map_low(void)
+{
+    for (u64 low = COLOR_SPAN; low < 2 * GiB; low += COLOR_SPAN) {
+        void *want = (void *)low;
+        void *at = map(want, VCPU_SIZE, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE);
+        if (at == want)
+            return at;
+        if (at)
+            munmap(at, VCPU_SIZE);
+    }
+    return NULL;
+}
+
+static void *map_anywhere(void)
+{
+    u8 *room = map(NULL, COLOR_SPAN + VCPU_SIZE, PROT_NONE, 0);
+    ensure(room);
     u8 *at = (u8 *)align_up((u64)room, COLOR_SPAN);
     munmap(at + VCPU_SIZE, (u64)(room + COLOR_SPAN - at));
     if (at != room)
         munmap(room, (u64)(at - room));
     ensure(!mprotect(at, VCPU_SIZE, PROT_READ | PROT_WRITE));
+    return at;
+}
+
+/*
+ * Memory of the colours that guest memory leaves alone (color.h), which children do not get:
+ * cells for 32-bit code have places among the low ones. Low, because on Intel's processors a
+ * load through GS takes two cycles more than one without, if its base is not 0.
+ */
+static void *vcpu_map(void)
+{
+    void *at = map_low();
+    if (!at)
+        at = map_anywhere();
+    ensure(!madvise(at, VCPU_SIZE, MADV_DONTFORK));
     return at;
 }
 

@@ -33,7 +33,7 @@ __asm__(".pushsection .rodata\n"
 static bool varies(const char *digits, char **end)
 {
     u64 value = strtoull(digits, end, 16);
-    return *end - digits >= 9 && (value >= 2 * MiB || digits[-3] == '[');
+    return *end - digits >= 8 && (value >= 2 * MiB || digits[-3] == '[');
 }
 
 /* The line at `text` with such numbers as `#`; returns the next line, or NULL behind the

@@ -9,6 +9,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -322,6 +325,28 @@ static void test_triple_fault(void **state)
     }
 }
 
+/* Where displacements reach it; its place is free in a child, which may have cells there. */
+static void test_place_of_vcpu(void **state)
+{
+    (void)state;
+    struct board board = {0};
+    struct vcpu *vcpu = vcpu_create(&board, 0);
+    u8 *end = (u8 *)vcpu_engine_room(vcpu) + VCPU_ENGINE_ROOM;
+    assert_true((u64)end <= 2 * GiB);
+    unsigned char in_core;
+    assert_int_equal(mincore(vcpu, PAGE_SIZE, &in_core), 0);
+    pid_t child = fork();
+    if (!child)
+        _exit(mincore(vcpu, PAGE_SIZE, &in_core) ||
+                      mincore(end - PAGE_SIZE, PAGE_SIZE, &in_core)
+                  ? 0
+                  : 1);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    vcpu_destroy(vcpu);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -330,6 +355,7 @@ int main(void)
         cmocka_unit_test(test_crosses_pages), cmocka_unit_test(test_device_memory),
         cmocka_unit_test(test_ports),         cmocka_unit_test(test_kick_leaves_a_loop),
         cmocka_unit_test(test_triple_fault),  cmocka_unit_test(test_exchange),
+        cmocka_unit_test(test_place_of_vcpu),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,8 +62,12 @@ static void put_rip_relative(struct emit *e, unsigned reg, s32 disp, unsigned ta
 void emit_rm_imm(struct emit *e, unsigned size, unsigned op, unsigned reg, struct host_mem mem,
                  unsigned tail)
 {
+    /* Places there are known, so GS is needed for those above 2 GiB only. */
     bool near = mem.gs && e->gs && mem.base == NO_REG && mem.index == NO_REG;
-    if (mem.gs && !near)
+    bool low = mem.gs && e->gs && !near && e->gs + (u64)(s64)mem.disp <= INT32_MAX;
+    if (low)
+        mem.disp += (s32)e->gs;
+    else if (mem.gs && !near)
         emit_byte(e, PREFIX_GS);
     emit_rex(e, size, reg, mem.index, mem.base);
     emit_opcode(e, op);
