@@ -206,13 +206,19 @@ void emit_compare_imm(struct emit *e, unsigned reg, s32 value)
 
 void emit_bits(struct emit *e, unsigned to, unsigned from, unsigned first, unsigned count)
 {
+    u8 extended = (u8)((to < 8) << 7 | 1 << 6 | (from < 8) << 5);
+    u8 registers = (u8)(0xc0 | (to & 7) << 3 | (from & 7));
+    if (__builtin_cpu_is("intel") && __builtin_cpu_supports("bmi2")) {
+        /* RORX, VEX.LZ.F2.0F3A.W0 F0 /r ib */
+        const u8 rorx[] = {0xc4, extended | 3, 0x7b, 0xf0, registers, (u8)first};
+        emit_bytes(e, rorx, sizeof(rorx));
+        emit_and_imm(e, to, (u32)bits_low(count));
+        return;
+    }
     /* BEXTR, VEX.LZ.0F38.W0 F7 /r: vvvv is the control word, here in the target itself. */
+    const u8 bextr[] = {0xc4, extended | 2, (u8)((~to & 15) << 3), 0xf7, registers};
     emit_const(e, to, count << 8 | first);
-    emit_byte(e, 0xc4);
-    emit_byte(e, (u8)((to < 8) << 7 | 1 << 6 | (from < 8) << 5 | 2));
-    emit_byte(e, (u8)((~to & 15) << 3));
-    emit_byte(e, 0xf7);
-    emit_byte(e, (u8)(0xc0 | (to & 7) << 3 | (from & 7)));
+    emit_bytes(e, bextr, sizeof(bextr));
 }
 
 void emit_and_imm(struct emit *e, unsigned reg, u32 value)

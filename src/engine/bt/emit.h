@@ -143,8 +143,9 @@ void emit_shift(struct emit *e, unsigned size, enum host_shift kind, unsigned re
                 unsigned count);
 void emit_test_imm(struct emit *e, unsigned reg, u32 value); /* 32-bit */
 void emit_compare_imm(struct emit *e, unsigned reg, s32 value);
-/* `count` bits of `from` from bit `first` on, of its lower 32; sets flags. Needs BMI1: one
- * cycle where a shift and a mask take two. */
+/* `count` bits of `from` from bit `first` on, of its lower 32; sets flags. BEXTR takes a cycle
+ * on AMD's processors; on Intel's it is two operations, like the RORX and AND that stand for it
+ * there, and needs a third for its control word. */
 void emit_bits(struct emit *e, unsigned to, unsigned from, unsigned first, unsigned count);
 void emit_and_imm(struct emit *e, unsigned reg, u32 value); /* 32-bit */
 

@@ -3,11 +3,11 @@
  * software TLB (cpu.h says what its entries promise):
  *
  *     lea   r10, [address]
- *     mov   r11d, control; bextr r11d, r10d, r11d     slot
- *     xor   r10, gs:[tag + r11 * 8]                    offset in the page, if it is this page
+ *     rorx  r11d, r10d, 12; and r11d, 4095             slot (or by BEXTR)
+ *     xor   r10, [tag + r11 * 8]                       offset in the page, if it is this page
  *     cmp   r10, 4096 - size
  *     ja    slow                                       other page, or beyond its end
- *     mov   r11, gs:[page + r11 * 8]
+ *     mov   r11, [page + r11 * 8]
  *
  * and is made at [r10 + r11]. Outside 64-bit code, where the segment is not known to be flat,
  * its reach is checked and its base added before that:
