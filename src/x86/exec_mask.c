@@ -36,6 +36,20 @@ static u64 load_element(struct x86_cpu *c, const struct x86_insn *i, u64 ea, uns
     return x86_load_linear(c, native_linear_any(c, i, ea, size, ACCESS_READ), size);
 }
 
+/* Where an element of a masked move is, `offset` bytes from the operand's beginning. */
+static struct gva masked_element(struct x86_cpu *c, const struct x86_insn *i, u64 ea,
+                                 unsigned offset, unsigned size, enum x86_access access)
+{
+    if (x86_quirk(c->model, QUIRK_MASK_WRAPS))
+        return native_linear_any(c, i, element_ea(i, ea, offset), size, access);
+    u64 at = x86_64bit(c) ? ea + offset : (u32)(ea + offset);
+    if (!x86_64bit(c) && at + size - 1 > UINT32_MAX)
+        return x86_linear(c, i->seg, at, size, access); /* beyond any limit */
+    struct gva la = x86_linear(c, i->seg, at, 1, access);
+    x86_linear(c, i->seg, at + size - 1, 1, access);
+    return la;
+}
+
 /* VMASKMOV load: destination, mask, memory; i->imm is the element size. */
 static void exec_mask_load(struct x86_cpu *c, struct x86_insn *i)
 {
@@ -47,7 +61,8 @@ static void exec_mask_load(struct x86_cpu *c, struct x86_insn *i)
     for (unsigned k = 0; k < i->mem_size / size; k++) {
         if (!selected(mask, k, size))
             continue;
-        u64 value = load_element(c, i, element_ea(i, ea, k * size), size);
+        struct gva la = masked_element(c, i, ea, k * size, size, ACCESS_READ);
+        u64 value = x86_load_linear(c, la, size);
         memcpy(result + k * size, &value, size);
     }
     vector_put(c, i->opd[0].reg, result);
@@ -60,8 +75,7 @@ static void store_selected(struct x86_cpu *c, struct x86_insn *i, const u8 *mask
     for (unsigned k = 0; k < i->mem_size / size; k++) {
         if (!selected(mask, k, size))
             continue;
-        struct gva la =
-            native_linear_any(c, i, element_ea(i, ea, k * size), size, ACCESS_WRITE);
+        struct gva la = masked_element(c, i, ea, k * size, size, ACCESS_WRITE);
         if (!x86_tlb_write(c, la, size))
             c->ops->probe(c, la, size, ACCESS_WRITE, AS_CPL);
     }
@@ -70,8 +84,7 @@ static void store_selected(struct x86_cpu *c, struct x86_insn *i, const u8 *mask
         if (!selected(mask, k, size))
             continue;
         memcpy(&value, source + k * size, size);
-        struct gva la =
-            native_linear_any(c, i, element_ea(i, ea, k * size), size, ACCESS_WRITE);
+        struct gva la = masked_element(c, i, ea, k * size, size, ACCESS_WRITE);
         x86_store_linear(c, la, size, value);
     }
 }

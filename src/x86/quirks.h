@@ -44,39 +44,43 @@ enum x86_quirk {
     QUIRK_MOVSXD_16 = BIT(11),
     /* SHA's operands need no alignment, whatever APM vol. 4 says. */
     QUIRK_SHA_UNALIGNED = BIT(12),
+    /* The elements of masked moves wrap at the address size like those of gathers; else they
+     * follow each other. */
+    QUIRK_MASK_WRAPS = BIT(13),
     /* Gathers extend the signs of the mask and clear what lies behind before anything can
      * fault (SDM vol. 2, VGATHERDPS), not element by element; the first element that is loaded
      * clears what lies behind the others. */
-    QUIRK_GATHER_WHOLE = BIT(13),
+    QUIRK_GATHER_WHOLE = BIT(14),
     /* Conversions from and to half precision need no alignment (SDM vol. 2, table 2-27), and
      * VCVTPS2PH sets its flags in MXCSR before it looks at its operand. */
-    QUIRK_HALF = BIT(14),
+    QUIRK_HALF = BIT(15),
     /* An MMX store that faults has set the x87 TOP to 0. */
-    QUIRK_MMX_TOP = BIT(15),
+    QUIRK_MMX_TOP = BIT(16),
     /* An x87 store that an unmasked exception suppresses does not touch memory, and one of ten
      * bytes may fault between eight and two. */
-    QUIRK_X87_STORES_LAST = BIT(16),
+    QUIRK_X87_STORES_LAST = BIT(17),
     /* The pointers to the last x87 instruction are saved only while an exception is pending,
      * else as zeroes (APM vol. 2, 11.4.4). */
-    QUIRK_X87_HIDES_POINTERS = BIT(17),
+    QUIRK_X87_HIDES_POINTERS = BIT(18),
     /* FOP changes at unmasked exceptions only (SDM vol. 1, 8.1.9). */
-    QUIRK_X87_FOP_UNMASKED = BIT(18),
+    QUIRK_X87_FOP_UNMASKED = BIT(19),
     /* So does FDP, and FCS and FDS are zero: the processor tells of both (SDM vol. 2, CPUID,
      * leaf 7, EBX 6 and 13). */
-    QUIRK_X87_FDP_UNMASKED = BIT(19),
-    QUIRK_X87_NO_SELECTORS = BIT(20),
+    QUIRK_X87_FDP_UNMASKED = BIT(20),
+    QUIRK_X87_NO_SELECTORS = BIT(21),
     /* Of the pointers that FXRSTOR and XRSTOR load FIP keeps 57 bits (with LA57), FDP 64; else
      * both 48. */
-    QUIRK_X87_FIP_57 = BIT(21),
-    QUIRK_X87_FDP_64 = BIT(22),
+    QUIRK_X87_FIP_57 = BIT(22),
+    QUIRK_X87_FDP_64 = BIT(23),
     /* XRSTOR from the compact format has done all but load AVX registers when it finds MXCSR
      * bad. */
-    QUIRK_XRSTOR_MXCSR = BIT(23),
+    QUIRK_XRSTOR_MXCSR = BIT(24),
 };
 
 #define QUIRKS_AMD                                                                             \
     (QUIRK_AC_VECTORS | QUIRK_BRANCH_16 | QUIRK_CALL_PROBES | QUIRK_PAUSE_R8 |                 \
-     QUIRK_PREFETCH_MEMORY | QUIRK_REP_FLAGS | QUIRK_SHA_UNALIGNED | QUIRK_X87_HIDES_POINTERS)
+     QUIRK_PREFETCH_MEMORY | QUIRK_REP_FLAGS | QUIRK_SHA_UNALIGNED | QUIRK_MASK_WRAPS |        \
+     QUIRK_X87_HIDES_POINTERS)
 #define QUIRKS_INTEL                                                                           \
     (QUIRK_CALL_STORES | QUIRK_DECIMAL_RESULT | QUIRK_MOVSXD_16 | QUIRK_PUSH_SEG_16 |          \
      QUIRK_REP_EXTENDS | QUIRK_ROTATE_OF | QUIRK_GATHER_WHOLE | QUIRK_HALF | QUIRK_MMX_TOP |   \

@@ -109,14 +109,13 @@ static bool is_image(const struct sequence *q, const struct state *s, u64 rip)
     }
 }
 
-/* Which element of a VEX-encoded masked store is named of those in the missing page is the
- * processor's own, too. */
-static bool is_masked_store(const struct sequence *q, const struct state *s)
+/* Which element of a VEX-encoded masked move faults first, or is named of those in the missing
+ * page, is the processor's own, too. */
+static bool is_masked(const struct sequence *q, const struct state *s)
 {
     ZydisDecodedInstruction z;
     ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
     return decode_at(q, s, s->rip, &z, operands) &&
-           operands[0].type == ZYDIS_OPERAND_TYPE_MEMORY &&
            (z.mnemonic == ZYDIS_MNEMONIC_VMASKMOVPS ||
             z.mnemonic == ZYDIS_MNEMONIC_VMASKMOVPD ||
             z.mnemonic == ZYDIS_MNEMONIC_VPMASKMOVD || z.mnemonic == ZYDIS_MNEMONIC_VPMASKMOVQ);
@@ -139,7 +138,7 @@ static bool at_4g(const struct sequence *q, const struct state *a, const struct 
 {
     bool near = a->vector == VEC_PF ? (u32)(a->cr2 + 0x200) < 0x400
                                     : a->vector == VEC_GP || a->vector == VEC_SS;
-    return near && a->rip == b->rip && is_image(q, a, a->rip);
+    return near && a->rip == b->rip && (is_image(q, a, a->rip) || is_masked(q, a));
 }
 
 /*
@@ -168,7 +167,7 @@ static void differ_outcome(struct difference *d, const struct sequence *q,
     if (has_error(a->vector))
         differ(d, "error", 0, a->error, b->error);
     if (a->vector == VEC_PF) {
-        u64 known = is_masked_store(q, a) ? PAGE_MASK : ~0ull;
+        u64 known = is_masked(q, a) ? PAGE_MASK : ~0ull;
         differ(d, "cr2_", 0, a->cr2 & known, b->cr2 & known);
     }
 }

@@ -170,6 +170,19 @@ static void gather_whole(struct fake *f, bool has)
     assert_int_equal(f->cpu.fpu.ymm_hi[0][0], has ? 0 : 0xff);
 }
 
+static void mask_wraps(struct fake *f, bool has)
+{
+    if (!x86_has(&f->model, FEAT_AVX))
+        return;
+    /* What lies at offset 10000h of a 16-bit operand's segment is RAM, at 0 there is none. */
+    f->cpu.gpr[RBX] = 0xfffc;
+    host_store(fake_at(f, 0x10000), 4, 5);
+    memset(f->cpu.fpu.xmm[1], 0, 16);
+    f->cpu.fpu.xmm[1][7] = 0x80;
+    /* vmaskmovps xmm0, xmm1, [bx] */
+    assert_int_equal(FAKE_RUN(f, 0x67, 0xc4, 0xe2, 0x71, 0x2c, 0x07), has ? VEC_PF : -1);
+}
+
 static void mmx_top(struct fake *f, bool has)
 {
     f->cpu.fpu.fcw = 0x37f;
@@ -307,6 +320,7 @@ static const struct row {
     ROW(4, QUIRK_DECIMAL_RESULT, decimal_result),
     ROW(8, QUIRK_SHA_UNALIGNED, sha_unaligned),
     ROW(8, QUIRK_GATHER_WHOLE, gather_whole),
+    ROW(4, QUIRK_MASK_WRAPS, mask_wraps),
     ROW(8, QUIRK_MMX_TOP, mmx_top),
     ROW(8, QUIRK_X87_STORES_LAST, x87_stores_last),
     ROW(8, QUIRK_X87_HIDES_POINTERS, x87_hides_pointers),
