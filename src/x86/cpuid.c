@@ -104,6 +104,30 @@ static void add_vendor(const struct x86_model *m, struct x86_cpuid_leaf *l)
 #define OTHER_INTEL 0x663
 #define OTHER_AMD   0x60fb1
 
+/* Comet Lake, stepping 5: the last of Intel's with no vector instructions beyond AVX2. */
+#define LAST_WITH_AVX2 0xa0655
+
+/* AVX-512 or AVX-VNNI, which nothing here executes. */
+static bool host_is_beyond_avx2(void)
+{
+    u32 seven[4], more[4];
+    x86_host_cpuid(7, 0, seven);
+    x86_host_cpuid(7, 1, more);
+    return seven[1] >> 16 & 1 || (seven[0] && more[0] >> 4 & 1);
+}
+
+/*
+ * Family, model and stepping. Programs choose code by them, and ask for no feature: GCC's
+ * target_clones("arch=rocketlake") and its kind, by which Debian's stress-ng ends with SIGILL
+ * where a guest is shown an Intel that has more than the guest.
+ */
+static u32 signature(const struct x86_model *m, u32 host)
+{
+    if (m->amd != x86_host_is_amd())
+        return m->amd ? OTHER_AMD : OTHER_INTEL;
+    return !m->amd && host_is_beyond_avx2() ? LAST_WITH_AVX2 : host;
+}
+
 static void add_identity(struct x86_model *m, unsigned vcpus)
 {
     struct x86_cpuid_leaf *l = add(m, 0);
@@ -111,8 +135,7 @@ static void add_identity(struct x86_model *m, unsigned vcpus)
     l->eax = m->amd ? 0xd : 0x1f;
     l = add(m, 1);
     from_host(l);
-    if (m->amd != x86_host_is_amd())
-        l->eax = m->amd ? OTHER_AMD : OTHER_INTEL;
+    l->eax = signature(m, l->eax);
     l->ebx = (l->ebx & 0xff00) | (vcpus > 1 ? (1u << core_bits(vcpus)) << 16 : 0);
     l->ecx = m->features[CPUID_1_ECX];
     l->edx = m->features[CPUID_1_EDX] | (vcpus > 1 ? 1u << 28 : 0);

@@ -160,6 +160,22 @@ static void test_vendor(void **state)
     expect_error("max,vendor=Zilog", "vendor=Zilog");
 }
 
+/* An Intel's family and model stand for instructions: never for AVX-512, which the guest has
+ * not. */
+static void test_signature(void **state)
+{
+    static const u8 with_avx512[] = {0x55, 0x57, 0x66, 0x6a, 0x6c, 0x7d, 0x7e, 0x85,
+                                     0x8c, 0x8d, 0x8f, 0xa7, 0xad, 0xae, 0xcf};
+    u32 host[4];
+    x86_host_cpuid(1, 0, host);
+    model("host", 1);
+    u32 shown = leaf(1, 0, 0), number = (shown >> 4 & 15) | (shown >> 12 & 0xf0);
+    if (m.model.amd)
+        assert_int_equal(shown, host[0]);
+    for (unsigned n = 0; !m.model.amd && n < ARRAY_LEN(with_avx512); n++)
+        assert_int_not_equal(number, with_avx512[n]);
+}
+
 /* Instructions that nothing here executes are never shown. */
 static void test_hidden(void **state)
 {
@@ -263,12 +279,13 @@ static void test_syscall_bit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_words),        cmocka_unit_test(test_dependencies),
-        cmocka_unit_test(test_levels),       cmocka_unit_test(test_named),
-        cmocka_unit_test(test_vendor),       cmocka_unit_test(test_speculation),
-        cmocka_unit_test(test_hidden),       cmocka_unit_test(test_hypervisor),
-        cmocka_unit_test(test_topology),     cmocka_unit_test(test_xsave),
-        cmocka_unit_test(test_out_of_range), cmocka_unit_test(test_syscall_bit),
+        cmocka_unit_test(test_words),       cmocka_unit_test(test_dependencies),
+        cmocka_unit_test(test_levels),      cmocka_unit_test(test_named),
+        cmocka_unit_test(test_vendor),      cmocka_unit_test(test_signature),
+        cmocka_unit_test(test_speculation), cmocka_unit_test(test_hidden),
+        cmocka_unit_test(test_hypervisor),  cmocka_unit_test(test_topology),
+        cmocka_unit_test(test_xsave),       cmocka_unit_test(test_out_of_range),
+        cmocka_unit_test(test_syscall_bit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
