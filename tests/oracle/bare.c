@@ -140,8 +140,12 @@ static void map_at(u64 at, u64 size, int rights, int fd, u64 offset)
                 (off_t)offset) == (void *)at);
 }
 
+/* What the parent has below 4 GiB, such as the translator's vCPU, is not there for sequences.
+ */
 static void child_map(void)
 {
+    const u64 lowest = 64 * KiB;
+    ensure(munmap((void *)lowest, 4 * GiB - lowest) == 0);
     int fd = memfd_create("oracle", 0);
     ensure(ftruncate(fd, (off_t)(WINDOW_SIZE + CODE_SIZE)) == 0);
     child.window =
