@@ -103,10 +103,17 @@ static const struct feature_row {
     /* A guest's kernel executes no indirect jump, call or RET of its own on the processor: they
      * are interpreted, or translated to jumps behind a look-up. Its mitigations are translated
      * the same way and would protect nothing (SECURITY.md). With these bits Linux leaves out
-     * retpolines, aligned thunks, a detour for each return and, on Intel, what
-     * MSR_ARCH_CAPABILITIES says. */
+     * retpolines, aligned thunks and a detour for each return. */
     {"spec_ctrl", FEAT_SPEC_CTRL, RECENT, true, FEAT_ALWAYS},
     {"arch_capabilities", FEAT_ARCH_CAPABILITIES, RECENT, true, FEAT_SPEC_CTRL},
+    /* User code never runs while pages of the kernel are mapped for it: no page tables of their
+     * own for the two. */
+    {"rdctl_no", FEAT_RDCL_NO, RECENT, true, FEAT_ARCH_CAPABILITIES},
+    {"ibrs_all", FEAT_IBRS_ALL, RECENT, true, FEAT_ARCH_CAPABILITIES},
+    {"skip_l1dfl_vmentry", FEAT_SKIP_L1DFL_VMENTRY, RECENT, true, FEAT_ARCH_CAPABILITIES},
+    {"bhi_no", FEAT_BHI_NO, RECENT, true, FEAT_ARCH_CAPABILITIES},
+    {"pbrsb_no", FEAT_PBRSB_NO, RECENT, true, FEAT_ARCH_CAPABILITIES},
+    {"its_no", FEAT_ITS_NO, RECENT, true, FEAT_ARCH_CAPABILITIES},
     {"bhi_ctrl", FEAT_BHI_CTRL, RECENT, true, FEAT_SPEC_CTRL},
     {"autoibrs auto_ibrs", FEAT_AUTOIBRS, RECENT, true, FEAT_ALWAYS},
     {"srso_no", FEAT_SRSO_NO, SYSTEM, true, FEAT_ALWAYS},
@@ -177,7 +184,7 @@ static void host_features(u32 words[FEATURE_WORDS])
     static const struct {
         u32 leaf, subleaf;
         u8 reg; /* EAX..EDX */
-    } sources[FEATURE_WORDS] = {
+    } sources[CPUID_40000001_EAX] = {
         [CPUID_1_EDX] = {1, 0, 3},
         [CPUID_1_ECX] = {1, 0, 2},
         [CPUID_7_EBX] = {7, 0, 1},
@@ -191,9 +198,9 @@ static void host_features(u32 words[FEATURE_WORDS])
         [CPUID_80000008_EBX] = {0x80000008, 0, 1},
         [CPUID_80000021_EAX] = {0x80000021, 0, 0},
         [CPUID_80000021_ECX] = {0x80000021, 0, 2},
-        [CPUID_40000001_EAX] = {0x40000001, 0, 0}, /* all of it is ours, whatever it says */
     };
-    for (unsigned n = 0; n < FEATURE_WORDS; n++) {
+    /* The words behind are ours, on any host. */
+    for (unsigned n = 0; n < CPUID_40000001_EAX; n++) {
         u32 out[4];
         x86_host_cpuid(sources[n].leaf, sources[n].subleaf, out);
         words[n] = out[sources[n].reg];
@@ -280,6 +287,8 @@ static const struct base {
     {"Opteron_G1", V1, false, "pni"},
     {"Opteron_G2", V1, false, "pni cx16 lahf_lm rdtscp"},
     {"Opteron_G3", V1, false, "pni cx16 lahf_lm rdtscp popcnt abm sse4a misalignsse"},
+    {"Opteron_G4", V2, false, "aes pclmulqdq xsave avx abm sse4a misalignsse"},
+    {"Opteron_G5", V2, false, "aes pclmulqdq xsave avx f16c fma abm bmi1 sse4a misalignsse"},
     {"Conroe", V1, false, "pni ssse3 lahf_lm"},
     {"Penryn", V1, false, "pni ssse3 cx16 sse4_1 lahf_lm"},
     {"Nehalem", V2, false, ""},
@@ -290,7 +299,16 @@ static const struct base {
     {"Broadwell", V3, false, "aes pclmulqdq rdrand erms rdseed adx"},
     {"Skylake", V3, false, "aes pclmulqdq rdrand erms rdseed adx clflushopt"},
     {"Cascadelake", V3, false, "aes pclmulqdq rdrand erms rdseed adx clflushopt clwb"},
+    {"Cooperlake", V3, false, "aes pclmulqdq rdrand erms rdseed adx clflushopt clwb"},
+    {"KnightsMill", V3, false, "aes pclmulqdq rdrand erms rdseed adx"},
+    {"Denverton", V2, false, "aes pclmulqdq rdrand erms rdseed clflushopt sha_ni xsave"},
+    {"Snowridge", V2, false,
+     "aes pclmulqdq rdrand erms rdseed clflushopt clwb sha_ni gfni xsave"},
     {"Icelake", 0, false, ""},
+    {"SapphireRapids", 0, false, ""},
+    {"GraniteRapids", 0, false, ""},
+    {"SierraForest", 0, false, ""},
+    {"Dhyana", 0, false, ""},
     {"EPYC", 0, false, ""},
 };
 
@@ -318,7 +336,14 @@ static const char unoffered[] =
     "clzero perfctr-core perfmon-v2 pmu pdcm hle rtm mpx sgx* avx512* avx-* amx-* cet-* "
     "shstk ibt lam lass fred waitpkg movdiri movdir64b cldemote enqcmd serialize "
     "tsx-ldtrk xfd xop fma4 tbm 3dnow 3dnowext ibs stibp ssbd amd-ssbd ibpb "
-    "md-clear flush-l1d core-capability split-lock-detect "
+    "md-clear flush-l1d core-capability ibrs amd-stibp "
+    "amd-no-ssb virt-ssbd stibp-always-on ibpb-brtype sbpb rsba rrsba-ctrl ipred-ctrl mcdt-no "
+    "ddpd-u ssb-no mds-no taa-no pschange-mc-no tsx-ctrl sbdr-ssdp-no fbsdp-no psdp-no "
+    "fb-clear gds-no rfds-no rfds-clear arat nodeid-msr null-sel-clr-base no-nested-data-bp "
+    "lfence-always-serializing succor overflow-recov perfctr-nb tce fsrs fsrc fzrm prefetchi "
+    "sha512 sm3 sm4 cmpccxadd pcommit full-width-write intel-pt-lip ace2* phe* pmm* "
+    "xcrypt* xstore* lbrv tsc-scale vmcb-clean flushbyasid decodeassists pause-filter "
+    "pfthreshold avic v-vmsave-vmload svme-addr-chk split-lock-detect "
     "bus-lock-detect arch-lbr intel-pt ss ht vmware-* kvm-asyncpf* kvm-mmu "
     "kvm-poll-control kvm-pv-sched-yield kvm-hint-dedicated kvm-msi-ext-dest-id xtpr "
     "dtes64 ds ds-cpl acpi tm tm2 est pbe smx cid dca pn ia64 cmp-legacy extapic "

@@ -11,7 +11,8 @@
 
 struct x86_cpu;
 
-/* A feature is (word << 5 | bit), where the word names a CPUID register. */
+/* A feature is (word << 5 | bit), where the word names a CPUID register, or half of
+ * MSR_ARCH_CAPABILITIES. */
 enum x86_feature_word {
     CPUID_1_EDX,
     CPUID_1_ECX,
@@ -27,6 +28,8 @@ enum x86_feature_word {
     CPUID_80000021_EAX,
     CPUID_80000021_ECX,
     CPUID_40000001_EAX, /* KVM's, see FEAT_KVM */
+    ARCH_CAPABILITIES_LOW,
+    ARCH_CAPABILITIES_HIGH,
     FEATURE_WORDS,
 };
 #define FEATURE(word, bit) ((word) << 5 | (bit))
@@ -132,7 +135,14 @@ enum x86_feature {
     FEAT_KVM_PV_TLB_FLUSH = FEATURE(CPUID_40000001_EAX, 9),
     FEAT_KVM_PV_IPI = FEATURE(CPUID_40000001_EAX, 11),
     FEAT_KVM_CLOCK_STABLE = FEATURE(CPUID_40000001_EAX, 24),
-    FEAT_KVM = FEATURE(CPUID_40000001_EAX, 31), /* ours: whether there are such leaves */
+    FEAT_KVM = FEATURE(CPUID_40000001_EAX, 31),       /* ours: whether there are such leaves */
+    FEAT_RDCL_NO = FEATURE(ARCH_CAPABILITIES_LOW, 0), /* Meltdown and L1TF */
+    FEAT_IBRS_ALL =
+        FEATURE(ARCH_CAPABILITIES_LOW, 1), /* no write of IBRS at each kernel entry */
+    FEAT_SKIP_L1DFL_VMENTRY = FEATURE(ARCH_CAPABILITIES_LOW, 3),
+    FEAT_BHI_NO = FEATURE(ARCH_CAPABILITIES_LOW, 20),
+    FEAT_PBRSB_NO = FEATURE(ARCH_CAPABILITIES_LOW, 24),
+    FEAT_ITS_NO = FEATURE(ARCH_CAPABILITIES_HIGH, 30),
 };
 
 struct x86_cpuid_leaf {

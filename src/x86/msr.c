@@ -276,14 +276,11 @@ static bool write_bank(struct x86_cpu *c, u32 index, u64 value)
     return true;
 }
 
-/*
- * What a guest is safe from whatever the processor, as no engine runs its kernel on it: user
- * code never runs while pages of the kernel are mapped for it (RDCL), and branches are not
- * where the guest's own code could train them (see "spec_ctrl" in model.c).
- */
-#define ARCH_CAPABILITIES                                                                      \
-    (ARCH_CAP_RDCL_NO | ARCH_CAP_IBRS_ALL | ARCH_CAP_SKIP_L1DFL_VMENTRY | ARCH_CAP_BHI_NO |    \
-     ARCH_CAP_PBRSB_NO | ARCH_CAP_ITS_NO)
+static u64 arch_capabilities(const struct x86_model *m)
+{
+    return (u64)m->features[ARCH_CAPABILITIES_HIGH] << 32 | m->features[ARCH_CAPABILITIES_LOW] |
+           m->leaks_not;
+}
 
 static bool read_special(struct x86_cpu *c, u32 index, u64 *value)
 {
@@ -298,7 +295,7 @@ static bool read_special(struct x86_cpu *c, u32 index, u64 *value)
         *value = c->efer;
         return true;
     case MSR_ARCH_CAPABILITIES:
-        *value = ARCH_CAPABILITIES | c->model->leaks_not;
+        *value = arch_capabilities(c->model);
         return x86_has(c->model, FEAT_ARCH_CAPABILITIES);
     case MSR_PRED_CMD:
         return false; /* write only */

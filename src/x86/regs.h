@@ -213,20 +213,16 @@ enum x86_vector {
 #define SPEC_CTRL_BHI_DIS_S BIT(10)
 #define PRED_CMD_IBPB       BIT(0)
 
-#define ARCH_CAP_RDCL_NO            BIT(0) /* Meltdown and L1TF */
-#define ARCH_CAP_IBRS_ALL           BIT(1) /* IBRS needs no write at each kernel entry */
-#define ARCH_CAP_SKIP_L1DFL_VMENTRY BIT(3)
-#define ARCH_CAP_SSB_NO             BIT(4)
-#define ARCH_CAP_MDS_NO             BIT(5)
-#define ARCH_CAP_TAA_NO             BIT(8)
-#define ARCH_CAP_SBDR_SSDP_NO       BIT(13)
-#define ARCH_CAP_FBSDP_NO           BIT(14)
-#define ARCH_CAP_PSDP_NO            BIT(15)
-#define ARCH_CAP_BHI_NO             BIT(20)
-#define ARCH_CAP_PBRSB_NO           BIT(24)
-#define ARCH_CAP_GDS_NO             BIT(26)
-#define ARCH_CAP_RFDS_NO            BIT(27)
-#define ARCH_CAP_ITS_NO             BIT(62)
+/* MSR_ARCH_CAPABILITIES: what depends on the host's processor; the rest are features (model.h).
+ */
+#define ARCH_CAP_SSB_NO       BIT(4)
+#define ARCH_CAP_MDS_NO       BIT(5)
+#define ARCH_CAP_TAA_NO       BIT(8)
+#define ARCH_CAP_SBDR_SSDP_NO BIT(13)
+#define ARCH_CAP_FBSDP_NO     BIT(14)
+#define ARCH_CAP_PSDP_NO      BIT(15)
+#define ARCH_CAP_GDS_NO       BIT(26)
+#define ARCH_CAP_RFDS_NO      BIT(27)
 
 #define EFER_SCE    BIT(0)
 #define EFER_LME    BIT(8)

@@ -89,7 +89,12 @@ static void test_speculation(void **state)
     assert_int_equal(leaf(7, 0, 3) >> 26 & 9, 9); /* SPEC_CTRL, ARCH_CAPABILITIES */
     assert_int_equal(leaf(7, 2, 3), 1 << 4);      /* BHI_CTRL */
     assert_false(x86_has(&m.model, FEAT_AUTOIBRS));
+    assert_true(x86_has(&m.model, FEAT_RDCL_NO));
+    model("host,vendor=GenuineIntel,rdctl-no=off", 1);
+    assert_false(x86_has(&m.model, FEAT_RDCL_NO));
+    assert_true(x86_has(&m.model, FEAT_ITS_NO));
     model("host,vendor=GenuineIntel,-spec_ctrl", 1);
+    assert_false(x86_has(&m.model, FEAT_ITS_NO));
     assert_int_equal(leaf(7, 0, 3) >> 26 & 9, 0);
     assert_int_equal(leaf(7, 2, 3), 0);
     model("host,vendor=AuthenticAMD", 1);
@@ -130,6 +135,8 @@ static void test_named(void **state)
     assert_false(x86_has(&m.model, FEAT_INVPCID));
     model("Haswell-noTSX", 1);
     assert_true(x86_has(&m.model, FEAT_SMEP));
+    model("Opteron_G5,mds-no=on,lbrv=off", 1); /* as libvirt says it */
+    assert_false(x86_has(&m.model, FEAT_AVX2));
     model("qemu32", 1);
     assert_false(x86_has(&m.model, FEAT_LM));
     assert_true(x86_has(&m.model, FEAT_SSE3));

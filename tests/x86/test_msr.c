@@ -150,7 +150,7 @@ static void test_speculation(void **state)
 {
     struct fake *f = tables_new(8);
     static const u16 features[] = {FEAT_SPEC_CTRL, FEAT_ARCH_CAPABILITIES, FEAT_BHI_CTRL,
-                                   FEAT_AUTOIBRS};
+                                   FEAT_AUTOIBRS,  FEAT_RDCL_NO,           FEAT_ITS_NO};
     for (unsigned n = 0; n < ARRAY_LEN(features); n++)
         offer(f, features[n], false);
     assert_int_equal(rdmsr(f, MSR_SPEC_CTRL), VEC_GP);
@@ -161,8 +161,10 @@ static void test_speculation(void **state)
         offer(f, features[n], true);
     f->model.leaks_not = ARCH_CAP_MDS_NO;
     u64 caps = value_of(f, MSR_ARCH_CAPABILITIES);
-    assert_true(caps & ARCH_CAP_RDCL_NO && caps & ARCH_CAP_MDS_NO && caps & ARCH_CAP_ITS_NO);
+    assert_true(caps & BIT(0) && caps & ARCH_CAP_MDS_NO && caps & BIT(62));
     assert_false(caps & ARCH_CAP_GDS_NO);
+    offer(f, FEAT_RDCL_NO, false);
+    assert_int_equal(value_of(f, MSR_ARCH_CAPABILITIES), caps & ~BIT(0));
     assert_int_equal(wrmsr(f, MSR_ARCH_CAPABILITIES, caps), VEC_GP);
     assert_int_equal(wrmsr(f, MSR_SPEC_CTRL, SPEC_CTRL_IBRS | SPEC_CTRL_BHI_DIS_S), -1);
     assert_int_equal(value_of(f, MSR_SPEC_CTRL), SPEC_CTRL_IBRS | SPEC_CTRL_BHI_DIS_S);
