@@ -76,6 +76,12 @@ static unsigned natural_alignment(const struct x86_cpu *c, unsigned size)
     return size <= 8 && !(size & (size - 1)) ? size : 1;
 }
 
+static bool misaligned(const struct x86_cpu *c, u64 la, unsigned size)
+{
+    return c->cpl == 3 && (c->rflags & FLAG_AC) && (c->cr0 & CR0_AM) &&
+           (la & (natural_alignment(c, size) - 1));
+}
+
 struct gva x86_linear_slow(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, unsigned size,
                            enum x86_access access)
 {
@@ -83,7 +89,8 @@ struct gva x86_linear_slow(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, 
     u64 la;
     if (x86_64bit(c)) {
         la = offset + x86_seg_base(c, seg);
-        if (!x86_canonical(la) || !x86_canonical(la + size - 1))
+        bool first = x86_quirk(c->model, QUIRK_AC_AT_END) && misaligned(c, la, size);
+        if (!x86_canonical(la) || (!first && !x86_canonical(la + size - 1)))
             x86_raise_error(c, seg == SEG_SS ? VEC_SS : VEC_GP, 0);
     } else {
         bool typed = x86_protected(c) && !x86_v86(c);
@@ -93,8 +100,7 @@ struct gva x86_linear_slow(struct x86_cpu *c, enum x86_seg_reg seg, u64 offset, 
             x86_raise_error(c, seg == SEG_SS ? VEC_SS : VEC_GP, 0);
         la = (u32)(s->base + offset);
     }
-    if (c->cpl == 3 && (c->rflags & FLAG_AC) && (c->cr0 & CR0_AM) &&
-        (la & (natural_alignment(c, size) - 1)))
+    if (misaligned(c, la, size))
         x86_raise_error(c, VEC_AC, 0);
     x86_data_breakpoints(c, gva(la), size, access);
     return gva(la);

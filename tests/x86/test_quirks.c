@@ -44,6 +44,15 @@ static void ac_vectors(struct fake *f, bool has)
     assert_int_equal(FAKE_RUN(f, 0x48, 0x8b, 0x43, 1), VEC_AC);
 }
 
+static void ac_at_end(struct fake *f, bool has)
+{
+    check_alignment(f);
+    f->cpu.gpr[RBX] = BIT(47) - 2;
+    assert_int_equal(FAKE_RUN(f, 0x8b, 0x03), has ? VEC_AC : VEC_GP); /* mov eax, [rbx] */
+    f->cpu.gpr[RBX] = BIT(47) + 2;
+    assert_int_equal(FAKE_RUN(f, 0x8b, 0x03), VEC_GP);
+}
+
 static void half(struct fake *f, bool has)
 {
     if (!x86_has(&f->model, FEAT_F16C))
@@ -309,6 +318,7 @@ static const struct row {
     void (*check)(struct fake *f, bool has);
 } rows[] = {
     ROW(8, QUIRK_AC_VECTORS, ac_vectors),
+    ROW(8, QUIRK_AC_AT_END, ac_at_end),
     ROW(8, QUIRK_HALF, half),
     ROW(8, QUIRK_CALL_STORES, call_stores),
     ROW(8, QUIRK_CALL_PROBES, call_probes),
