@@ -36,12 +36,12 @@ guest:
 	@tools/setup.sh guest
 	@tools/guest.sh $(GUESTS) cloud
 
+# More kernels, systems that are no Linux, and firmware.
 guests: guest
-	@tools/guest.sh $(GUESTS) cloud generic i386
+	@tools/guest.sh $(GUESTS) cloud generic i386 xen mach uboot ovmf
 
-# Systems that are no Linux, and firmware.
-others: guest
-	@tools/guest.sh $(GUESTS) xen mach uboot ovmf installer
+installer: guest
+	@tools/guest.sh $(GUESTS) installer
 
 # A whole Debian system on a disk, with a boot loader.
 disk:
@@ -80,7 +80,7 @@ ready-guests:
 sanitized:
 	@$(MAKE) --no-print-directory build SANITIZE=address,undefined MESON_FLAGS=-Doptimization=1
 
-check-long: ready others userland
+check-long: ready installer userland
 	@tools/setup.sh long
 	@tools/check.py --long $(BUILD)
 
@@ -129,5 +129,5 @@ install: build guest
 clean:
 	rm -rf build build-*
 
-.PHONY: all sanitized build program run guest guests others disk try-disk userland check check-long ready \
+.PHONY: all sanitized build program run guest guests installer disk try-disk userland check check-long ready \
 	ready-builds ready-guests test-setup fuzz bench bench-disk bench-debian format install clean
