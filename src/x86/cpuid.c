@@ -33,17 +33,6 @@ bool x86_host_is_amd(void)
     return out[2] == 0x444d4163 || out[2] == 0x656e6975; /* "cAMD", Hygon's "uine" */
 }
 
-u32 x86_host_quirks(void)
-{
-    u32 out[4];
-    x86_host_cpuid(7, 0, out);
-    bool amd = x86_host_is_amd();
-    return (amd ? QUIRKS_AMD : QUIRKS_INTEL) |
-           (!amd && out[2] & BIT(16) ? QUIRK_X87_FIP_57 : 0) |
-           (out[1] & BIT(6) ? QUIRK_X87_FDP_UNMASKED : 0) |
-           (out[1] & BIT(13) ? QUIRK_X87_NO_SELECTORS : 0);
-}
-
 /* -- Building the leaves ------------------------------------------------------------------- */
 
 static struct x86_cpuid_leaf *add(struct x86_model *m, u32 leaf)

@@ -36,8 +36,8 @@ enum x86_quirk {
     /* A fault within REP CMPS or SCAS leaves the flags of the last turn; else those before the
      * instruction (SDM vol. 2, REP). */
     QUIRK_REP_FLAGS = BIT(9),
-    /* ROL and ROR by an immediate of 2 or more, modulo 32 or 64, keep OF, which is undefined
-     * (SDM vol. 2, RCL); by CL they write it. */
+    /* ROL and ROR of registers by an immediate of 2 or more, modulo 32 or 64, keep OF, which is
+     * undefined (SDM vol. 2, RCL); in memory, and by CL, they write it. Tried out. */
     QUIRK_ROTATE_OF = BIT(10),
     /* The undefined flags of AAA, AAS, DAA and DAS are those of AL, and OF is 0; else those of
      * the addition inside. */
@@ -85,9 +85,8 @@ enum x86_quirk {
      QUIRK_X87_HIDES_POINTERS)
 #define QUIRKS_INTEL                                                                           \
     (QUIRK_AC_AT_END | QUIRK_CALL_STORES | QUIRK_DECIMAL_RESULT | QUIRK_MOVSXD_16 |            \
-     QUIRK_PUSH_SEG_16 | QUIRK_REP_EXTENDS | QUIRK_ROTATE_OF | QUIRK_GATHER_WHOLE |            \
-     QUIRK_HALF | QUIRK_MMX_TOP | QUIRK_X87_STORES_LAST | QUIRK_X87_FOP_UNMASKED |             \
-     QUIRK_X87_FDP_64 | QUIRK_XRSTOR_MXCSR)
+     QUIRK_PUSH_SEG_16 | QUIRK_REP_EXTENDS | QUIRK_GATHER_WHOLE | QUIRK_HALF | QUIRK_MMX_TOP | \
+     QUIRK_X87_STORES_LAST | QUIRK_X87_FOP_UNMASKED | QUIRK_X87_FDP_64 | QUIRK_XRSTOR_MXCSR)
 
 /* Those of the host's processor. */
 u32 x86_host_quirks(void);
