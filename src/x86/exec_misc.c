@@ -2,6 +2,7 @@
  * Flag operations, hints, fences, cache lines, random numbers, and the instructions that are
  * none.
  */
+#include "x86/model.h"
 #include "x86/operand.h"
 
 #include <Zydis/Zydis.h>
@@ -97,6 +98,8 @@ void exec_bound(struct x86_cpu *c, struct x86_insn *i)
     u64 ea = x86_ea(c, i), cut = bits_low(8 * i->adsize);
     s64 index = (s64)sign_extend(operand_reg(c, &i->opd[0], n), n);
     s64 lower = (s64)sign_extend(x86_load(c, i->seg, ea, n), n);
+    if (index < lower && x86_quirk(c->model, QUIRK_BOUND_EARLY))
+        x86_raise(c, VEC_BR);
     s64 upper = (s64)sign_extend(x86_load(c, i->seg, (ea + n) & cut, n), n);
     if (index < lower || index > upper)
         x86_raise(c, VEC_BR);

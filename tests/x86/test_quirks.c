@@ -68,6 +68,13 @@ static void half(struct fake *f, bool has)
     assert_int_equal(f->cpu.fpu.mxcsr & 0x3f, has ? 0x30 : 0);
 }
 
+static void bound_early(struct fake *f, bool has)
+{
+    f->cpu.gpr[RBX] = ABSENT - 4;
+    f->cpu.gpr[RCX] = ~0u;
+    assert_int_equal(FAKE_RUN(f, 0x62, 0x0b), has ? VEC_BR : VEC_PF); /* bound ecx, [rbx] */
+}
+
 static void call_stores(struct fake *f, bool has)
 {
     u64 sp = f->cpu.gpr[RSP];
@@ -320,6 +327,7 @@ static const struct row {
     ROW(8, QUIRK_AC_VECTORS, ac_vectors),
     ROW(8, QUIRK_AC_AT_END, ac_at_end),
     ROW(8, QUIRK_HALF, half),
+    ROW(4, QUIRK_BOUND_EARLY, bound_early),
     ROW(8, QUIRK_CALL_STORES, call_stores),
     ROW(8, QUIRK_CALL_PROBES, call_probes),
     ROW(4, QUIRK_PUSH_SEG_16, push_seg_16),
