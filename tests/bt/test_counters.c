@@ -117,11 +117,35 @@ static void test_hits(void **state)
     }
 }
 
+extern const u8 start_sum[], end_sum[];
+__asm__(".pushsection .rodata\n"
+        "start_sum:\n"
+        "mov $12000, %ecx\n"
+        "1: mov (%rdi,%rsi), %rax; mov 8(%rsi,%rdi), %rdx; dec %ecx; jnz 1b; hlt\n"
+        "end_sum:\n"
+        ".popsection\n");
+
+/* One check for both, in the twelve rounds of a TU. */
+static void test_sum_either_way(void **state)
+{
+    (void)state;
+    struct engine_counter counters[100];
+    struct guest *g = guest_create_with(&bt_engine, 1, ENGINE_COUNTS);
+    guest_write(g, CODE, start_sum, (u64)(end_sum - start_sum));
+    g->vcpu->cpu.gpr[RDI] = DATA;
+    g->vcpu->cpu.gpr[RSI] = 64;
+    assert_int_equal(guest_run(g), EXIT_HALTED);
+    unsigned n = get(g, counters, ARRAY_LEN(counters));
+    assert_in_range(find(counters, n, "tlb_hits"), 900, 1100);
+    guest_destroy(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_sum),
         cmocka_unit_test(test_hits),
+        cmocka_unit_test(test_sum_either_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

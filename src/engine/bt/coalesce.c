@@ -132,6 +132,12 @@ static void note_operand(struct scan *s, unsigned i, unsigned size, bool write)
         } else {
             one.scale = 0;
         }
+        /* Compilers write a sum of two registers either way. */
+        if (!one.scale && one.index > one.base) {
+            u16 index = one.index;
+            one.index = one.base;
+            one.base = index;
+        }
     }
     one.high = one.low + size;
     note(s, i, ACCESS_OPERAND, one);
