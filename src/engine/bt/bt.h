@@ -231,10 +231,9 @@ struct bt_hot {
     u64 argument;  /* r11 of the callout in progress */
     u64 exit_site; /* the indirect branch taken last: it may turn out to fault */
     u8 bounce[128] __attribute__((aligned(64))); /* bounce.c; aligned as the operand is */
-    u8 *replaced_at; /* host address of what an indirect call pushed, */
-    u64 replaced;    /* and what was there */
-    u64 *cut[CUTS];  /* each as `poll`, for the TU that begins there (breakpoints.c) */
-    u64 *poll_trap;  /* an unmapped page */
+    u64 replaced;                                /* what was where an indirect call pushed */
+    u64 *cut[CUTS]; /* each as `poll`, for the TU that begins there (breakpoints.c) */
+    u64 *poll_trap; /* an unmapped page */
     u64 poll_word;
     u8 vectors;   /* enum vectors_place */
     bool returns; /* bt_watch.returns */

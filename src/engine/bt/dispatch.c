@@ -401,11 +401,13 @@ static const void *refuse_target(struct bt *bt)
     struct x86_cpu *c = bt_cpu(bt);
     flags_in(bt);
     c->rip = site->rip;
+    u64 top = c->code_size == 8 ? x86_sp(c) : (u32)(c->seg[SEG_SS].base + x86_sp(c));
     x86_set_sp(c, x86_sp(c) - (u64)(s64)site->stack);
     vectors_home(bt);
-    /* A call has pushed. */
-    if (site->stack < 0)
-        __builtin_memcpy(bt->hot->replaced_at, &bt->hot->replaced, (size_t)-site->stack);
+    /* A call has pushed, through the TLB, which may have another page there by now. */
+    void *pushed = site->stack < 0 ? bounce_host(bt, top, true) : NULL;
+    if (pushed)
+        __builtin_memcpy(pushed, &bt->hot->replaced, (size_t)-site->stack);
     sim_step(bt->vcpu);
     return dispatch(bt);
 }

@@ -177,8 +177,6 @@ static void push_return(struct translation *t, bool refusable)
     struct host_mem at = check_stack(t, RSP, -(s32)g->opsize, g->opsize, true);
     if (refusable) {
         at = free_r11(t, at);
-        emit_lea(e, 8, R11, at);
-        emit_store(e, bt_mem(t->bt, &t->bt->hot->replaced_at), R11);
         emit_load_sized(e, g->opsize, R11, at);
         emit_store(e, bt_mem(t->bt, &t->bt->hot->replaced), R11);
     }
@@ -248,14 +246,21 @@ static void jump_to(struct translation *t)
 
 static void call_to(struct translation *t)
 {
+    const struct guest_insn *g = translation_insn(t);
     struct host_mem spill = bt_mem(t->bt, &t->bt->hot->spill[1]);
+    bool first = g->memory || names_rsp(g); /* what the push may change */
     put_poll(t);
     flags_clobber(t);
-    load_target(t);
-    emit_store(&t->e, spill, R10);
+    if (first) {
+        load_target(t);
+        emit_store(&t->e, spill, R10);
+    }
     push_return(t, true);
-    emit_load(&t->e, R10, spill);
-    exit_indirect(t, -(s32)translation_insn(t)->opsize);
+    if (first)
+        emit_load(&t->e, R10, spill);
+    else
+        load_target(t);
+    exit_indirect(t, -(s32)g->opsize);
 }
 
 static void ret(struct translation *t)
