@@ -5,7 +5,7 @@
  * the vendor that CPUID names to the guest (struct x86_model.amd, -cpu vendor=), which decides
  * only on what x86/ does alone, such as SYSCALL.
  *
- * Found by tests/oracle on Zen 3 and 4 and on Sapphire Rapids.
+ * Found by tests/oracle on Zen 4 and on a Xeon with AMX.
  */
 #pragma once
 

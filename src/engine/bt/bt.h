@@ -665,6 +665,6 @@ unsigned bt_counters(struct vcpu *vcpu, struct engine_counter *counters, unsigne
 
 /* -- fault.c */
 /* FIP is in the code cache: the guest's pointers to its last x87 instruction instead, as far as
- * they are known. Of its operand and opcode they are not. */
+ * they are known. Of its operand and opcode they are not, nor when the TU is gone: zero. */
 void fault_x87_pointers(struct bt *bt, struct x86_fpu *fpu);
 bool fault_handle(struct trap *trap, int signal, siginfo_t *info, ucontext_t *context);
