@@ -186,12 +186,29 @@ static void add_xsave(struct x86_model *m)
         set(add_sub(m, 0xd, 2), XSAVE_AVX_SIZE, XSAVE_HEADER_END, 0, 0);
 }
 
-/* Intel's frequency leaves: TSC = crystal * EBX / EAX, and Linux takes the crystal for the APIC
- * timer's clock. */
+/* The nearest fraction to `of` / `to` whose numerator is from 1 to the limit. */
+static void approximate(u64 of, u64 to, u64 limit, u32 *numerator, u32 *denominator)
+{
+    u64 least = to, by = 1; /* the error is least / (by * to) */
+    for (u64 d = 1, n; (n = (of * d + to / 2) / to) <= limit; d++) {
+        u64 error = n * to > of * d ? n * to - of * d : of * d - n * to;
+        if (n == 0 || error * by >= least * d)
+            continue;
+        least = error;
+        by = d;
+        *numerator = (u32)n;
+        *denominator = (u32)d;
+    }
+}
+
+/* Intel's frequency leaves: TSC = crystal * EBX / EAX. Linux takes the crystal for the APIC
+ * timer's clock, and multiplies its kHz by EBX in 32 bits. */
 static void add_frequencies(struct x86_model *m)
 {
-    set(add(m, 0x15), X86_APIC_BUS_KHZ, (u32)(m->tsc_hz / 1000), X86_APIC_BUS_KHZ * 1000u, 0);
-    u32 mhz = (u32)(m->tsc_hz / 1000000);
+    u32 eax = 1, ebx = 0;
+    approximate(m->tsc_hz / 1000, X86_APIC_BUS_KHZ, UINT32_MAX / X86_APIC_BUS_KHZ, &ebx, &eax);
+    set(add(m, 0x15), eax, ebx, X86_APIC_BUS_KHZ * 1000u, 0);
+    u32 mhz = (u32)((m->tsc_hz + 500000) / 1000000);
     set(add(m, 0x16), mhz, mhz, 100, 0);
 }
 

@@ -183,6 +183,22 @@ static void test_signature(void **state)
         assert_int_not_equal(number, with_avx512[n]);
 }
 
+/* The TSC's frequency as Linux finds it without the KVM clock: in 32 bits. */
+static void test_frequencies(void **state)
+{
+    static const u32 frequencies[] = {1000000, 1800001, 1999998, 2000000, 2295684,
+                                      2599998, 3407992, 4294968, 5700123};
+    struct error err = {""};
+    for (unsigned n = 0; n < ARRAY_LEN(frequencies); n++) {
+        u32 khz = frequencies[n];
+        assert_true(
+            x86_model_init(&m.model, "max,vendor=GenuineIntel", 1, khz * 1000ull, &err));
+        u32 found = leaf(0x15, 0, 2) / 1000 * leaf(0x15, 0, 1) / leaf(0x15, 0, 0);
+        assert_in_range(found, khz - khz / 10000, khz + khz / 10000);
+        assert_int_equal(leaf(0x16, 0, 0), (khz + 500) / 1000);
+    }
+}
+
 /* Instructions that nothing here executes are never shown. */
 static void test_hidden(void **state)
 {
@@ -286,13 +302,13 @@ static void test_syscall_bit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_words),       cmocka_unit_test(test_dependencies),
-        cmocka_unit_test(test_levels),      cmocka_unit_test(test_named),
-        cmocka_unit_test(test_vendor),      cmocka_unit_test(test_signature),
-        cmocka_unit_test(test_speculation), cmocka_unit_test(test_hidden),
-        cmocka_unit_test(test_hypervisor),  cmocka_unit_test(test_topology),
-        cmocka_unit_test(test_xsave),       cmocka_unit_test(test_out_of_range),
-        cmocka_unit_test(test_syscall_bit),
+        cmocka_unit_test(test_words),        cmocka_unit_test(test_dependencies),
+        cmocka_unit_test(test_levels),       cmocka_unit_test(test_named),
+        cmocka_unit_test(test_vendor),       cmocka_unit_test(test_signature),
+        cmocka_unit_test(test_frequencies),  cmocka_unit_test(test_speculation),
+        cmocka_unit_test(test_hidden),       cmocka_unit_test(test_hypervisor),
+        cmocka_unit_test(test_topology),     cmocka_unit_test(test_xsave),
+        cmocka_unit_test(test_out_of_range), cmocka_unit_test(test_syscall_bit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
