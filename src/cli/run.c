@@ -191,6 +191,22 @@ static int settle(struct session *session, int background, struct error *err)
     return EXIT_OK;
 }
 
+/* What was asked for and comes to nothing. */
+static void warn(const struct session *session)
+{
+    const struct plugs_config *plugs = &session->options.vm.plugs;
+    const char *left_out = vm_model(session->vm)->left_out;
+    if (left_out[0])
+        fprintf(stderr, "doppel: warning: -cpu goes without what cannot be had here: %s\n",
+                left_out);
+    for (unsigned i = 0; i < plugs->n_nets; i++)
+        if (!plugs->nets[i].used)
+            fprintf(stderr,
+                    "doppel: warning: -netdev %s: no device uses it; "
+                    "-device virtio-net-pci,netdev=%s would\n",
+                    plugs->nets[i].net.id, plugs->nets[i].net.id);
+}
+
 static int run_machine(struct session *session)
 {
     struct error err = {{0}};
@@ -208,9 +224,7 @@ static int run_machine(struct session *session)
         fprintf(stderr, "doppel: engine %s%s%s%s\n", vm_engine(session->vm)->name,
                 passed[0] ? " (" : "", passed, passed[0] ? ")" : "");
     }
-    if (vm_model(session->vm)->left_out[0])
-        fprintf(stderr, "doppel: warning: -cpu goes without what cannot be had here: %s\n",
-                vm_model(session->vm)->left_out);
+    warn(session);
     loop_add(vm_loop(session->vm), &session->signal_source);
     session->control = control_create(session->vm, &session->options.control);
     int status = settle(session, background, &err);

@@ -427,6 +427,12 @@ class Options(Run):
             done = self.run_kernel(vendor, "-cpu", "max,vendor=" + name)
             self.assertEqual(done.returncode, (letter[0] * 2 + 1) & 255, name)
 
+    def test_unused_network(self):
+        done = self.run_kernel(EXIT_5, "-netdev", "user,id=n1", "-netdev", "user,id=n2", "-nic", "user",
+                               "-device", "virtio-net-pci,netdev=n2")
+        self.assertEqual(done.returncode, 11)
+        self.assertRegex(done.stderr.decode(), "^doppel: warning: -netdev n1: no device uses it; .*\n$")
+
     def test_features_that_cannot_be_had(self):
         done = self.run_kernel(EXIT_5, "-cpu", "max,+vmx,hv_time,+svm")
         self.assertEqual(done.returncode, 11)
