@@ -186,13 +186,14 @@ static void add_xsave(struct x86_model *m)
         set(add_sub(m, 0xd, 2), XSAVE_AVX_SIZE, XSAVE_HEADER_END, 0, 0);
 }
 
-/* The nearest fraction to `of` / `to` whose numerator is from 1 to the limit. */
+/* The nearest fraction to `of` / `to` whose terms are from 1 to the limit. */
 static void approximate(u64 of, u64 to, u64 limit, u32 *numerator, u32 *denominator)
 {
     u64 least = to, by = 1; /* the error is least / (by * to) */
-    for (u64 d = 1, n; (n = (of * d + to / 2) / to) <= limit; d++) {
+    for (u64 d = 1; d <= limit; d++) {
+        u64 n = (of * d + to / 2) / to;
         u64 error = n * to > of * d ? n * to - of * d : of * d - n * to;
-        if (n == 0 || error * by >= least * d)
+        if (n == 0 || n > limit || error * by >= least * d)
             continue;
         least = error;
         by = d;
