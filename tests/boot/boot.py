@@ -2,6 +2,7 @@
 """Boots an unmodified Debian kernel to a shell that runs script.sh and powers off.
 
 usage: tests/boot/boot.py ENGINE GUEST [--cpus N] [--doppel PATH] [--guests DIR] [--timeout S]
+                          [--cpu MODEL]
 
 ENGINE is one of Doppel's, or qemu (which shows that guest and script are right). GUEST is cloud,
 generic or i386, as tools/guest.sh makes them. Skipped (77) when the guest is not there.
@@ -14,6 +15,7 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import guests  # noqa: E402
 
+COMPLAINT = re.compile(r"^.*(WARNING: |BUG: |Call Trace:).*$", re.MULTILINE)
 MACHINES = {"cloud": "x86_64", "generic": "x86_64", "i386": "i686"}
 
 
@@ -33,6 +35,9 @@ def problems(result, guest, cpus, checks):
             yield "check %s failed" % name
     if "script done\n" not in result.output:
         yield "the script did not end"
+    complaint = COMPLAINT.search(result.output)
+    if complaint:
+        yield "the kernel complains: " + complaint.group(0)
 
 
 def main():
@@ -40,6 +45,7 @@ def main():
     parser.add_argument("guest", choices=MACHINES)
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--memory", default="512M")
+    parser.add_argument("--cpu", help="a processor model, for Doppel's engines")
     parser.add_argument("--exchange", help="tests/boot/exchange.c; ENGINE is its seed then")
     parser.add_argument("--append", default="")
     parser.add_argument("--timeout", type=float, default=300)
@@ -56,7 +62,8 @@ def main():
         if args.exchange:
             words = [args.exchange, kernel, initrd, append + " " + guests.PATIENCE, "512", str(args.cpus), args.engine]
         else:
-            words = guests.command(args.engine, args.doppel, kernel, initrd, append, args.memory, args.cpus)
+            words = guests.command(args.engine, args.doppel, kernel, initrd, append, args.memory, args.cpus,
+                                   ["-cpu", args.cpu] if args.cpu else [])
         result = guests.boot(words, args.timeout)
     if "no engine can run here" in result.errors or result.status == guests.SKIPPED:
         guests.skip(result.errors.strip())
