@@ -112,14 +112,41 @@ static void test_rdtscp_waits(void **state)
     fclose(file);
 }
 
+/* Behind C code, upper halves that are zero are not left loaded (put_uppers_test). */
+extern const u8 start_uppers[], end_uppers[];
+__asm__(".pushsection .rodata\n"
+        "start_uppers:\n"
+        "mov $0x204200, %edi\n xor %eax, %eax\n mov $8, %ecx\n rep stosq\n cpuid\n"
+        "mov $0x204000, %edi\n mov $7, %eax\n xor %edx, %edx\n xsave64 (%rdi)\n hlt\n"
+        "end_uppers:\n"
+        ".popsection\n");
+
+static void test_uppers(void **state)
+{
+    (void)state;
+    for (unsigned loaded = 0; loaded < 2; loaded++) {
+        struct guest *g = guest_create(&bt_engine, 1);
+        struct x86_cpu *c = &g->vcpu->cpu;
+        u64 present;
+        guest_write(g, CODE, start_uppers, (u64)(end_uppers - start_uppers));
+        c->fpu.ymm_hi[15][15] = (u8)loaded;
+        assert_int_equal(guest_run(g), EXIT_HALTED);
+        memcpy(&present, guest_page(g, 0x204000) + 512, sizeof(present));
+        assert_int_equal(present & XCR0_AVX, loaded ? XCR0_AVX : 0);
+        assert_int_equal(c->fpu.ymm_hi[15][15], loaded);
+        guest_destroy(g);
+    }
+}
+
 int main(void)
 {
-    struct CMUnitTest tests[ARRAY_LEN(pieces) + 2];
+    struct CMUnitTest tests[ARRAY_LEN(pieces) + 3];
     for (unsigned i = 0; i < ARRAY_LEN(pieces); i++)
         tests[i] = (struct CMUnitTest){.name = pieces[i].name,
                                        .test_func = test_stays_in_translation,
                                        .initial_state = (void *)&pieces[i]};
     tests[ARRAY_LEN(pieces)] = (struct CMUnitTest)cmocka_unit_test(test_waits);
     tests[ARRAY_LEN(pieces) + 1] = (struct CMUnitTest)cmocka_unit_test(test_rdtscp_waits);
+    tests[ARRAY_LEN(pieces) + 2] = (struct CMUnitTest)cmocka_unit_test(test_uppers);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

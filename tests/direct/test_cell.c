@@ -93,6 +93,22 @@ static void test_all_state(void **state)
     assert_int_equal(c->seg[SEG_GS].base, before.seg[SEG_GS].base);
 }
 
+/* Upper halves that are zero are not left loaded (frame.c); the image is behind the frame. */
+static void test_uppers(void **state)
+{
+    struct fixture *f = *state;
+    const u8 *frame = f->cell.place.block + CELL_FRAME_PAGE * PAGE_SIZE;
+    for (unsigned loaded = 0; loaded < 2; loaded++) {
+        u64 present;
+        fixture_registers(f, 0);
+        f->cpu->fpu.ymm_hi[15][15] = (u8)loaded;
+        assert_int_equal(fixture_run(f, CODE_UD2), CELL_STOPPED);
+        memcpy(&present, frame + 1024 + offsetof(struct x86_fpu, xstate_bv), sizeof(present));
+        assert_int_equal(present & XCR0_AVX, loaded ? XCR0_AVX : 0);
+        assert_int_equal(f->cpu->fpu.ymm_hi[15][15], loaded);
+    }
+}
+
 static void test_kick(void **state)
 {
     struct fixture *f = *state;
@@ -343,6 +359,7 @@ int main(void)
         CELL_TEST(test_stops),
         CELL_TEST(test_page_faults),
         CELL_TEST(test_all_state),
+        CELL_TEST(test_uppers),
         CELL_TEST(test_kick),
         CELL_TEST(test_early_kick),
         CELL_TEST(test_starved),
