@@ -11,19 +11,38 @@
 #include "x86/model.h"
 #include "x86/segment.h"
 
+#define MSR_P5_MC_ADDR      0x0
+#define MSR_EBL_CR_POWERON  0x2a
+#define MSR_SMI_COUNT       0x34
 #define MSR_UCODE_WRITE     0x79
+#define MSR_P6_PERFCTR0     0xc1
+#define MSR_FSB_FREQ        0xcd
+#define MSR_BBL_CR_CTL3     0x11e
+#define MSR_P6_EVNTSEL0     0x186
+#define MSR_PERF_STATUS     0x198
+#define MSR_LAST_BRANCH     0x1db
+#define MSR_POWER_CTL       0x1fc
+#define MSR_RAPL_UNIT       0x606
+#define MSR_PKG_ENERGY      0x611
+#define MSR_DRAM_ENERGY     0x619
+#define MSR_PP0_ENERGY      0x639
+#define MSR_PP1_ENERGY      0x641
 #define MSR_AMD_EVNTSEL0    0xc0010000
 #define MSR_AMD_TOP_MEM     0xc001001a
+#define MSR_AMD_CLK_CTL     0xc001001b
 #define MSR_AMD_TOP_MEM2    0xc001001d
 #define MSR_AMD_NB_CFG      0xc001001f
 #define MSR_AMD_PATCH_LOAD  0xc0010020
 #define MSR_AMD_MC_MASK     0xc0010044
 #define MSR_AMD_INT_PENDING 0xc0010055
 #define MSR_AMD_MMIO_CONF   0xc0010058
+#define MSR_AMD_PSTATE      0xc0010061
+#define MSR_AMD_SMM_ADDR    0xc0010112
 #define MSR_AMD_VM_CR       0xc0010114
+#define MSR_AMD_IGNNE       0xc0010115
+#define MSR_AMD_HSAVE_PA    0xc0010117
 #define MSR_AMD_LS_CFG      0xc0011020
 #define MSR_AMD_DE_CFG      0xc0011029
-#define MSR_AMD_BU_CFG2     0xc001102a
 
 #define MTRR_VARIABLE 8
 #define MC_BANKS      8
@@ -184,7 +203,12 @@ static u64 *field_of(struct x86_cpu *c, const struct msr_field *f, u32 index)
 
 /* -- Constants ----------------------------------------------------------------------------- */
 
-/* Registers that Linux and firmware look at; writes are dropped unless read_only. */
+/*
+ * Registers that systems and firmware look at; writes are dropped unless read_only. Many do so
+ * without a handler for #GP, because their makers' processors have them: OpenBSD and NetBSD ask
+ * AMD's for the frequency of P-state 0, Windows for L2 caches and energies. What there is none
+ * of reads as zero: no P-state is valid, no counter counts.
+ */
 static const struct msr_constant {
     u32 index;
     u16 count;
@@ -192,26 +216,45 @@ static const struct msr_constant {
     bool read_only;
     u64 value;
 } msr_constants[] = {
+    {MSR_P5_MC_ADDR, 2, BOTH, false, 0}, /* and its type */
     {MSR_PLATFORM_ID, 1, INTEL, true, 0},
+    {MSR_EBL_CR_POWERON, 1, BOTH, false, 0},
+    {MSR_SMI_COUNT, 1, INTEL, true, 0},
     {MSR_FEATURE_CONTROL, 1, INTEL, true, 1}, /* locked, VMX off */
     {MSR_PLATFORM_INFO, 1, INTEL, true, PLATFORM_CPUID_FAULTING},
     {MSR_UCODE_WRITE, 1, INTEL, false, 0},
     {MSR_UCODE_REV, 1, INTEL, false, 1ull << 32},
     {MSR_UCODE_REV, 1, AMD, false, 0x01000065},
+    {MSR_P6_PERFCTR0, 2, INTEL, false, 0},
+    {MSR_FSB_FREQ, 1, INTEL, true, 3}, /* 166.67 MHz */
     {MSR_MTRRCAP, 1, BOTH, true, MTRR_VARIABLE | BIT(8) | BIT(10)},
+    {MSR_BBL_CR_CTL3, 1, INTEL, false, BIT(0) | BIT(8)}, /* an L2 cache, and enabled */
     {MSR_MCG_CAP, 1, BOTH, true, MC_BANKS | BIT(8)},
+    {MSR_P6_EVNTSEL0, 2, INTEL, false, 0},
+    {MSR_PERF_STATUS, 2, INTEL, false, 0}, /* and what asks for another */
+    {MSR_LAST_BRANCH, 4, BOTH, false, 0},
+    {MSR_POWER_CTL, 1, INTEL, false, 0},
+    {MSR_RAPL_UNIT, 1, INTEL, true, 0},
+    {MSR_PKG_ENERGY, 1, INTEL, true, 0},
+    {MSR_DRAM_ENERGY, 1, INTEL, true, 0},
+    {MSR_PP0_ENERGY, 1, INTEL, true, 0},
+    {MSR_PP1_ENERGY, 1, INTEL, true, 0},
     {MSR_AMD_EVNTSEL0, 8, AMD, false, 0},
     {MSR_AMD_TOP_MEM, 1, AMD, false, 0},
+    {MSR_AMD_CLK_CTL, 1, AMD, false, 0},
     {MSR_AMD_TOP_MEM2, 1, AMD, false, 0},
     {MSR_AMD_NB_CFG, 1, AMD, false, 0},
     {MSR_AMD_PATCH_LOAD, 1, AMD, false, 0},
     {MSR_AMD_MC_MASK, MC_BANKS, AMD, false, 0},
     {MSR_AMD_INT_PENDING, 1, AMD, false, 0},
     {MSR_AMD_MMIO_CONF, 1, AMD, false, 0},
-    {MSR_AMD_VM_CR, 1, AMD, false, BIT(4)},  /* SVM disabled */
-    {MSR_AMD_LS_CFG, 4, AMD, false, 0},      /* LS, IC, DC, BU */
+    {MSR_AMD_PSTATE, 11, AMD, false, 0},    /* limit, control, status, eight definitions */
+    {MSR_AMD_SMM_ADDR, 2, AMD, false, 0},   /* and its mask: no TSEG */
+    {MSR_AMD_VM_CR, 1, AMD, false, BIT(4)}, /* SVM disabled */
+    {MSR_AMD_IGNNE, 1, AMD, false, 0},
+    {MSR_AMD_HSAVE_PA, 1, AMD, false, 0},
     {MSR_AMD_DE_CFG, 1, AMD, false, BIT(1)}, /* LFENCE serializes */
-    {MSR_AMD_BU_CFG2, 1, AMD, false, 0},
+    {MSR_AMD_LS_CFG, 16, AMD, false, 0},     /* the parts of a core: LS, IC, DC, ... */
 };
 
 static const struct msr_constant *find_constant(const struct x86_cpu *c, u32 index)

@@ -104,6 +104,40 @@ static void test_vendors(void **state)
     fake_free(f);
 }
 
+/* What systems read without a handler for #GP, on processors that they take this one for. */
+static void test_unasked(void **state)
+{
+    static const struct {
+        u32 index;
+        bool amd, intel;
+        u64 value;
+    } cases[] = {
+        {0x0, true, true, 0},        /* machine checks of the Pentium: address, type */
+        {0x1, true, true, 0},        /* (Plan 9) */
+        {0x2a, true, true, 0},       /* EBL_CR_POWERON */
+        {0xcd, false, true, 3},      /* FSB_FREQ (OpenBSD) */
+        {0x11e, false, true, 0x101}, /* BBL_CR_CTL3 (Windows XP) */
+        {0x198, false, true, 0},     /* PERF_STATUS */
+        {0x1dc, true, true, 0},      /* LASTBRANCHTOIP */
+        {0x606, false, true, 0},     /* RAPL's unit, and the package's energy (Windows 10) */
+        {0x611, false, true, 0},      {0xc0010064, true, false, 0}, /* P-state 0 (OpenBSD) */
+        {0xc0010112, true, false, 0}, {0xc0010115, true, false, 0}, /* TSEG; IGNNE (Windows) */
+        {0xc0011028, true, false, 0}, {0xc0011029, true, false, 2}, /* FP_CFG; DE_CFG */
+        {0xc001102a, true, false, 0},
+    };
+    struct fake *f = tables_new(8);
+    for (unsigned n = 0; n < ARRAY_LEN(cases); n++) {
+        for (unsigned amd = 0; amd < 2; amd++) {
+            f->model.amd = amd;
+            if (amd ? cases[n].amd : cases[n].intel)
+                assert_int_equal(value_of(f, cases[n].index), cases[n].value);
+            else
+                assert_int_equal(rdmsr(f, cases[n].index), VEC_GP);
+        }
+    }
+    fake_free(f);
+}
+
 /* The local APIC's MSRs that come with features; the fake one takes MSR_APIC_BASE only. */
 static void test_apic_features(void **state)
 {
@@ -423,6 +457,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_vendors),
+        cmocka_unit_test(test_unasked),
         cmocka_unit_test(test_tsc),
         cmocka_unit_test(test_apic_features),
         cmocka_unit_test(test_banks),
