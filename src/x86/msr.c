@@ -18,6 +18,7 @@
 #define MSR_P6_PERFCTR0     0xc1
 #define MSR_FSB_FREQ        0xcd
 #define MSR_BBL_CR_CTL3     0x11e
+#define MSR_MCU_OPT_CTRL    0x123
 #define MSR_P6_EVNTSEL0     0x186
 #define MSR_PERF_STATUS     0x198
 #define MSR_LAST_BRANCH     0x1db
@@ -229,6 +230,7 @@ static const struct msr_constant {
     {MSR_FSB_FREQ, 1, INTEL, true, 3}, /* 166.67 MHz */
     {MSR_MTRRCAP, 1, BOTH, true, MTRR_VARIABLE | BIT(8) | BIT(10)},
     {MSR_BBL_CR_CTL3, 1, INTEL, false, BIT(0) | BIT(8)}, /* an L2 cache, and enabled */
+    {MSR_MCU_OPT_CTRL, 1, INTEL, false, 0},
     {MSR_MCG_CAP, 1, BOTH, true, MC_BANKS | BIT(8)},
     {MSR_P6_EVNTSEL0, 2, INTEL, false, 0},
     {MSR_PERF_STATUS, 2, INTEL, false, 0}, /* and what asks for another */

@@ -117,6 +117,7 @@ static void test_unasked(void **state)
         {0x2a, true, true, 0},       /* EBL_CR_POWERON */
         {0xcd, false, true, 3},      /* FSB_FREQ (OpenBSD) */
         {0x11e, false, true, 0x101}, /* BBL_CR_CTL3 (Windows XP) */
+        {0x123, false, true, 0},     /* MCU_OPT_CTRL (Linux 5.10) */
         {0x198, false, true, 0},     /* PERF_STATUS */
         {0x1dc, true, true, 0},      /* LASTBRANCHTOIP */
         {0x606, false, true, 0},     /* RAPL's unit, and the package's energy (Windows 10) */
